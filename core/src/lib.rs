@@ -1,0 +1,2 @@
+//! Hybrid alignment training.
+pub mod tokens;
