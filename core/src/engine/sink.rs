@@ -1,0 +1,63 @@
+//! Where parameter gradients go as the backward pass produces them.
+
+use burn::tensor::Tensor;
+
+use crate::model::Tensors;
+
+/// Receives the gradient of every unit once per backward pass.
+pub trait GradientSink {
+    /// Takes the gradient of the unit with this index, of the shape of [`Unit::dims`](crate::model::Unit::dims).
+    fn take(&mut self, unit: usize, gradient: Tensor<2>);
+}
+
+/// Sums gradients over the batches of an optimizer step.
+#[derive(Debug)]
+pub struct Accumulate {
+    sums: Vec<Option<Tensor<2>>>,
+}
+
+impl Accumulate {
+    /// For this many units.
+    pub fn new(units: usize) -> Self {
+        Self { sums: (0..units).map(|_| None).collect() }
+    }
+
+    /// The sums, `None` for a unit that no backward pass has reached.
+    pub fn into_sums(self) -> Vec<Option<Tensor<2>>> {
+        self.sums
+    }
+}
+
+impl GradientSink for Accumulate {
+    fn take(&mut self, unit: usize, gradient: Tensor<2>) {
+        let slot = &mut self.sums[unit];
+        *slot = Some(match slot.take() {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        });
+    }
+}
+
+/// Adds up squared gradients: the diagonal of the empirical Fisher information when every pass is one sample.
+#[derive(Debug)]
+pub struct Square {
+    sums: Tensors,
+}
+
+impl Square {
+    /// Starts at zero for tensors like these.
+    pub fn new(like: &Tensors) -> Self {
+        Self { sums: like.iter().map(Tensor::zeros_like).collect() }
+    }
+
+    /// Σ g², element by element.
+    pub fn into_sums(self) -> Tensors {
+        self.sums
+    }
+}
+
+impl GradientSink for Square {
+    fn take(&mut self, unit: usize, gradient: Tensor<2>) {
+        self.sums[unit].inplace(|sum| sum + gradient.square());
+    }
+}

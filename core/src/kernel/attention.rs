@@ -1,0 +1,97 @@
+//! Causal grouped-query attention. The `[heads, T, T]` matrix of probabilities is made anew for the backward pass and never kept.
+
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+
+/// The sizes of an attention block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Heads {
+    /// Sequences, B.
+    pub(crate) rows: usize,
+    /// Positions of each, T.
+    pub(crate) width: usize,
+    /// Query heads.
+    pub(crate) query: usize,
+    /// Key and value heads.
+    pub(crate) key_value: usize,
+    /// Width of a head.
+    pub(crate) dim: usize,
+}
+
+impl Heads {
+    fn group(&self) -> usize {
+        self.query / self.key_value
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.dim as f64).sqrt()
+    }
+
+    /// `[B·T, H·hd]` → `[B, KV, G·T, hd]`: the queries that share a key head, one below the other.
+    fn split_queries(&self, x: Tensor<2>) -> Tensor<4> {
+        let x = x.reshape([self.rows, self.width, self.query, self.dim]).swap_dims(1, 2); // [B, H, T, hd]
+        x.reshape([self.rows, self.key_value, self.group() * self.width, self.dim])
+    }
+
+    /// `[B·T, KV·hd]` → `[B, KV, T, hd]`.
+    fn split_keys(&self, x: Tensor<2>) -> Tensor<4> {
+        x.reshape([self.rows, self.width, self.key_value, self.dim]).swap_dims(1, 2)
+    }
+
+    /// The inverse of [`split_queries`](Self::split_queries).
+    fn join_queries(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = x.reshape([self.rows, self.query, self.width, self.dim]).swap_dims(1, 2);
+        x.reshape([self.rows * self.width, self.query * self.dim])
+    }
+
+    /// The inverse of [`split_keys`](Self::split_keys).
+    fn join_keys(&self, x: Tensor<4>) -> Tensor<2> {
+        x.swap_dims(1, 2).reshape([self.rows * self.width, self.key_value * self.dim])
+    }
+}
+
+/// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
+///
+/// `mask` is the `[T, T]` matrix of [`causal_mask`].
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<2>, heads: Heads) -> Tensor<2> {
+    let probabilities = probabilities(heads.split_queries(query), heads.split_keys(key), mask, heads);
+    heads.join_queries(probabilities.matmul(heads.split_keys(value)))
+}
+
+/// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
+///
+/// With P the probabilities and dP = dY·Vᵀ: dS = P ∘ (dP − rowsum(dP ∘ P)), dQ = dS·K/√hd, dK = dSᵀ·Q/√hd, dV = Pᵀ·dY.
+pub(crate) fn attention_backward(
+    [query, key, value]: [Tensor<2>; 3],
+    dy: Tensor<2>,
+    mask: Tensor<2>,
+    heads: Heads,
+) -> [Tensor<2>; 3] {
+    let (query, key, value) = (heads.split_queries(query), heads.split_keys(key), heads.split_keys(value));
+    let dy = heads.split_queries(dy); // [B, KV, G·T, hd]
+    let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
+    let value_gradient = probabilities.clone().swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
+    let dp = dy.matmul(value.swap_dims(2, 3)); // [B, KV, G·T, T]
+    let weighted = dp * probabilities.clone();
+    let total = weighted.clone().sum_dim(3); // [B, KV, G·T, 1]
+    let ds = (weighted - probabilities * total).mul_scalar(heads.scale());
+    let query_gradient = ds.clone().matmul(key);
+    let key_gradient = ds.swap_dims(2, 3).matmul(query);
+    [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
+}
+
+fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<2>, heads: Heads) -> Tensor<4> {
+    let scores = query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3)); // [B, KV, G·T, T]
+    let by_head = [heads.rows * heads.key_value, heads.group(), heads.width, heads.width];
+    let masked = scores.reshape(by_head) + mask.reshape([1, 1, heads.width, heads.width]);
+    softmax(masked, 3).reshape([heads.rows, heads.key_value, heads.group() * heads.width, heads.width])
+}
+
+/// 0 on and below the diagonal, a very negative number above: position t sees positions up to t. `[T, T]`
+pub(crate) fn causal_mask(width: usize, device: &Device) -> Tensor<2> {
+    let entry = |i: usize| if i % width > i / width { MASKED } else { 0.0 };
+    let values: Vec<f32> = (0..width * width).map(entry).collect();
+    Tensor::from_data(TensorData::new(values, [width, width]), device)
+}
+
+/// Large enough that exp underflows to exactly 0 against any real score, small enough that adding one stays finite.
+pub(crate) const MASKED: f32 = -1e30;

@@ -1,0 +1,25 @@
+//! RMSNorm: y = x / √(mean(x²) + ε) · w, row by row.
+
+use burn::tensor::Tensor;
+
+/// Normalises the rows of `x` `[N, D]` and scales them by `weight` `[1, D]`.
+pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
+    let inverse = inverse_rms(x.clone(), eps); // [N, 1]
+    x * inverse * weight
+}
+
+/// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`: with respect to `x` `[N, D]` and `weight` `[1, D]`.
+///
+/// With x̂ = x·r and ĝ = dy·w: dx = r·(ĝ − x̂·mean(ĝ·x̂)), dw = Σ_rows dy·x̂.
+pub(crate) fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, eps: f64) -> (Tensor<2>, Tensor<2>) {
+    let inverse = inverse_rms(x.clone(), eps); // [N, 1]
+    let unit = x * inverse.clone(); // [N, D]
+    let weight_gradient = (dy.clone() * unit.clone()).sum_dim(0); // [1, D]
+    let scaled = dy * weight; // [N, D]
+    let projection = (scaled.clone() * unit.clone()).mean_dim(1); // [N, 1]
+    ((scaled - unit * projection) * inverse, weight_gradient)
+}
+
+fn inverse_rms(x: Tensor<2>, eps: f64) -> Tensor<2> {
+    x.square().mean_dim(1).add_scalar(eps).sqrt().recip()
+}

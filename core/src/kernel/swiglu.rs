@@ -1,0 +1,18 @@
+//! SwiGLU: a = silu(g) · u with silu(g) = g·σ(g).
+
+use burn::tensor::{Tensor, activation::sigmoid};
+
+/// The gated activation of `gate` and `up`, both `[N, F]`.
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    gate.clone() * sigmoid(gate) * up
+}
+
+/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, all `[N, F]`.
+///
+/// silu'(g) = σ + silu(g)·(1 − σ).
+pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let sigma = sigmoid(gate.clone());
+    let silu = gate * sigma.clone();
+    let slope = sigma.clone() + silu.clone() * (sigma.neg() + 1.0);
+    (da.clone() * up * slope, da * silu)
+}

@@ -1,0 +1,24 @@
+//! The vocabulary head: from hidden states to the log-probability of one target token each, and back.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
+
+/// log π of the `targets` `[R]` under softmax(`hidden` · `head`), `[R, D]` · `[D, V]`, and the probabilities `[R, V]`.
+///
+/// Computed in f32. log Σexp is recovered from the largest probability, max − log p_max, which is at least 1/V and so
+/// never underflows; the log of a small p would.
+pub(crate) fn log_probs(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
+    let rows = hidden.dims()[0];
+    let logits = hidden.matmul(head); // [R, V]
+    let chosen = logits.clone().gather(1, targets.reshape([rows, 1])); // [R, 1]
+    let largest = logits.clone().max_dim(1); // [R, 1]
+    let probabilities = softmax(logits, 1); // [R, V]
+    let log_sum = largest - probabilities.clone().max_dim(1).log();
+    ((chosen - log_sum).reshape([rows]), probabilities)
+}
+
+/// d loss / d logits `[R, V]` for seeds d loss / d log π `[R]`: s·(onehot(target) − p).
+pub(crate) fn logits_gradient(probabilities: Tensor<2>, targets: Tensor<1, Int>, seeds: Tensor<1>) -> Tensor<2> {
+    let rows = seeds.dims()[0];
+    let seeds = seeds.reshape([rows, 1]);
+    (probabilities * seeds.clone().neg()).scatter(1, targets.reshape([rows, 1]), seeds, IndexingUpdateOp::Add)
+}
