@@ -4,8 +4,14 @@
 //! and runs the same on a CPU, a GPU, or in a browser.
 
 pub mod compute;
+pub mod consolidation;
 pub mod engine;
+pub mod error;
 mod kernel;
 pub mod model;
 pub mod objective;
+pub mod optimizer;
+pub mod random;
+pub mod reduce;
+pub mod slab;
 pub mod tokens;

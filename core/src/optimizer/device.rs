@@ -1,0 +1,61 @@
+//! The two passes as tensor operations, which Burn fuses on a device.
+
+use burn::tensor::Tensor;
+
+use super::adamw::{Coefficients, Pull, Strength, Sums};
+use crate::error::Error;
+use crate::slab::{Slab, floats};
+
+/// First pass: the gradient with the pull added, and the unit's sums, `[1]` each.
+pub(super) fn consolidate(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>) -> (Tensor<2>, [Tensor<1>; 3]) {
+    let Some((anchor, strength)) = pull.map(|(pull, unit)| (tensor(&pull.anchor[unit]), &pull.strength[unit])) else {
+        let zero = Tensor::zeros([1], &gradient.device());
+        return (gradient.clone(), [gradient.square().sum(), zero.clone(), zero]);
+    };
+    let away = weights.clone() - anchor;
+    let pull = match strength {
+        Strength::PerUnit(strength) => away.clone() * *strength,
+        Strength::PerElement(fisher, factor) => away.clone() * tensor(fisher) * *factor,
+    };
+    let gradient = gradient + pull.clone();
+    let penalty = (away * pull.clone()).sum() * 0.5;
+    (gradient.clone(), [gradient.square().sum(), penalty, pull.square().sum()])
+}
+
+/// All units' sums in one readback.
+pub(super) async fn sum(parts: Vec<[Tensor<1>; 3]>) -> Result<Sums, Error> {
+    if parts.is_empty() {
+        return Ok([0.0; 3]);
+    }
+    let data = Tensor::cat(parts.into_iter().flatten().collect(), 0).into_data_async().await.map_err(Error::device)?;
+    let mut sums = [0.0; 3];
+    for (i, value) in floats(data)?.into_iter().enumerate() {
+        sums[i % 3] += f64::from(value);
+    }
+    Ok(sums)
+}
+
+/// Second pass: clips and steps.
+pub(super) fn update(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {
+    let gradient = gradient * c.clip;
+    let (first, second) = (tensor(moments.0), tensor(moments.1));
+    let first = first.clone() + (gradient.clone() - first) * (1.0 - c.beta1);
+    let second = second * c.beta2 + gradient.square() * (1.0 - c.beta2);
+    let denominator = second.clone().sqrt() / c.correction2 + c.eps;
+    let step = first.clone() / denominator * (c.rate / c.correction1);
+    *moments.0 = Slab::Device(first);
+    *moments.1 = Slab::Device(second);
+    weights * c.keep - step
+}
+
+/// Σ (before − after)², `[1]`.
+pub(crate) fn squared_distance(before: Tensor<2>, after: Tensor<2>) -> Tensor<1> {
+    (before - after).square().sum()
+}
+
+fn tensor(slab: &Slab) -> Tensor<2> {
+    match slab {
+        Slab::Device(tensor) => tensor.clone(),
+        Slab::Host(_) => unreachable!("slabs of a device are on it"),
+    }
+}

@@ -1,0 +1,119 @@
+//! The two passes as loops over ordinary memory.
+//!
+//! Work is cut into chunks of a fixed size and partial sums are added in their order, so results do not depend on the
+//! number of threads.
+
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::adamw::{Coefficients, Pull, Strength, Sums};
+use crate::compute::Compute;
+use crate::error::Error;
+use crate::slab::{Slab, floats};
+
+/// Elements per task: large enough to forget the task's cost, small enough to share a norm among cores.
+const CHUNK: usize = 1 << 16;
+
+/// Sums run in this many f64 lanes, which the compiler maps to vector registers.
+const LANES: usize = 8;
+
+/// The tensor's memory, without a copy where nobody else holds it.
+pub(super) async fn take(tensor: Tensor<2>) -> Result<Vec<f32>, Error> {
+    floats(tensor.into_data_async().await.map_err(Error::device)?)
+}
+
+/// The inverse of [`take`].
+pub(super) fn give(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, dims), &compute.device)
+}
+
+/// First pass: adds the pull to the gradient.
+pub(super) fn consolidate(gradient: &mut [f32], weights: &[f32], pull: Option<(&Pull, usize)>) -> Sums {
+    match pull.map(|(pull, unit)| (values(&pull.anchor[unit]), &pull.strength[unit])) {
+        None | Some((_, Strength::PerUnit(0.0))) => {
+            total(gradient.par_chunks(CHUNK).map(|g| [lanes(g.len(), |i| square(g[i])), 0.0, 0.0]))
+        }
+        Some((anchor, Strength::PerUnit(strength))) => {
+            let strength = *strength as f32;
+            let chunks = gradient.par_chunks_mut(CHUNK).zip(weights.par_chunks(CHUNK)).zip(anchor.par_chunks(CHUNK));
+            total(chunks.map(|((g, w), a)| pull_chunk(g, w, a, |_| strength)))
+        }
+        Some((anchor, Strength::PerElement(fisher, factor))) => {
+            let factor = *factor as f32;
+            let chunks = gradient.par_chunks_mut(CHUNK).zip(weights.par_chunks(CHUNK)).zip(anchor.par_chunks(CHUNK));
+            let chunks = chunks.zip(values(fisher).par_chunks(CHUNK));
+            total(chunks.map(|(((g, w), a), f)| pull_chunk(g, w, a, |i| factor * f[i])))
+        }
+    }
+}
+
+fn pull_chunk(gradient: &mut [f32], weights: &[f32], anchor: &[f32], strength: impl Fn(usize) -> f32) -> Sums {
+    for (i, g) in gradient.iter_mut().enumerate() {
+        *g += strength(i) * (weights[i] - anchor[i]);
+    }
+    let penalty = |i: usize| 0.5 * f64::from(strength(i)) * square(weights[i] - anchor[i]);
+    let pull = |i: usize| square(strength(i) * (weights[i] - anchor[i]));
+    let n = gradient.len();
+    [lanes(n, |i| square(gradient[i])), lanes(n, penalty), lanes(n, pull)]
+}
+
+/// Second pass: clips and steps.
+pub(super) fn update(weights: &mut [f32], gradient: &[f32], (first, second): (&mut Slab, &mut Slab), c: &Coefficients) {
+    let (first, second) = (values_mut(first), values_mut(second));
+    let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+    let chunks = weights.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments);
+    chunks.for_each(|((w, g), (m, v))| update_chunk(w, g, m, v, c));
+}
+
+fn update_chunk(weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], c: &Coefficients) {
+    let (clip, keep, eps) = (c.clip as f32, c.keep as f32, c.eps as f32);
+    let (take1, beta2, take2) = ((1.0 - c.beta1) as f32, c.beta2 as f32, (1.0 - c.beta2) as f32);
+    let (rate, correction2) = ((c.rate / c.correction1) as f32, c.correction2 as f32);
+    for (((w, g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
+        let g = g * clip;
+        *m += take1 * (g - *m);
+        *v = beta2 * *v + take2 * g * g;
+        *w = *w * keep - rate * *m / (v.sqrt() / correction2 + eps);
+    }
+}
+
+/// Σ (before − after)².
+pub(crate) fn squared_distance(before: &[f32], after: &[f32]) -> f64 {
+    let chunks = before.par_chunks(CHUNK).zip(after.par_chunks(CHUNK));
+    total(chunks.map(|(b, a)| [lanes(b.len(), |i| square(b[i] - a[i])), 0.0, 0.0]))[0]
+}
+
+fn total(parts: impl IndexedParallelIterator<Item = Sums>) -> Sums {
+    let parts: Vec<Sums> = parts.collect();
+    parts.iter().fold([0.0; 3], |sum, part| [sum[0] + part[0], sum[1] + part[1], sum[2] + part[2]])
+}
+
+fn lanes(n: usize, term: impl Fn(usize) -> f64) -> f64 {
+    let mut sums = [0.0; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+    }
+    sums.iter().sum::<f64>() + (whole..n).map(term).sum::<f64>()
+}
+
+fn square(x: f32) -> f64 {
+    let x = f64::from(x);
+    x * x
+}
+
+fn values(slab: &Slab) -> &[f32] {
+    match slab {
+        Slab::Host(values) => values,
+        Slab::Device(_) => unreachable!("slabs of a host device are in host memory"),
+    }
+}
+
+fn values_mut(slab: &mut Slab) -> &mut [f32] {
+    match slab {
+        Slab::Host(values) => values,
+        Slab::Device(_) => unreachable!("slabs of a host device are in host memory"),
+    }
+}

@@ -1,0 +1,61 @@
+//! A tensor that lies where the kernels that use it want it.
+
+use burn::tensor::{Tensor, TensorData};
+
+use crate::compute::{Compute, Memory};
+use crate::error::Error;
+
+/// Optimizer state, an anchor, or Fisher information of one unit.
+#[derive(Debug, Clone)]
+pub enum Slab {
+    /// In ordinary memory, read and written in place.
+    Host(Vec<f32>),
+    /// On the device.
+    Device(Tensor<2>),
+}
+
+impl Slab {
+    /// Zeros of the given shape.
+    pub fn zeros(dims: [usize; 2], compute: &Compute) -> Self {
+        match compute.memory {
+            Memory::Host => Self::Host(vec![0.0; dims[0] * dims[1]]),
+            Memory::Device => Self::Device(Tensor::zeros(dims, &compute.device)),
+        }
+    }
+
+    /// A copy of a tensor.
+    ///
+    /// # Errors
+    /// If the device fails to hand it over.
+    pub async fn copy(tensor: &Tensor<2>, compute: &Compute) -> Result<Self, Error> {
+        match compute.memory {
+            Memory::Host => Ok(Self::Host(floats(tensor.to_data_async().await.map_err(Error::device)?)?)),
+            // Tensors are values: an update makes a new one and leaves this handle's memory alone.
+            Memory::Device => Ok(Self::Device(tensor.clone())),
+        }
+    }
+
+    /// From values read elsewhere.
+    pub fn from_values(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
+        match compute.memory {
+            Memory::Host => Self::Host(values),
+            Memory::Device => Self::Device(Tensor::from_data(TensorData::new(values, dims), &compute.device)),
+        }
+    }
+
+    /// The values, copied to the host.
+    ///
+    /// # Errors
+    /// If the device fails to hand them over.
+    pub async fn values(&self) -> Result<Vec<f32>, Error> {
+        match self {
+            Self::Host(values) => Ok(values.clone()),
+            Self::Device(tensor) => floats(tensor.to_data_async().await.map_err(Error::device)?),
+        }
+    }
+}
+
+/// The f32 values of a readback.
+pub(crate) fn floats(data: TensorData) -> Result<Vec<f32>, Error> {
+    data.into_vec::<f32>().map_err(Error::device)
+}
