@@ -43,6 +43,22 @@ impl Slab {
         }
     }
 
+    /// As a tensor of the given shape.
+    pub(crate) fn tensor(&self, dims: [usize; 2], compute: &Compute) -> Tensor<2> {
+        match self {
+            Self::Host(values) => Tensor::from_data(TensorData::new(values.clone(), dims), &compute.device),
+            Self::Device(tensor) => tensor.clone(),
+        }
+    }
+
+    /// The mean of all elements.
+    pub(crate) async fn mean(&self) -> Result<f64, Error> {
+        match self {
+            Self::Host(values) => Ok(values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64),
+            Self::Device(tensor) => Ok(f64::from(tensor.clone().mean().into_scalar_async::<f32>().await.map_err(Error::device)?)),
+        }
+    }
+
     /// The values, copied to the host.
     ///
     /// # Errors
@@ -57,5 +73,5 @@ impl Slab {
 
 /// The f32 values of a readback.
 pub(crate) fn floats(data: TensorData) -> Result<Vec<f32>, Error> {
-    data.into_vec::<f32>().map_err(Error::device)
+    data.try_into_vec::<f32>().map_err(Error::device)
 }

@@ -7,9 +7,11 @@
 //! tensor operations that Burn fuses.
 
 mod adamw;
+mod change;
 mod device;
 mod host;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWSettings, Pull, StepNorms, Strength};
+pub(crate) use change::squared_distances;
 pub use schedule::{Decay, LearningRate};

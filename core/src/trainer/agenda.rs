@@ -1,0 +1,82 @@
+//! Which examples each step of a phase trains on, and at which rate: all known before the first step.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+
+use super::{Data, Settings};
+use crate::consolidation::Side;
+use crate::error::Error;
+use crate::optimizer::AdamWSettings;
+use crate::random::stream;
+use crate::schedule::{Phase, Training, Work, batches, subset};
+
+/// One optimizer step to come.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Item {
+    pub(super) side: Side,
+    pub(super) examples: Vec<usize>,
+    pub(super) rate: f64,
+}
+
+/// All steps of a phase.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Agenda {
+    pub(super) items: Vec<Item>,
+    pub(super) optimizer: AdamWSettings,
+}
+
+impl Agenda {
+    pub(super) fn new(phase: &Phase, data: &Data, settings: &Settings) -> Result<Self, Error> {
+        match &phase.work {
+            Work::One { side, training, subset, subsets } => {
+                let items = items(phase, *side, training, (*subset, *subsets), data, settings)?;
+                Ok(Self { items, optimizer: training.optimizer })
+            }
+            Work::Mixed { sft, dpo, preference_probability } => {
+                let sft_items = items(phase, Side::Instruction, sft, (0, 1), data, settings)?;
+                let dpo_items = items(phase, Side::Preference, dpo, (0, 1), data, settings)?;
+                let items = mixed(sft_items, dpo_items, *preference_probability, settings.seed);
+                Ok(Self { items, optimizer: sft.optimizer })
+            }
+        }
+    }
+
+    /// The examples of one side that the phase touches, in order of their place in the data set.
+    pub(super) fn examples(&self, side: Side) -> Vec<usize> {
+        let of_side = self.items.iter().filter(|i| i.side == side);
+        of_side.flat_map(|i| i.examples.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+fn items(
+    phase: &Phase,
+    side: Side,
+    training: &Training,
+    (which, of): (usize, usize),
+    data: &Data,
+    settings: &Settings,
+) -> Result<Vec<Item>, Error> {
+    let (groups, kind) = data.side(side);
+    let subset = subset(groups.len(), which, of, kind, settings.order, settings.seed)?;
+    let rate = training.rate(training.steps(subset.len()));
+    let label = format!("{} {kind}", phase.name);
+    let epochs = (0..training.epochs)
+        .flat_map(|epoch| batches(&subset, training.batch_size, &label, epoch, settings.order, settings.seed));
+    Ok(epochs.enumerate().map(|(step, examples)| Item { side, examples, rate: rate.at(step) }).collect())
+}
+
+/// Draws at each step which objective goes on; when one has no steps left, the other does.
+fn mixed(sft: Vec<Item>, dpo: Vec<Item>, probability: Option<f64>, seed: u64) -> Vec<Item> {
+    let total = sft.len() + dpo.len();
+    let probability = probability.unwrap_or(dpo.len() as f64 / total.max(1) as f64);
+    let (mut sft, mut dpo) = (sft.into_iter().peekable(), dpo.into_iter().peekable());
+    let mut rng = stream(seed, "mix", &[]);
+    (0..total)
+        .filter_map(|_| {
+            let preference = rng.random::<f64>() < probability;
+            let first = if preference { dpo.next() } else { sft.next() };
+            first.or_else(|| if preference { sft.next() } else { dpo.next() })
+        })
+        .collect()
+}

@@ -1,0 +1,380 @@
+//! The trainer: a stepper over a schedule.
+//!
+//! It has no callbacks, no clock and no output. Whoever drives it awaits [`Trainer::step`] and does what the [`Event`]
+//! asks for: a command line loops, a browser calls once per frame. Between any two calls its state can be saved.
+
+mod agenda;
+mod event;
+mod protection;
+mod state;
+mod term;
+
+pub use event::{Event, ImportanceReport, PhaseEnded, PhaseStarted, StepReport};
+pub use state::{Progress, ReadTensor, RunningProgress, TensorSet};
+pub use term::{Term, TermReport, accumulate};
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+
+use crate::consolidation::{Ledger, Record, Side};
+use crate::engine::{Accumulate, Engine, Square};
+use crate::error::Error;
+use crate::evaluate::sequence_log_probs;
+use crate::model::{Policy, Unit};
+use crate::objective::{Dpo, Objective, Sft};
+use crate::optimizer::{AdamW, Pull, StepNorms};
+use crate::reduce::{Alone, Reduce};
+use crate::schedule::{Order, Phase};
+use crate::slab::Slab;
+use crate::tokens::{Batch, Column, Group};
+use agenda::{Agenda, Item};
+use protection::Protected;
+
+/// The examples of both sides.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    /// One sequence per group.
+    pub demonstrations: Vec<Group>,
+    /// Two sequences per group, the chosen one first.
+    pub preferences: Vec<Group>,
+}
+
+impl Data {
+    fn side(&self, side: Side) -> (&[Group], &'static str) {
+        match side {
+            Side::Instruction => (&self.demonstrations, "demonstrations"),
+            Side::Preference => (&self.preferences, "preferences"),
+        }
+    }
+}
+
+/// Where the weights of a phase's start are kept when no anchor keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepStart {
+    /// In memory: for small models.
+    Copy,
+    /// Elsewhere: the driver hands a reader to [`Trainer::start_is_stored`] when the phase starts.
+    Stored,
+}
+
+/// Reads the weights of a phase's start, unit by unit.
+pub trait StoredWeights: Send {
+    /// The unit's values in the layout of [`Unit::dims`].
+    ///
+    /// # Errors
+    /// A reason in words.
+    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String>;
+}
+
+/// What holds for the whole run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// All randomness comes from here.
+    pub seed: u64,
+    /// Whether examples are permuted.
+    pub order: Order,
+    /// How gradients come about.
+    pub engine: Engine,
+    /// Sequences per forward pass: what fits in memory. Changes no result beyond rounding.
+    pub micro_batch: usize,
+    /// Sequence lengths are padded to a multiple of this.
+    pub bucket: usize,
+    /// The preference objective.
+    pub dpo: Dpo,
+    /// Where the weights of a phase's start are kept.
+    pub keep_start: KeepStart,
+}
+
+enum Start {
+    /// The phase's anchor is its start.
+    Anchor,
+    Copy(Vec<Slab>),
+    Stored(Option<Box<dyn StoredWeights>>),
+}
+
+/// A phase under way.
+struct Running {
+    agenda: Agenda,
+    optimizer: AdamW,
+    pull: Option<Pull>,
+    frozen: Vec<bool>,
+    start: Start,
+    /// Σ log π_ref per sequence, by preference.
+    references: BTreeMap<usize, Vec<f32>>,
+    unscored: Vec<usize>,
+    done: usize,
+    fisher: Option<Fisher>,
+}
+
+/// Fisher information being measured at the end of a phase.
+struct Fisher {
+    sums: Square,
+    examples: Vec<usize>,
+    done: usize,
+}
+
+/// Trains a policy through a schedule.
+pub struct Trainer<R: Reduce = Alone> {
+    policy: Policy,
+    data: Data,
+    phases: Vec<Phase>,
+    settings: Settings,
+    reduce: R,
+    ledger: Ledger,
+    fisher: BTreeMap<Side, Vec<Slab>>,
+    position: usize,
+    current: Option<Running>,
+}
+
+impl Trainer<Alone> {
+    /// A trainer on a single rank, at the start of its schedule.
+    pub fn new(policy: Policy, data: Data, phases: Vec<Phase>, settings: Settings) -> Self {
+        Self::with_reduce(policy, data, phases, settings, Alone)
+    }
+}
+
+impl<R: Reduce> Trainer<R> {
+    /// A trainer that is one rank of several. All ranks get the same arguments.
+    pub fn with_reduce(policy: Policy, data: Data, phases: Vec<Phase>, settings: Settings, reduce: R) -> Self {
+        let (ledger, fisher) = (Ledger::default(), BTreeMap::new());
+        Self { policy, data, phases, settings, reduce, ledger, fisher, position: 0, current: None }
+    }
+
+    /// The policy as it is now.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Lets the next phase go on from other weights, such as the best so far instead of the last.
+    ///
+    /// # Panics
+    /// Within a phase: its anchor and moments belong to its own weights.
+    pub fn continue_from(&mut self, policy: Policy) {
+        assert!(self.current.is_none(), "weights can only be replaced between phases");
+        self.policy = policy;
+    }
+
+    /// The schedule.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// The changes of all finished phases.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Optimizer steps of each phase.
+    ///
+    /// # Errors
+    /// If a data set is too small for the schedule.
+    pub fn planned_steps(&self) -> Result<Vec<usize>, Error> {
+        self.phases.iter().map(|phase| Ok(Agenda::new(phase, &self.data, &self.settings)?.items.len())).collect()
+    }
+
+    /// Hands over a reader of the current phase's start; see [`KeepStart::Stored`].
+    pub fn start_is_stored(&mut self, weights: Box<dyn StoredWeights>) {
+        if let Some(Running { start: start @ Start::Stored(_), .. }) = &mut self.current {
+            *start = Start::Stored(Some(weights));
+        }
+    }
+
+    /// Does the next piece of work, the largest of which is one optimizer step.
+    ///
+    /// # Errors
+    /// See [`Error`]; after [`Error::NotFinite`] the weights are those of before the step.
+    pub async fn step(&mut self) -> Result<Event, Error> {
+        let Some(running) = &self.current else {
+            return match self.phases.get(self.position) {
+                Some(_) => self.open().await,
+                None => Ok(Event::Finished),
+            };
+        };
+        if !running.unscored.is_empty() {
+            self.score().await
+        } else if running.done < running.agenda.items.len() {
+            self.train().await.map(Event::Step)
+        } else if self.needs_fisher() && running.fisher.as_ref().is_none_or(|f| f.done < f.examples.len()) {
+            self.measure()
+        } else {
+            self.close().await.map(Event::PhaseEnded)
+        }
+    }
+
+    async fn open(&mut self) -> Result<Event, Error> {
+        let phase = self.phases[self.position].clone();
+        let protected = self.protect(&phase).await?;
+        let running = self.running(&phase, &protected).await?;
+        let started = PhaseStarted {
+            phase: phase.name,
+            steps: running.agenda.items.len(),
+            importance: protected.report,
+            frozen: running.frozen.iter().filter(|f| **f).count(),
+        };
+        self.current = Some(running);
+        Ok(Event::PhaseStarted(started))
+    }
+
+    /// A phase at its start, with the present weights as anchor and reference.
+    async fn running(&self, phase: &Phase, protected: &Protected) -> Result<Running, Error> {
+        let agenda = Agenda::new(phase, &self.data, &self.settings)?;
+        let (pull, start) = match (&protected.strength, self.settings.keep_start) {
+            (Some(strength), _) => {
+                let anchor = copies(&self.policy).await?;
+                (Some(Pull { anchor, strength: strength.clone() }), Start::Anchor)
+            }
+            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
+            (None, KeepStart::Stored) => (None, Start::Stored(None)),
+        };
+        Ok(Running {
+            optimizer: AdamW::new(agenda.optimizer, self.policy.units().len()),
+            pull,
+            frozen: protected.frozen.clone(),
+            start,
+            references: BTreeMap::new(),
+            unscored: agenda.examples(Side::Preference),
+            done: 0,
+            fisher: None,
+            agenda,
+        })
+    }
+
+    /// Scores a few preferences with the policy, which at this point is its own reference.
+    async fn score(&mut self) -> Result<Event, Error> {
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let count = (self.settings.micro_batch / 2).clamp(1, running.unscored.len());
+        let examples: Vec<usize> = running.unscored.drain(..count).collect();
+        let groups: Vec<&Group> = examples.iter().map(|&i| &self.data.preferences[i]).collect();
+        let batch = Batch::new(groups, self.settings.bucket);
+        let sums = sequence_log_probs(&self.policy, self.settings.engine, &batch).await?;
+        running.references.extend(examples.into_iter().zip(sums.chunks(2).map(<[f32]>::to_vec)));
+        let done = running.references.len();
+        Ok(Event::Scored { done, total: done + running.unscored.len() })
+    }
+
+    async fn train(&mut self) -> Result<StepReport, Error> {
+        let (item, step, steps) = {
+            let running = self.running_now();
+            (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
+        };
+        let objective: &dyn Objective = match item.side {
+            Side::Instruction => &Sft,
+            Side::Preference => &self.settings.dpo,
+        };
+        let (batches, tokens) = self.batches(&item);
+        let mut sink = Accumulate::new(self.policy.units().len());
+        let term = Term { objective, batches, factor: 1.0 };
+        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
+        let TermReport { loss, metrics } = reports.into_iter().next().unwrap_or_default();
+        let objective = objective.name();
+        self.check("loss", loss, &item, step)?;
+        let norms = self.update(sink, item.rate).await?;
+        self.check("gradient norm", norms.gradient, &item, step)?;
+        self.running_now().done += 1;
+        let phase = self.phases[self.position].name.clone();
+        let StepNorms { gradient: grad_norm, penalty, penalty_gradient: penalty_grad_norm } = norms;
+        let learning_rate = item.rate;
+        Ok(StepReport {
+            phase,
+            objective,
+            step,
+            steps,
+            loss,
+            penalty,
+            grad_norm,
+            penalty_grad_norm,
+            learning_rate,
+            tokens,
+            metrics,
+        })
+    }
+
+    async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let mut gradients = Vec::new();
+        for (gradient, frozen) in sink.into_sums().into_iter().zip(&running.frozen) {
+            gradients.push(match gradient {
+                Some(gradient) if !frozen => Some(self.reduce.sum_tensor(gradient).await),
+                _ => None,
+            });
+        }
+        running.optimizer.step(&mut self.policy, gradients, running.pull.as_ref(), rate, &self.reduce).await
+    }
+
+    fn check(&self, quantity: &'static str, value: f64, item: &Item, step: usize) -> Result<(), Error> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let phase = self.phases[self.position].name.clone();
+        let groups = self.data.side(item.side).0;
+        let examples = item.examples.iter().map(|&i| groups[i].index).collect();
+        Err(Error::NotFinite { quantity, value, phase, step, examples })
+    }
+
+    /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.
+    fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
+        let groups = self.data.side(item.side).0;
+        let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
+        let mine = item.examples.iter().skip(self.reduce.rank()).step_by(self.reduce.world());
+        let mine: Vec<Group> = mine.map(|&i| self.with_reference(item.side, i)).collect();
+        let per_pass = self.settings.micro_batch / mine.first().map_or(1, |g| g.sequences.len());
+        let batches = mine.chunks(per_pass.max(1)).map(|part| Batch::new(part, self.settings.bucket)).collect();
+        (batches, tokens)
+    }
+
+    fn with_reference(&self, side: Side, example: usize) -> Group {
+        let mut group = self.data.side(side).0[example].clone();
+        if let Some(reference) =
+            self.current.as_ref().and_then(|r| r.references.get(&example)).filter(|_| side == Side::Preference)
+        {
+            group.columns.insert(Column::ReferenceLogProb, reference.clone());
+        }
+        group
+    }
+
+    /// Adds (∂ log p(y|x) / ∂θ)² of one example, one backward pass per sample (spec of the original EWC).
+    fn measure(&mut self) -> Result<Event, Error> {
+        let side = self.phases[self.position].side();
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let fisher = running.fisher.get_or_insert_with(|| Fisher {
+            sums: Square::new(self.policy.tensors()),
+            examples: running.agenda.examples(side),
+            done: 0,
+        });
+        let group = &self.data.side(side).0[fisher.examples[fisher.done]];
+        let sample = Group::demonstration(group.index, group.sequences[0].clone());
+        let batch = Batch::new([&sample], self.settings.bucket);
+        self.settings.engine.gradients(&self.policy, &batch, |scores| Tensor::ones_like(&scores), &mut fisher.sums);
+        fisher.done += 1;
+        Ok(Event::Measured { done: fisher.done, total: fisher.examples.len() })
+    }
+
+    async fn close(&mut self) -> Result<PhaseEnded, Error> {
+        let Some(running) = self.current.take() else { unreachable!("step() checked") };
+        let phase = self.phases[self.position].clone();
+        let change = self.changes(running.start, running.pull, &phase.name).await?;
+        if let Some(fisher) = running.fisher {
+            self.add_fisher(phase.side(), fisher).await?;
+        }
+        self.ledger.enter(Record { phase: phase.name.clone(), side: phase.side(), change: change.clone() });
+        self.position += 1;
+        Ok(PhaseEnded { phase: phase.name, change })
+    }
+
+    fn running_now(&mut self) -> &mut Running {
+        match &mut self.current {
+            Some(running) => running,
+            None => unreachable!("only called within a phase"),
+        }
+    }
+}
+
+/// A copy of every tensor.
+async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
+    let mut slabs = Vec::with_capacity(policy.tensors().len());
+    for tensor in policy.tensors() {
+        slabs.push(Slab::copy(tensor, policy.compute()).await?);
+    }
+    Ok(slabs)
+}

@@ -1,0 +1,190 @@
+//! Saving and restoring a trainer between two calls of its stepper.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Data, Running, Settings, Start, Trainer};
+use crate::consolidation::{Ledger, Side};
+use crate::error::Error;
+use crate::model::{Policy, Unit};
+use crate::optimizer::{AdamW, Pull};
+use crate::reduce::Reduce;
+use crate::schedule::Phase;
+use crate::slab::Slab;
+
+/// Everything a trainer knows that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Finished phases.
+    pub phases_done: usize,
+    /// The phase under way, if any.
+    pub running: Option<RunningProgress>,
+    /// The changes of finished phases.
+    pub ledger: Ledger,
+}
+
+/// Where a phase under way stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunningProgress {
+    /// Its name, so that a foreign state is recognised.
+    pub phase: String,
+    /// Optimizer steps taken in it.
+    pub steps: usize,
+    /// Σ log π_ref per sequence of each preference scored so far: they cannot be computed again once the policy moved.
+    pub references: BTreeMap<usize, Vec<f32>>,
+}
+
+/// The kinds of tensors a trainer's state consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TensorSet {
+    /// θ.
+    Weights,
+    /// AdamW's first moments.
+    FirstMoment,
+    /// AdamW's second moments.
+    SecondMoment,
+    /// θ*, the weights at the phase's start, of a penalised phase.
+    Anchor,
+    /// Summed Fisher information of the instruction side.
+    FisherInstruction,
+    /// Summed Fisher information of the preference side.
+    FisherPreference,
+}
+
+impl TensorSet {
+    /// Every set.
+    pub const ALL: [Self; 6] =
+        [Self::Weights, Self::FirstMoment, Self::SecondMoment, Self::Anchor, Self::FisherInstruction, Self::FisherPreference];
+
+    /// The name that files use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Weights => "weights",
+            Self::FirstMoment => "first_moment",
+            Self::SecondMoment => "second_moment",
+            Self::Anchor => "anchor",
+            Self::FisherInstruction => "fisher_instruction",
+            Self::FisherPreference => "fisher_preference",
+        }
+    }
+}
+
+/// Reads saved tensors: values in the layout of [`Unit::dims`], `None` where the set or the unit was not saved.
+pub type ReadTensor<'a> = &'a mut dyn FnMut(TensorSet, &Unit) -> Result<Option<Vec<f32>>, Error>;
+
+impl<R: Reduce> Trainer<R> {
+    /// The state besides the tensors.
+    pub fn progress(&self) -> Progress {
+        let running = self.current.as_ref().map(|running| RunningProgress {
+            phase: self.phases[self.position].name.clone(),
+            steps: running.done,
+            references: running.references.clone(),
+        });
+        Progress { phases_done: self.position, running, ledger: self.ledger.clone() }
+    }
+
+    /// The values of one unit in one set, in the layout of [`Unit::dims`]; `None` where the state has none.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
+        let running = self.current.as_ref();
+        let slab = match set {
+            TensorSet::Weights => {
+                let data = self.policy.tensors()[unit].to_data_async().await.map_err(Error::device)?;
+                return crate::slab::floats(data).map(Some);
+            }
+            TensorSet::FirstMoment => running.and_then(|r| r.optimizer.first()[unit].as_ref()),
+            TensorSet::SecondMoment => running.and_then(|r| r.optimizer.second()[unit].as_ref()),
+            TensorSet::Anchor => running.and_then(|r| r.pull.as_ref()).map(|p| &p.anchor[unit]),
+            TensorSet::FisherInstruction => self.fisher.get(&Side::Instruction).map(|f| &f[unit]),
+            TensorSet::FisherPreference => self.fisher.get(&Side::Preference).map(|f| &f[unit]),
+        };
+        match slab {
+            Some(slab) => slab.values().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A trainer as it was when `progress` was taken; `policy` has the saved weights.
+    ///
+    /// Within a phase whose start is stored elsewhere, [`Trainer::start_is_stored`] must be called again.
+    ///
+    /// # Errors
+    /// If the state belongs to another schedule or model, or what `read` returns.
+    pub async fn resume(
+        policy: Policy,
+        (data, phases): (Data, Vec<Phase>),
+        (settings, reduce): (Settings, R),
+        progress: Progress,
+        read: ReadTensor<'_>,
+    ) -> Result<Self, Error> {
+        let mut trainer = Self::with_reduce(policy, data, phases, settings, reduce);
+        trainer.check_progress(&progress)?;
+        trainer.position = progress.phases_done;
+        trainer.ledger = progress.ledger;
+        for (side, set) in [(Side::Instruction, TensorSet::FisherInstruction), (Side::Preference, TensorSet::FisherPreference)] {
+            if let Some(slabs) = all(trainer.slabs(set, read)?) {
+                trainer.fisher.insert(side, slabs);
+            }
+        }
+        if let Some(running) = progress.running {
+            trainer.current = Some(trainer.resume_phase(running, read).await?);
+        }
+        Ok(trainer)
+    }
+
+    fn check_progress(&self, progress: &Progress) -> Result<(), Error> {
+        let foreign = |reason: String| Err(Error::ForeignState(reason));
+        let names: Vec<&str> = self.phases.iter().map(|p| p.name.as_str()).collect();
+        if progress.phases_done > names.len() {
+            return foreign(format!("it has finished {} phases, the schedule has {}", progress.phases_done, names.len()));
+        }
+        if let Some(record) = progress.ledger.records().iter().find(|r| r.change.len() != self.policy.units().len()) {
+            let (found, expected) = (record.change.len(), self.policy.units().len());
+            return foreign(format!("its ledger has {found} units in phase {}, the model has {expected}", record.phase));
+        }
+        match (&progress.running, names.get(progress.phases_done)) {
+            (Some(running), Some(name)) if running.phase == *name => Ok(()),
+            (Some(running), expected) => foreign(format!("it is in phase {}, the schedule in {expected:?}", running.phase)),
+            (None, _) => Ok(()),
+        }
+    }
+
+    async fn resume_phase(&self, progress: super::state::RunningProgress, read: ReadTensor<'_>) -> Result<Running, Error> {
+        let phase = &self.phases[self.position];
+        let protected = self.protect(phase).await?;
+        let mut running = self.running(phase, &protected).await?;
+        if progress.steps > running.agenda.items.len() {
+            let (found, planned) = (progress.steps, running.agenda.items.len());
+            return Err(Error::ForeignState(format!("it has taken {found} steps of phase {}, which has {planned}", phase.name)));
+        }
+        if progress.steps > 0 {
+            let (first, second) = (self.slabs(TensorSet::FirstMoment, read)?, self.slabs(TensorSet::SecondMoment, read)?);
+            running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, progress.steps as u64);
+        }
+        if let Some(Pull { anchor, .. }) = &mut running.pull {
+            *anchor = all(self.slabs(TensorSet::Anchor, read)?)
+                .ok_or_else(|| Error::ForeignState(format!("phase {} is held by an anchor that was not saved", phase.name)))?;
+        }
+        if let (Start::Copy(_), true) = (&running.start, progress.steps > 0) {
+            return Err(Error::ForeignState("the weights of the phase's start were kept in memory alone".into()));
+        }
+        running.unscored.retain(|example| !progress.references.contains_key(example));
+        running.references = progress.references;
+        running.done = progress.steps;
+        Ok(running)
+    }
+
+    fn slabs(&self, set: TensorSet, read: ReadTensor<'_>) -> Result<Vec<Option<Slab>>, Error> {
+        let compute = self.policy.compute();
+        let slab = |unit: &Unit| Ok(read(set, unit)?.map(|values| Slab::from_values(values, unit.dims(), compute)));
+        self.policy.units().iter().map(slab).collect()
+    }
+}
+
+/// All of them, or nothing if one is missing.
+fn all(slabs: Vec<Option<Slab>>) -> Option<Vec<Slab>> {
+    slabs.into_iter().collect()
+}
