@@ -6,6 +6,7 @@ PyTorch itself gets from these numbers in f32.
 
 import numpy as np
 import torch
+from transformers import LlamaForCausalLM
 
 import golden
 import llama
@@ -25,18 +26,23 @@ VARIANTS = {
 
 
 def main() -> None:
-    for seed, (name, settings) in enumerate(VARIANTS.items()):
-        golden.write(f"tiny_llama_{name}", __file__, __doc__.strip(), variant(settings, seed))
+    for name in VARIANTS:
+        golden.write(f"tiny_llama_{name}", __file__, __doc__.strip(), variant(name))
 
 
-def variant(settings: dict, seed: int) -> dict:
-    random = np.random.default_rng(100 + seed)
-    narrow = llama.model(settings, seed)
-    demonstrations = llama.sequences(random, [(5, 7), (1, 1), (9, 15)])
-    preferences = llama.pairs(random, [(4, 6, 3), (7, 1, 12)])
+def start(name: str) -> tuple[LlamaForCausalLM, list[dict]]:
+    """A variant's model, in f32, and its demonstrations."""
+    seed = list(VARIANTS).index(name)
+    demonstrations = llama.sequences(np.random.default_rng(100 + seed), [(5, 7), (1, 1), (9, 15)])
+    return llama.model(VARIANTS[name], seed), demonstrations
+
+
+def variant(name: str) -> dict:
+    settings, (narrow, demonstrations) = VARIANTS[name], start(name)
+    preferences = llama.pairs(np.random.default_rng(len(name)), [(4, 6, 3), (7, 1, 12)])
     weights, saved = llama.weights(narrow), narrow.config.to_dict()
     rounded = evaluate(narrow, demonstrations, preferences)
-    truth = evaluate(llama.model(settings, seed).double(), demonstrations, preferences)
+    truth = evaluate(narrow.double(), demonstrations, preferences)
     return {
         "config": settings,
         "config_as_saved_by_transformers_5": {k: v for k, v in saved.items() if k in settings or k == "rope_parameters"},
