@@ -103,5 +103,5 @@ def _number(value: float) -> str:
     """The shortest text that reads back as the same f64."""
     if not math.isfinite(value):
         raise ValueError(f"{value} is no JSON number")
-    mantissa, e, exponent = repr(value).partition("e")
+    mantissa, e, exponent = repr(float(value)).partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
