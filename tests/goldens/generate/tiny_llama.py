@@ -76,12 +76,17 @@ def references(policy) -> list[list[float]]:
 
 
 def check_padded(model, demonstrations: list[dict], logits: list[torch.Tensor]) -> None:
-    """A right-padded batch gives the same logits."""
+    """A right-padded batch gives the same logits, and transformers' own loss on its labels is this file's SFT loss."""
     rows = [d["prompt"] + d["response"] for d in demonstrations]
-    width = max(map(len, rows))
-    padded = model(input_ids=torch.tensor([row + [2] * (width - len(row)) for row in rows]), use_cache=False).logits
-    for row, alone in zip(padded, logits):
+    labels = [[-100] * len(d["prompt"]) + d["response"] for d in demonstrations]
+    padded = model(input_ids=right_padded(rows, 2), labels=right_padded(labels, -100), use_cache=False)
+    for row, alone in zip(padded.logits, logits):
         torch.testing.assert_close(row[: len(alone)], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(padded.loss.double(), llama.sft_loss(model, demonstrations).double(), rtol=1e-6, atol=0)
+
+
+def right_padded(rows: list[list[int]], filler: int) -> torch.Tensor:
+    return torch.tensor([row + [filler] * (max(map(len, rows)) - len(row)) for row in rows])
 
 
 def printed_sft(truth: dict) -> dict:
