@@ -1,1 +1,67 @@
-//! .
+//! The devices hbat trains on: their names, what this build and machine offer, and opening them without a panic.
+//!
+//! Every backend's feature flag lives here; the rest of the program is handed a [`Device`]. Burn's `Device::default()` is never
+//! used: it takes whichever backend was compiled in, in an order of its own, and panics where that backend has no device.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = hbat_backends::open("cpu".parse()?)?;
+//! # let _ = device;
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "cpu")]
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod error;
+#[cfg(feature = "wgpu")]
+mod graphics;
+mod name;
+mod report;
+
+use burn::tensor::Device;
+
+pub use error::DeviceError;
+pub use name::{DeviceName, NameError};
+pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
+
+/// Opens a device and makes sure that it runs. Opening one again gives the same device.
+///
+/// # Errors
+/// If the backend was not compiled in, the machine lacks the driver or the device, or the device does not start; the message
+/// says which, and what to install. What a driver does later is not covered: running out of memory still panics inside Burn.
+pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
+    match name {
+        #[cfg(feature = "cpu")]
+        DeviceName::Cpu => cpu::open(),
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu(index) => graphics::open(index),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(index) => cuda::open(index),
+        #[allow(unreachable_patterns)]
+        name => Err(DeviceError::NotCompiled { name }),
+    }
+}
+
+/// Every device that this build and machine offer, and for each backend that offers none, why.
+///
+/// Starts every device, so that what is listed works; this takes a second or so per GPU.
+pub fn list() -> Vec<DeviceReport> {
+    let backends = [DeviceName::Cpu, DeviceName::Wgpu(0), DeviceName::Cuda(0)];
+    backends.into_iter().flat_map(list_backend).collect()
+}
+
+fn list_backend(first: DeviceName) -> Vec<DeviceReport> {
+    match first {
+        #[cfg(feature = "cpu")]
+        DeviceName::Cpu => cpu::list(),
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu(_) => graphics::list(),
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(_) => cuda::list(),
+        #[allow(unreachable_patterns)]
+        name => vec![DeviceReport { name, hardware: Err(DeviceError::NotCompiled { name }) }],
+    }
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
+
+mod devices;
+mod support;
+mod tidy;
