@@ -88,7 +88,9 @@ fn feature(name: DeviceName) -> &'static str {
 fn rebuild(name: DeviceName) -> String {
     let needs = match name {
         DeviceName::Cpu => "",
-        DeviceName::Wgpu(_) => " (and install a Vulkan driver: on Debian and Ubuntu `apt-get install libvulkan1 mesa-vulkan-drivers`)",
+        DeviceName::Wgpu(_) => {
+            " (and install a Vulkan driver: on Debian and Ubuntu `apt-get install libvulkan1 mesa-vulkan-drivers`)"
+        }
         DeviceName::Cuda(_) => " (and install NVIDIA's driver and CUDA toolkit)",
     };
     format!("rebuild with `cargo build --release --features {}`{needs}", feature(name))

@@ -108,7 +108,8 @@ pub(crate) fn start(device: &Device) -> Result<Vec<FloatDType>, String> {
     };
     catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string())).unwrap_or_else(|| "it gave no reason".into())
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()))
+            .unwrap_or_else(|| "it gave no reason".into())
     })
 }
 

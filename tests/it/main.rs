@@ -1,5 +1,7 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
 mod devices;
+mod fixtures;
 mod support;
 mod tidy;
+mod trace;

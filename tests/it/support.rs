@@ -5,18 +5,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The repository's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
 }
 
 /// The folder with test data beside the repository: `HBAT_SHARED`, or `../shared`; `None` if it is not there.
-pub fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("HBAT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     folder.join("data").is_dir().then_some(folder)
 }
 
 /// SmolLM2-135M-Instruct in Hugging Face layout: `HBAT_SMOLLM2`, or where `tests/run` puts it; `None` if it is not there.
-pub fn smollm2() -> Option<PathBuf> {
+pub(crate) fn smollm2() -> Option<PathBuf> {
     let made = || root().join("target/models/smollm2-135m-instruct");
     let folder = std::env::var_os("HBAT_SMOLLM2").map_or_else(made, PathBuf::from);
     folder.join("model.safetensors").is_file().then_some(folder)
@@ -26,7 +26,7 @@ pub fn smollm2() -> Option<PathBuf> {
 ///
 /// # Panics
 /// With `CI=true`: there nothing may be left out.
-pub fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {reason}", thread.name().unwrap_or("a test"));
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
@@ -38,14 +38,14 @@ pub fn skip(reason: &str) {
 }
 
 /// The golden values of `tests/goldens/<name>.json`, made by the script of the same name.
-pub fn golden(name: &str) -> serde_json::Value {
+pub(crate) fn golden(name: &str) -> serde_json::Value {
     let path = root().join("tests/goldens").join(name).with_extension("json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The `hbat` program of the same build as this test.
-pub fn hbat() -> PathBuf {
+pub(crate) fn hbat() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it lies");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
     let program = folder.join(format!("hbat{}", std::env::consts::EXE_SUFFIX));

@@ -105,7 +105,8 @@ fn source_files_are_short() {
 #[test]
 fn lines_are_short() {
     let long = |(path, text): (String, String)| {
-        let lines: Vec<String> = text.lines().enumerate().filter(|(_, line)| line.chars().count() > 160).map(|(n, _)| (n + 1).to_string()).collect();
+        let lines: Vec<String> =
+            text.lines().enumerate().filter(|(_, line)| line.chars().count() > 160).map(|(n, _)| (n + 1).to_string()).collect();
         (!lines.is_empty()).then(|| format!("{path}: lines longer than 160: {}", lines.join(", ")))
     };
     none(texts(".rs").into_iter().filter_map(long));
