@@ -1,0 +1,166 @@
+//! What scores say about a policy: likelihood of demonstrations, DPO's loss and accuracy on preferences.
+
+use hbat::objective::Dpo;
+use hbat::tokens::Group;
+use serde::Serialize;
+
+use super::Sequences;
+
+/// A policy on demonstrations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DemonstrationScore {
+    /// Number of demonstrations.
+    pub examples: usize,
+    /// Response tokens.
+    pub tokens: usize,
+    /// Σ log π(y|x) over all of them.
+    pub logprob: f64,
+    /// Negative log-likelihood per response token.
+    pub nll: f64,
+}
+
+/// A policy on preferences, against a reference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreferenceScore {
+    /// Number of pairs.
+    pub examples: usize,
+    /// Σ log π over all chosen responses.
+    pub chosen: f64,
+    /// Σ log π over all rejected responses.
+    pub rejected: f64,
+    /// Response tokens of the chosen responses.
+    pub chosen_tokens: usize,
+    /// Response tokens of the rejected responses.
+    pub rejected_tokens: usize,
+    /// What only a reference can give.
+    #[serde(flatten)]
+    pub against: Option<Against>,
+}
+
+/// Means over pairs against a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Against {
+    /// DPO's loss.
+    pub dpo_loss: f64,
+    /// β·h, the difference of the implicit rewards.
+    pub margin: f64,
+    /// Share of pairs with a margin above 0.
+    pub accuracy: f64,
+}
+
+/// One example of `eval --per-example`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ExampleScore {
+    /// A demonstration.
+    Demonstration {
+        /// Its place in the file, from 0.
+        index: usize,
+        /// Σ log π(y|x).
+        logprob: f64,
+        /// Response tokens.
+        tokens: usize,
+    },
+    /// A preference.
+    Preference {
+        /// Its place in the file, from 0.
+        index: usize,
+        /// Σ log π of the chosen response.
+        chosen: f64,
+        /// Σ log π of the rejected response.
+        rejected: f64,
+        /// Its response tokens.
+        chosen_tokens: usize,
+        /// Its response tokens.
+        rejected_tokens: usize,
+    },
+}
+
+/// All that `eval` prints.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Evaluation {
+    /// Scores of the demonstrations, if any were given.
+    pub demonstrations: Option<DemonstrationScore>,
+    /// Scores of the preferences, if any were given.
+    pub preferences: Option<PreferenceScore>,
+    /// Every demonstration, where asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub demonstration_examples: Vec<ExampleScore>,
+    /// Every preference, where asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preference_examples: Vec<ExampleScore>,
+}
+
+/// Sums up scored demonstrations.
+pub fn evaluate_demonstrations(groups: &[Group], scores: &Sequences) -> (DemonstrationScore, Vec<ExampleScore>) {
+    let examples: Vec<ExampleScore> = groups
+        .iter()
+        .zip(scores)
+        .map(|(g, s)| ExampleScore::Demonstration { index: g.index, logprob: s[0], tokens: g.response_tokens() })
+        .collect();
+    let tokens: usize = groups.iter().map(Group::response_tokens).sum();
+    let logprob: f64 = scores.iter().map(|s| s[0]).sum();
+    (DemonstrationScore { examples: groups.len(), tokens, logprob, nll: -logprob / tokens as f64 }, examples)
+}
+
+/// Sums up scored preferences, against the reference's scores where there are any.
+pub fn evaluate_preferences(
+    groups: &[Group],
+    scores: &Sequences,
+    reference: Option<&Sequences>,
+    dpo: Dpo,
+) -> (PreferenceScore, Vec<ExampleScore>) {
+    let tokens = |g: &Group, which: usize| g.sequences[which].response().len();
+    let examples = groups
+        .iter()
+        .zip(scores)
+        .map(|(g, s)| ExampleScore::Preference {
+            index: g.index,
+            chosen: s[0],
+            rejected: s[1],
+            chosen_tokens: tokens(g, 0),
+            rejected_tokens: tokens(g, 1),
+        })
+        .collect();
+    let score = PreferenceScore {
+        examples: groups.len(),
+        chosen: scores.iter().map(|s| s[0]).sum(),
+        rejected: scores.iter().map(|s| s[1]).sum(),
+        chosen_tokens: groups.iter().map(|g| tokens(g, 0)).sum(),
+        rejected_tokens: groups.iter().map(|g| tokens(g, 1)).sum(),
+        against: reference.map(|reference| against(scores, reference, dpo)),
+    };
+    (score, examples)
+}
+
+fn against(scores: &Sequences, reference: &Sequences, dpo: Dpo) -> Against {
+    let margins: Vec<f64> =
+        scores.iter().zip(reference).map(|(s, r)| dpo.beta * ((s[0] - r[0]) - (s[1] - r[1]))).collect();
+    let mean = |f: &dyn Fn(f64) -> f64| margins.iter().map(|&m| f(m)).sum::<f64>() / margins.len() as f64;
+    let loss = |m: f64| (1.0 - dpo.label_smoothing) * softplus(-m) + dpo.label_smoothing * softplus(m);
+    Against { dpo_loss: mean(&loss), margin: mean(&|m| m), accuracy: mean(&|m| if m > 0.0 { 1.0 } else { 0.0 }) }
+}
+
+/// −log σ(−x) = log(1 + eˣ), without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_policy_has_loss_ln_2_and_no_accuracy() {
+        let scores = vec![vec![-3.0, -4.0], vec![-2.0, -1.0]];
+        let found = against(&scores, &scores, Dpo::default());
+        assert_eq!(found, Against { dpo_loss: std::f64::consts::LN_2, margin: 0.0, accuracy: 0.0 });
+    }
+
+    #[test]
+    fn extreme_margins_stay_finite() {
+        let dpo = Dpo { beta: 1.0, label_smoothing: 0.1 };
+        let found = against(&vec![vec![0.0, -1e4]], &vec![vec![-1e4, 0.0]], dpo);
+        assert!((found.dpo_loss - 2e3).abs() < 1e-9 && found.accuracy == 1.0, "{found:?}");
+    }
+}
