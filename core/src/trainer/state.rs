@@ -11,7 +11,7 @@ use crate::model::{Policy, Unit};
 use crate::optimizer::{AdamW, Pull};
 use crate::reduce::Reduce;
 use crate::schedule::Phase;
-use crate::slab::Slab;
+use crate::slab::{Slab, floats};
 
 /// Everything a trainer knows that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,26 +84,35 @@ impl<R: Reduce> Trainer<R> {
         Progress { phases_done: self.position, running, ledger: self.ledger.clone() }
     }
 
+    /// Whether the state has this unit in this set.
+    pub fn has(&self, set: TensorSet, unit: usize) -> bool {
+        set == TensorSet::Weights || self.slab(set, unit).is_some()
+    }
+
     /// The values of one unit in one set, in the layout of [`Unit::dims`]; `None` where the state has none.
     ///
     /// # Errors
     /// If the device fails.
     pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
+        if set == TensorSet::Weights {
+            let data = self.policy.tensors()[unit].to_data_async().await.map_err(Error::device)?;
+            return floats(data).map(Some);
+        }
+        match self.slab(set, unit) {
+            Some(slab) => slab.values().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn slab(&self, set: TensorSet, unit: usize) -> Option<&Slab> {
         let running = self.current.as_ref();
-        let slab = match set {
-            TensorSet::Weights => {
-                let data = self.policy.tensors()[unit].to_data_async().await.map_err(Error::device)?;
-                return crate::slab::floats(data).map(Some);
-            }
+        match set {
+            TensorSet::Weights => None,
             TensorSet::FirstMoment => running.and_then(|r| r.optimizer.first()[unit].as_ref()),
             TensorSet::SecondMoment => running.and_then(|r| r.optimizer.second()[unit].as_ref()),
             TensorSet::Anchor => running.and_then(|r| r.pull.as_ref()).map(|p| &p.anchor[unit]),
             TensorSet::FisherInstruction => self.fisher.get(&Side::Instruction).map(|f| &f[unit]),
             TensorSet::FisherPreference => self.fisher.get(&Side::Preference).map(|f| &f[unit]),
-        };
-        match slab {
-            Some(slab) => slab.values().await.map(Some),
-            None => Ok(None),
         }
     }
 
@@ -152,7 +161,7 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    async fn resume_phase(&self, progress: super::state::RunningProgress, read: ReadTensor<'_>) -> Result<Running, Error> {
+    async fn resume_phase(&self, progress: RunningProgress, read: ReadTensor<'_>) -> Result<Running, Error> {
         let phase = &self.phases[self.position];
         let protected = self.protect(phase).await?;
         let mut running = self.running(phase, &protected).await?;
