@@ -1,0 +1,58 @@
+//! Exit codes, as BSD's sysexits.h numbers them.
+
+use hbat::error::Error;
+use hbat_backends::DeviceError;
+
+use crate::config::ConfigError;
+use crate::data::DataError;
+use crate::model::ModelError;
+use crate::store::StoreError;
+use crate::text::TextError;
+
+/// A wrong command line; clap's own code.
+pub const USAGE: i32 = 2;
+/// Input that cannot be used: data, models, checkpoints.
+pub const DATA: i32 = 65;
+/// The program or the machine failed.
+pub const INTERNAL: i32 = 70;
+/// Settings that cannot be used.
+pub const CONFIGURATION: i32 = 78;
+
+/// The code that tells a script what kind of error this is: that of the first known cause in the chain.
+pub fn code(error: &anyhow::Error) -> i32 {
+    error.chain().find_map(|cause| known(cause)).unwrap_or(INTERNAL)
+}
+
+fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    if cause.is::<DataError>() || cause.is::<TextError>() {
+        return Some(DATA);
+    }
+    if cause.is::<ConfigError>() || cause.is::<DeviceError>() {
+        return Some(CONFIGURATION);
+    }
+    if let Some(error) = cause.downcast_ref::<ModelError>() {
+        return Some(if error.is_write() { INTERNAL } else { DATA });
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return Some(store(error));
+    }
+    cause.downcast_ref::<Error>().map(core)
+}
+
+fn store(error: &StoreError) -> i32 {
+    match error {
+        StoreError::RunExists { .. } | StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Locked { .. } => {
+            CONFIGURATION
+        }
+        StoreError::Tensors(_) => DATA,
+        _ => INTERNAL,
+    }
+}
+
+fn core(error: &Error) -> i32 {
+    match error {
+        Error::TooFewExamples { .. } => CONFIGURATION,
+        Error::ForeignState(_) | Error::PhaseStart { .. } => DATA,
+        Error::NotFinite { .. } | Error::Device(_) => INTERNAL,
+    }
+}

@@ -1,0 +1,175 @@
+//! One method's run: drives the trainer and does what its events ask for.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use hbat::consolidation::Rule;
+use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
+
+use super::best::Best;
+use super::checkpoint::{self, PhaseStart};
+use super::validation::Validation;
+use crate::model::{ModelFolder, SaveDtype, export};
+use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
+use crate::signal::Interrupt;
+use crate::store::{Checkpoint, MetricsLog, RunDir};
+
+/// How a run came to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// All phases are done.
+    Finished(Vec<Moment>),
+    /// A signal came; everything up to here is saved.
+    Interrupted,
+}
+
+/// When to save, and how much of it to keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Saving {
+    /// Steps between checkpoints within a phase; 0: at phase boundaries alone.
+    pub(crate) every: usize,
+    /// Checkpoints kept.
+    pub(crate) keep: usize,
+}
+
+/// Which weights a phase goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ContinueFrom {
+    Last,
+    Best,
+}
+
+/// Everything one method's run consists of.
+pub(crate) struct Session<'a> {
+    pub(crate) method: String,
+    pub(crate) trainer: Trainer,
+    pub(crate) rule: Rule,
+    pub(crate) run: RunDir,
+    pub(crate) metrics: MetricsLog,
+    pub(crate) fingerprint: String,
+    pub(crate) source: Option<&'a ModelFolder>,
+    pub(crate) validation: &'a Validation,
+    pub(crate) display: Display,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) saving: Saving,
+    pub(crate) continue_from: ContinueFrom,
+    pub(crate) best: Best,
+    pub(crate) moments: Vec<Moment>,
+    pub(crate) steps: usize,
+    pub(crate) start: Option<Checkpoint>,
+}
+
+impl Session<'_> {
+    /// Runs to the end, or to the first signal.
+    pub(crate) async fn run(mut self) -> anyhow::Result<Ended> {
+        if self.moments.is_empty() {
+            self.evaluate(None).await?;
+        }
+        loop {
+            if self.interrupt.requested() {
+                return self.stop().await;
+            }
+            let began = Instant::now();
+            let event = match self.trainer.step().await {
+                Ok(event) => event,
+                Err(error) => return Err(self.rescue(error).await),
+            };
+            match event {
+                Event::PhaseStarted(started) => self.started(&started).await?,
+                Event::Scored { done, total } => self.display.scored(done, total),
+                Event::Measured { done, total } => self.display.measured(done, total),
+                Event::Step(report) => self.stepped(&report, began.elapsed().as_secs_f64()).await?,
+                Event::PhaseEnded(ended) => self.ended(&ended).await?,
+                Event::Finished => return self.finish().await,
+            }
+        }
+    }
+
+    async fn started(&mut self, started: &PhaseStarted) -> anyhow::Result<()> {
+        let names = self.unit_names();
+        let rule = started.importance.as_ref().map(|_| self.rule);
+        self.metrics.append(&phase_started_record(started, &names, rule))?;
+        self.display.started(started);
+        self.start = None;
+        let saved = self.save().await?;
+        self.trainer.start_is_stored(Box::new(PhaseStart::open(&saved)?));
+        self.start = Some(saved);
+        Ok(())
+    }
+
+    async fn stepped(&mut self, report: &StepReport, seconds: f64) -> anyhow::Result<()> {
+        self.steps += 1;
+        self.metrics.append(&step_record(report, seconds, self.steps))?;
+        self.display.step(report, seconds);
+        let due = self.saving.every > 0 && report.step % self.saving.every == 0 && report.step < report.steps;
+        if due {
+            self.save().await?;
+        }
+        Ok(())
+    }
+
+    async fn ended(&mut self, ended: &PhaseEnded) -> anyhow::Result<()> {
+        let names = self.unit_names();
+        self.metrics.append(&phase_ended_record(ended, &names))?;
+        self.display.ended(ended);
+        self.evaluate(Some(&ended.phase)).await?;
+        if self.continue_from == ContinueFrom::Best && !self.best.is_last(&self.moments) {
+            let best = ModelFolder::open(&self.run.best())?;
+            let policy = best.policy(self.trainer.policy().compute(), &mut |_| {})?;
+            self.trainer.continue_from(policy);
+        }
+        Ok(())
+    }
+
+    /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far.
+    async fn evaluate(&mut self, phase: Option<&str>) -> anyhow::Result<()> {
+        let display = &mut self.display;
+        let policy = self.trainer.policy();
+        let moment = self.validation.moment(&self.method, phase, policy, &mut |done, total| display.validated(done, total)).await?;
+        self.metrics.append(&moment_record(&moment))?;
+        self.display.evaluated(&moment);
+        self.moments.push(moment);
+        if phase.is_some() && self.best.improves(&self.moments) {
+            export(policy_of(&self.trainer), self.source, &self.run.best(), SaveDtype::F32).await?;
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self) -> anyhow::Result<Checkpoint> {
+        let saved = checkpoint::save(&self.trainer, &self.run, (&self.metrics, &self.fingerprint), self.start.as_ref()).await?;
+        self.run.prune(self.saving.keep, &self.fingerprint, &[])?;
+        Ok(saved)
+    }
+
+    async fn stop(&mut self) -> anyhow::Result<Ended> {
+        if self.start.is_some() {
+            self.save().await?;
+        }
+        let path = self.run.path().display();
+        self.display.note(&format!("interrupted and saved; go on with `hbat resume {path}`"));
+        Ok(Ended::Interrupted)
+    }
+
+    /// Saves what is still good before an error ends the run.
+    async fn rescue(&mut self, error: hbat::error::Error) -> anyhow::Error {
+        let saved = matches!(error, hbat::error::Error::NotFinite { .. }) && self.start.is_some() && self.save().await.is_ok();
+        let error = anyhow::Error::from(error);
+        if saved { error.context(format!("the last good state is saved in {}", self.run.path().display())) } else { error }
+    }
+
+    async fn finish(mut self) -> anyhow::Result<Ended> {
+        export(policy_of(&self.trainer), self.source, &self.run.last(), SaveDtype::F32).await.context("exporting the last weights")?;
+        self.start = None;
+        self.save().await?;
+        self.display.finish();
+        Ok(Ended::Finished(self.moments))
+    }
+
+    fn unit_names(&self) -> Vec<String> {
+        self.trainer.policy().units().iter().map(|unit| unit.name.clone()).collect()
+    }
+}
+
+fn policy_of(trainer: &Trainer) -> &hbat::model::Policy {
+    trainer.policy()
+}

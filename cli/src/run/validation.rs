@@ -1,0 +1,65 @@
+//! Scoring both objectives on examples that are not trained on.
+
+use anyhow::Context;
+use hbat::model::Policy;
+use hbat::objective::Dpo;
+use hbat::tokens::Group;
+use serde::{Deserialize, Serialize};
+
+use super::inputs::ToyTask;
+use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences};
+use crate::report::Moment;
+
+/// The validation set, and the initial weights' scores on it: every margin and accuracy of a run is against those.
+pub(crate) struct Validation {
+    pub(crate) demonstrations: Vec<Group>,
+    pub(crate) preferences: Vec<Group>,
+    pub(crate) reference: Reference,
+    pub(crate) scorer: Scorer,
+    pub(crate) dpo: Dpo,
+    pub(crate) toy: Option<ToyTask>,
+}
+
+/// What the initial weights made of the validation preferences; kept in a run's directory, for a resumed run has other weights.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Reference {
+    pub(crate) preferences: Sequences,
+}
+
+impl Validation {
+    /// Scores the validation preferences with the initial weights.
+    pub(crate) async fn refer_to(&mut self, policy: &Policy, progress: &mut dyn FnMut(usize, usize)) -> anyhow::Result<()> {
+        let total = self.preferences.len();
+        self.reference.preferences = self.scorer.score(policy, &self.preferences, &mut |done| progress(done, total)).await?;
+        Ok(())
+    }
+
+    /// Both objectives at this moment.
+    pub(crate) async fn moment(
+        &self,
+        method: &str,
+        phase: Option<&str>,
+        policy: &Policy,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> anyhow::Result<Moment> {
+        let (demonstrations, preferences) = (self.demonstrations.len(), self.preferences.len());
+        let total = demonstrations + preferences;
+        let mut moment =
+            Moment { method: method.into(), phase: phase.map(Into::into), sft_nll: None, accuracy: None, margin: None, extra: vec![] };
+        if demonstrations > 0 {
+            let scores = self.scorer.score(policy, &self.demonstrations, &mut |done| progress(done, total)).await?;
+            moment.sft_nll = Some(evaluate_demonstrations(&self.demonstrations, &scores).0.nll);
+        }
+        if preferences > 0 {
+            let mut report = |done| progress(demonstrations + done, total);
+            let scores = self.scorer.score(policy, &self.preferences, &mut report).await?;
+            let score = evaluate_preferences(&self.preferences, &scores, Some(&self.reference.preferences), self.dpo).0;
+            let against = score.against.context("the reference was given")?;
+            (moment.accuracy, moment.margin) = (Some(against.accuracy), Some(against.margin));
+        }
+        if let Some(toy) = &self.toy {
+            moment.extra = toy.measure(policy).await?;
+        }
+        Ok(moment)
+    }
+}

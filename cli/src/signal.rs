@@ -1,0 +1,46 @@
+//! Stopping on request: the first signal asks the run to save and end, the second ends it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The exit code of an interrupted run, as shells count it: 128 + SIGINT.
+pub const INTERRUPTED: i32 = 130;
+
+/// Whether someone asked the program to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Starts listening for SIGINT and SIGTERM, on a thread of its own: training steps block the main one for seconds.
+    pub fn listen() -> Self {
+        let interrupt = Self::default();
+        let seen = interrupt.clone();
+        std::thread::spawn(move || seen.watch());
+        interrupt
+    }
+
+    /// Whether a signal has come.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn watch(&self) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if self.0.swap(true, Ordering::Relaxed) {
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        });
+    }
+}
