@@ -38,7 +38,8 @@ def gradient(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
 
 def run(start: dict, gradients: list[dict], decay: float) -> dict:
     narrow, wide = (trace(start, gradients, decay, dtype) for dtype in (torch.float32, torch.float64))
-    difference = max((a.double() - b).abs().max().item() for x, y in zip(narrow["weights"], wide["weights"]) for a, b in zip(x, y))
+    steps = zip(narrow["weights"], wide["weights"])
+    difference = max((a.double() - b).abs().max().item() for x, y in steps for a, b in zip(x, y))
     return {
         "weight_decay": decay, "learning_rates": golden.exact(narrow["rates"]), "norms": golden.significant(narrow["norms"]),
         "weights": [{n: golden.significant(w.reshape(-1)) for n, w in zip(SHAPES, step)} for step in narrow["weights"]],

@@ -55,8 +55,8 @@ def importance() -> list[dict]:
         "as_small_as_the_reference_rule_needs": ([1e-20, 2e-20, 3e-20, 0.0], 50.0), "large": ([2.0, 800.0, 1.0, 799.0], 100.0),
         "300_units": (golden.significant(np.exp(random.normal(-18, 1, 300))), 100.0),
     }
-    return [{"name": name, "AC": ac, "F_max": largest, "tau": 1.0, "rules": {rule: by_rule(rule, ac, largest) for rule in ewc.RULES}}
-            for name, (ac, largest) in vectors.items()]
+    return [{"name": name, "AC": ac, "F_max": largest, "tau": 1.0,
+             "rules": {rule: by_rule(rule, ac, largest) for rule in ewc.RULES}} for name, (ac, largest) in vectors.items()]
 
 
 def by_rule(rule: str, accumulated: list[float], largest: float) -> dict:

@@ -16,6 +16,7 @@ import golden
 import llama
 
 SIDES = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
+METRICS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 PAIRS = {  # log π(y_w), log π(y_l), log π_ref(y_w), log π_ref(y_l)
     "identical_responses": [[-12.5, -12.5, -12.5, -12.5]],
     "policy_is_reference": [[-31.25, -20.5, -31.25, -20.5], [-0.125, -90.75, -0.125, -90.75]],
@@ -23,8 +24,8 @@ PAIRS = {  # log π(y_w), log π(y_l), log π_ref(y_w), log π_ref(y_l)
     "log_ratio_minus_100": [[-150.0, -20.0, -100.0, -70.0]],
     "log_ratio_1000": [[-300.0, -1500.0, -800.0, -1000.0]],
     "log_ratio_minus_1000": [[-1500.0, -300.0, -1000.0, -800.0]],
-    "batch": [[-41.5, -63.25, -44.75, -58.5], [-120.0, -33.0, -118.5, -35.25], [-9.0, -10.0, -7.0, -13.0], [-80.5, -80.5, -77.0, -77.0],
-              [-250.0, -251.0, -255.0, -240.0]],
+    "batch": [[-41.5, -63.25, -44.75, -58.5], [-120.0, -33.0, -118.5, -35.25], [-9.0, -10.0, -7.0, -13.0],
+              [-80.5, -80.5, -77.0, -77.0], [-250.0, -251.0, -255.0, -240.0]],
 }
 
 
@@ -39,7 +40,7 @@ def case(name: str, rows: list[list[float]], beta: float, smoothing: float) -> d
     logged = [trl_pair(policy[:, i], columns[2:, i], beta, smoothing) for i in range(len(rows))]
     losses = torch.stack([loss for loss, _ in logged])
     gradient = torch.autograd.grad(losses.mean(), policy)[0]
-    metrics = {key: [m[key] for _, m in logged] for key in ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")}
+    metrics = {key: [m[key] for _, m in logged] for key in METRICS}
     check(losses.mean(), metrics, llama.dpo(policy, columns[2:], beta, smoothing))
     return {
         "name": name, "beta": beta, "label_smoothing": smoothing, **dict(zip(SIDES, golden.exact(columns))),

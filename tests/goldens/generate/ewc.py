@@ -18,8 +18,8 @@ def importance(rule: str, accumulated: np.ndarray, largest: float, temperature: 
         return np.full(len(accumulated), largest / len(accumulated))
     if rule == "proportional":
         return largest * accumulated / accumulated.sum()
-    scores = {"paper": accumulated, "reference": 1e20 * accumulated, "relative": accumulated / (temperature * accumulated.mean())}[rule]
-    weights = np.exp(scores - scores.max())
+    scale = {"paper": 1.0, "reference": 1e20, "relative": 1 / (temperature * accumulated.mean())}[rule]
+    weights = np.exp(scale * (accumulated - accumulated.max()))
     return largest * weights / weights.sum()
 
 
@@ -38,4 +38,5 @@ def penalty(factor: float, importances, weights, anchors) -> float:
 
 def penalty_gradient(factor: float, importances, weights, anchors) -> list[np.ndarray]:
     """λ F_i (θ_i − θ_i*)."""
-    return [factor * f * (np.asarray(w, np.float64) - np.asarray(a, np.float64)) for f, w, a in zip(importances, weights, anchors)]
+    units = zip(importances, weights, anchors)
+    return [factor * f * (np.asarray(w, np.float64) - np.asarray(a, np.float64)) for f, w, a in units]

@@ -1,8 +1,8 @@
 """generation.json: which tokens temperature, top-k and top-p keep and with what probability, and greedy continuations.
 
-Warpers are transformers', in the order temperature, top-k, top-p, in f64; `kept` is in order of token id. Greedy continuations are of
-tiny_llama_tied.json's model, with no token ending them; a batch of prompts, padded on the left, gives the same as each prompt alone.
-`lead` is the least difference between the best and the second logit on the way.
+Warpers are transformers', in the order temperature, top-k, top-p, in f64; `kept` is in order of token id. Greedy continuations
+are of tiny_llama_tied.json's model, with no token ending them; a batch of prompts, padded on the left, gives the same as each
+prompt alone. `lead` is the least difference between the best and the second logit on the way.
 """
 
 import numpy as np

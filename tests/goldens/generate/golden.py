@@ -55,7 +55,8 @@ def tensor(values: torch.Tensor, printed) -> dict:
 
 def write(name: str, generator: str, note: str, body: dict) -> None:
     """Writes `name`.json beside the generators, header first."""
-    header = {"made_by": f"tests/goldens/generate/{pathlib.Path(generator).name}", "note": " ".join(note.split()), "versions": _versions()}
+    made_by = f"tests/goldens/generate/{pathlib.Path(generator).name}"
+    header = {"made_by": made_by, "note": " ".join(note.split()), "versions": _versions()}
     text = _render({"header": header, **body}, 0) + "\n"
     path = GOLDENS / f"{name}.json"
     path.write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
-"""hbat_trace.json: an N = 2 HBAT run of a tiny tied LLaMA with grouped-query attention, step by step, under three importance rules.
+"""hbat_trace.json: an N = 2 HBAT run of a tiny tied LLaMA with grouped-query attention, step by step, under three importance
+rules.
 
-Training is PyTorch's in f32; changes, importance and the penalty's value are f64 from the f32 weights. The order of examples is the
-order of the lists: split into contiguous chunks, the first (n mod N) one longer, the last batch of an epoch may be short. Every
-phase has a new AdamW and a new schedule. The penalty's gradient λF(θ − θ*) is added to the loss's before clipping. `rounding`
-says how far the same run in f64 is from this one, as a relative difference.
+Training is PyTorch's in f32; changes, importance and the penalty's value are f64 from the f32 weights. The order of examples is
+the order of the lists: split into contiguous chunks, the first (n mod N) one longer, the last batch of an epoch may be short.
+Every phase has a new AdamW and a new schedule. The penalty's gradient λF(θ − θ*) is added to the loss's before clipping.
+`rounding` says how far the same run in f64 is from this one, as a relative difference.
 """
 
 import copy
@@ -142,8 +143,11 @@ def dpo_losses(policy, examples: list[dict]) -> list:
     """The reference is the policy at the phase's start: its log-probs are computed here, once."""
     with torch.no_grad():
         references = [llama.pair_log_probs(policy, batch) for batch in batches(examples)]
-    return [lambda model, batch=batch, reference=reference: llama.dpo(llama.pair_log_probs(model, batch), reference, RUN["beta"])[0]
-            for batch, reference in zip(batches(examples), references)]
+
+    def loss(batch: list[dict], reference):
+        return lambda model: llama.dpo(llama.pair_log_probs(model, batch), reference, RUN["beta"])[0]
+
+    return list(map(loss, batches(examples), references))
 
 
 def rounding(narrow: Run, wide: Run) -> dict:

@@ -1,9 +1,11 @@
-"""smollm2_logits.json: SmolLM2-135M-Instruct under transformers, weights cast to f32, on three short texts and on real examples.
+"""smollm2_logits.json: SmolLM2-135M-Instruct under transformers, weights cast to f32, on three short texts and on real
+examples.
 
 `logits` are those of the vocabulary ids in `sample`, at every position; `logsumexp` and `argmax` are over the whole vocabulary.
-`demonstrations` and `preferences` are the first five of the validation sets with the chat template: sums of the log-probs of the
-response tokens, in f32 and from a run in f64. Compare with the latter: PyTorch's f32 log_softmax on the CPU drops tail probability
-of so large a vocabulary and is about 1e-5 per token too high. `f64_max_difference` is how far these logits are from the f64 run's.
+`demonstrations` and `preferences` are the first five of the validation sets with the chat template: sums of the log-probs of
+the response tokens, in f32 and from a run in f64. Compare with the latter: PyTorch's f32 log_softmax on the CPU drops tail
+probability of so large a vocabulary and is about 1e-5 per token too high. `f64_max_difference` is how far these logits are from
+the f64 run's.
 """
 
 import hashlib
@@ -17,8 +19,8 @@ import tokens
 
 EXAMPLES, SAMPLE = 5, 64
 TEXTS = {
-    "english": "The lighthouse keeper counted the ships twice before he wrote their names into the book, because the fog had come early and "
-               "nobody on the shore could see the harbour.",
+    "english": "The lighthouse keeper counted the ships twice before he wrote their names into the book, because the fog had "
+               "come early and nobody on the shore could see the harbour.",
     "code": "def mean(values: list[float]) -> float:\n    \"\"\"The average.\"\"\"\n    return sum(values) / len(values)\n",
     "chat": "<|im_start|>user\nGive me 3 reasons – briefly – to learn Español.<|im_end|>\n<|im_start|>assistant\n",
 }
@@ -28,8 +30,9 @@ def main() -> None:
     narrow = AutoModelForCausalLM.from_pretrained(golden.smollm2(), dtype=torch.float32).eval()
     wide = AutoModelForCausalLM.from_pretrained(golden.smollm2(), dtype=torch.float64).eval()
     ids = {name: tokens.tokenizer()(text, add_special_tokens=False)["input_ids"] for name, text in TEXTS.items()}
-    # Spread over the vocabulary, special tokens and the most frequent words included.
-    sample = sorted({0, 1, 2, 28, 30, 198, *range(300, narrow.config.vocab_size, narrow.config.vocab_size // (SAMPLE - 6))})[:SAMPLE]
+    # Over the whole vocabulary, special tokens and frequent words included.
+    spread = range(300, narrow.config.vocab_size, narrow.config.vocab_size // (SAMPLE - 6))
+    sample = sorted({0, 1, 2, 28, 30, 198, *spread})[:SAMPLE]
     with torch.no_grad():
         golden.write("smollm2_logits", __file__, __doc__.strip(), {
             "weights_sha256": digest(), "sample": sample,

@@ -94,7 +94,8 @@ def printed_sft(truth: dict) -> dict:
     return {
         "logits": [golden.significant(x) for x in truth["logits"]],
         "log_probs": [golden.significant(x) for x in truth["log_probs"]],
-        "tokens": tokens, "nll_sum": golden.significant(truth["loss"] * tokens, 12), "loss": golden.significant(truth["loss"], 12),
+        "tokens": tokens, "nll_sum": golden.significant(truth["loss"] * tokens, 12),
+        "loss": golden.significant(truth["loss"], 12),
         "gradients": {n: golden.tensor(g, golden.decimals) for n, g in truth["gradients"].items()},
     }
 

@@ -1,14 +1,14 @@
 """tokens.json: the token ids of every example of the test data, as the Hugging Face tokenizer of SmolLM2 makes them.
 
-Mode `chat`: response text = render(prompt + response) minus render(prompt, generation prompt), with the model's own template and no
-further special tokens. Mode `plain`: the messages' contents as they are, BOS if the tokenizer adds one, EOS after the response;
-Alpaca and AlpacaFarm records with Alpaca's prompt, nothing between it and the answer. Prompt and response are always tokenised
-apart. Responses are [completion] for demonstrations and [chosen, rejected] for preferences.
+Mode `chat`: response text = render(prompt + response) minus render(prompt, generation prompt), with the model's own template
+and no further special tokens. Mode `plain`: the messages' contents as they are, BOS if the tokenizer adds one, EOS after the
+response; Alpaca and AlpacaFarm records with Alpaca's prompt, nothing between it and the answer. Prompt and response are always
+tokenised apart. Responses are [completion] for demonstrations and [chosen, rejected] for preferences.
 
-`sha256` is taken over all examples in file order; an example is its prompt and then its responses; a list of ids is its length and
-then the ids; every number is a little-endian u32. `blocks` are the first eight hex digits of the same over each ten successive
-examples, to find a difference with. `examples` are the first, the last, the shortest, the one with the most non-ASCII characters
-and the one with the most line breaks (of plain files only the first and the shortest).
+`sha256` is taken over all examples in file order; an example is its prompt and then its responses; a list of ids is its length
+and then the ids; every number is a little-endian u32. `blocks` are the first eight hex digits of the same over each ten
+successive examples, to find a difference with. `examples` are the first, the last, the shortest, the one with the most non-
+ASCII characters and the one with the most line breaks (of plain files only the first and the shortest).
 """
 
 import functools
@@ -22,11 +22,15 @@ import golden
 
 SPLITS = ("train", "valid", "test")
 BLOCK = 10
-ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n" \
-         "### Instruction:\n{instruction}\n\n### Response:"
-ALPACA_WITH_INPUT = "Below is an instruction that describes a task, paired with an input that provides further context. Write a " \
-                    "response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}" \
-                    "\n\n### Response:"
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
 
 
 def main() -> None:
