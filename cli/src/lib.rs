@@ -1,1 +1,4 @@
-//! .
+//! The parts of the `hbat` program.
+
+pub mod model;
+pub mod store;

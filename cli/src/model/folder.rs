@@ -1,0 +1,160 @@
+//! Opening a model folder and loading its weights.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use hbat::compute::Compute;
+use hbat::model::{LlamaConfig, Policy, Unit};
+use serde_json::Value;
+
+use super::error::ModelError;
+use super::weights::Weights;
+
+/// Files that belong to a model besides its configuration and weights. They are kept as they are.
+pub(super) const COMPANIONS: [&str; 15] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "LICENSE.md",
+    "NOTICE",
+    "USE_POLICY.md",
+];
+
+/// A model in the Hugging Face layout: configuration read, weights found and checked against it, but not loaded.
+#[derive(Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: LlamaConfig,
+    raw: Value,
+    weights: Weights,
+    companions: Vec<(String, Vec<u8>)>,
+}
+
+impl ModelFolder {
+    /// Opens a folder. Every tensor's presence, shape and type are checked here; values are while loading.
+    ///
+    /// # Errors
+    /// What is missing, damaged, or does not fit.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let path = path.as_ref();
+        let (config, raw) = read_config(path)?;
+        let weights = Weights::open(path)?;
+        weights.check(&config)?;
+        // Kept in memory, because the folder may be gone when a run of days ends and its result is written.
+        let companions = read_companions(path)?;
+        Ok(Self { path: path.to_path_buf(), config, raw, weights, companions })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration, as far as it matters here.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// All of `config.json`.
+    pub fn raw_config(&self) -> &Value {
+        &self.raw
+    }
+
+    /// Files that go with the model, by name.
+    pub fn companions(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.companions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    /// Tensors outside the language model, such as a value head; they are not loaded, and whoever opened the folder should say so.
+    pub fn unused_tensors(&self) -> &[String] {
+        self.weights.unused()
+    }
+
+    /// Bytes that [`ModelFolder::load`] reads, for a progress bar.
+    pub fn bytes(&self) -> u64 {
+        self.config.units().iter().map(|unit| self.weights.bytes_of(unit)).sum()
+    }
+
+    /// Reads one tensor as f32 in the layout of [`Unit::dims`].
+    ///
+    /// # Errors
+    /// If it cannot be read, or holds anything but numbers.
+    pub fn read(&self, unit: &Unit) -> Result<TensorData, ModelError> {
+        Ok(TensorData::new(self.weights.read(unit)?, unit.dims()))
+    }
+
+    /// Loads the model, reporting the bytes of each tensor when it is done.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::read`], or a tied model with a head of its own.
+    pub fn load(&self, compute: Compute, mut progress: impl FnMut(u64)) -> Result<Policy, ModelError> {
+        self.weights.check_tied_head(&self.config)?;
+        Policy::load(self.config.clone(), compute, |unit| {
+            let data = self.read(unit)?;
+            progress(self.weights.bytes_of(unit));
+            Ok(data)
+        })
+    }
+
+    /// Checks that every token id has an embedding. `tokenizer` is the highest id plus one.
+    ///
+    /// # Errors
+    /// If it has not. An embedding larger than the tokenizer is common padding, and fine.
+    pub fn check_vocabulary(&self, tokenizer: usize) -> Result<(), ModelError> {
+        let embeddings = self.config.vocab_size;
+        if tokenizer <= embeddings {
+            return Ok(());
+        }
+        Err(ModelError::Vocabulary { tokenizer, embeddings, config: self.path.join("config.json") })
+    }
+}
+
+/// The configuration of a model folder, and all of its `config.json`.
+///
+/// # Errors
+/// If the folder or the file is not there, or the file does not describe a model that is supported.
+pub fn read_config(folder: &Path) -> Result<(LlamaConfig, Value), ModelError> {
+    if folder.is_file() {
+        return Err(ModelError::NotAFolder { path: folder.to_path_buf() });
+    }
+    if !folder.is_dir() {
+        return Err(ModelError::NoFolder { path: folder.to_path_buf() });
+    }
+    let path = folder.join("config.json");
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ModelError::NoConfig { path: folder.to_path_buf() });
+        }
+        other => other.map_err(|reason| ModelError::Unreadable { path: path.clone(), reason })?,
+    };
+    let json = |error: serde_json::Error| ModelError::Json { path: path.clone(), reason: error.to_string() };
+    let raw: Value = serde_json::from_slice(&text).map_err(json)?;
+    // First of all: another architecture's file would else be blamed for a missing field.
+    match raw.get("model_type").and_then(Value::as_str) {
+        None | Some("llama") => {}
+        Some(other) => return Err(ModelError::ModelType { path, found: other.into() }),
+    }
+    let config = serde_json::from_slice(&text).map_err(json)?;
+    Ok((config, raw))
+}
+
+fn read_companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, ModelError> {
+    let present = COMPANIONS.into_iter().filter(|name| folder.join(name).is_file());
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).map_err(|reason| ModelError::Unreadable { path, reason })?;
+        Ok((name.to_string(), bytes))
+    };
+    present.map(read).collect()
+}

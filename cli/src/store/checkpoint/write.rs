@@ -1,0 +1,151 @@
+//! Writing a checkpoint.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use hbat::model::Unit;
+
+use super::{Checkpoint, FORMAT, FileEntry, MARKER, Manifest, STATE, VERSION, file_name, number_of};
+use crate::store::aside::{Aside, names, replace_file, write_file};
+use crate::store::error::StoreError;
+use crate::store::metrics::MetricsLog;
+use crate::store::tensor_file::{SaveDtype, TensorFile, TensorFileWriter, TensorSpec, Written, digest};
+
+/// A checkpoint in the making. Dropped before [`CheckpointWriter::complete`], it leaves nothing.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    aside: Aside,
+    target: PathBuf,
+    manifest: Manifest,
+}
+
+/// Starts the next checkpoint in `folder`.
+pub(crate) fn begin(folder: &Path, phase: &str, step: u64, fingerprint: &str) -> Result<CheckpointWriter, StoreError> {
+    let number = names(folder)?.iter().filter_map(|name| number_of(name)).max().map_or(1, |last| last + 1);
+    let target = folder.join(format!("{number:06}-{}-{step}", plain(phase)));
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        version: VERSION,
+        fingerprint: fingerprint.into(),
+        number,
+        phase: phase.into(),
+        step,
+        metrics_bytes: 0,
+        files: BTreeMap::new(),
+        state: serde_json::Value::Null,
+    };
+    Ok(CheckpointWriter { aside: Aside::begin(&target)?, target, manifest })
+}
+
+impl CheckpointWriter {
+    /// Starts a set of tensors, one per unit, in order, each of [`Unit::dims`].
+    ///
+    /// # Errors
+    /// If its file cannot be created.
+    pub fn begin_set(&mut self, set: &str, units: &[Unit]) -> Result<SetWriter<'_>, StoreError> {
+        let name = file_name(set);
+        let specs = units.iter().map(|unit| TensorSpec::new(&unit.name, &unit.dims())).collect();
+        let file = TensorFileWriter::create(&self.aside.path().join(&name), SaveDtype::F32, "hbat", specs)?;
+        Ok(SetWriter { file, name, files: &mut self.manifest.files })
+    }
+
+    /// Writes a whole set, asking for each unit's values by its place in `units`.
+    ///
+    /// # Errors
+    /// What `read` returns, or a failure to write.
+    pub async fn set<E: From<StoreError>>(
+        &mut self,
+        set: &str,
+        units: &[Unit],
+        mut read: impl AsyncFnMut(usize) -> Result<Vec<f32>, E>,
+    ) -> Result<(), E> {
+        let mut writer = self.begin_set(set, units)?;
+        for unit in 0..units.len() {
+            writer.write(&read(unit).await?)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// Takes a set over from a file that nobody changes any more, such as the same set of an earlier checkpoint: by a
+    /// hard link, which costs nothing, or a copy where there are none.
+    ///
+    /// # Errors
+    /// If it can be neither linked nor copied, or is no file of tensors.
+    pub fn take_over(&mut self, set: &str, file: &Path) -> Result<(), StoreError> {
+        let name = file_name(set);
+        let path = self.aside.path().join(&name);
+        if fs::hard_link(file, &path).is_err() {
+            File::open(file).map_err(StoreError::reading(file))?;
+            fs::copy(file, &path).map_err(StoreError::writing(&path))?;
+            File::open(&path).and_then(|copy| copy.sync_all()).map_err(StoreError::writing(&path))?;
+        }
+        let bytes = fs::metadata(&path).map_err(StoreError::reading(&path))?.len();
+        let header_sha256 = TensorFile::open(&path)?.header_digest().to_string();
+        self.manifest.files.insert(name, FileEntry { bytes, header_sha256 });
+        Ok(())
+    }
+
+    /// Takes over a set of this very checkpoint under a second name: at a phase's start the anchor is the weights.
+    ///
+    /// # Errors
+    /// As [`CheckpointWriter::take_over`].
+    pub fn same(&mut self, set: &str, as_set: &str) -> Result<(), StoreError> {
+        let file = self.aside.path().join(file_name(as_set));
+        self.take_over(set, &file)
+    }
+
+    /// Flushes the metrics, writes the state, puts the checkpoint in its place and marks it complete.
+    ///
+    /// # Errors
+    /// If any of it fails; the checkpoint then does not count.
+    pub fn complete(mut self, state: serde_json::Value, metrics: &MetricsLog) -> Result<Checkpoint, StoreError> {
+        self.manifest.metrics_bytes = metrics.sync()?;
+        self.manifest.state = state;
+        let path = self.aside.path().join(STATE);
+        let text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::other).map_err(StoreError::writing(&path))?;
+        write_file(&path, &text)?;
+        self.aside.commit()?;
+        replace_file(&self.target.join(MARKER), digest(&text).as_bytes())?;
+        Ok(Checkpoint { path: self.target, manifest: self.manifest })
+    }
+}
+
+/// One set of tensors in the making.
+#[derive(Debug)]
+pub struct SetWriter<'a> {
+    file: TensorFileWriter,
+    name: String,
+    files: &'a mut BTreeMap<String, FileEntry>,
+}
+
+impl SetWriter<'_> {
+    /// Writes the next unit's values.
+    ///
+    /// # Errors
+    /// If the disk is full or fails.
+    ///
+    /// # Panics
+    /// If there are more units than announced, or one has another size.
+    pub fn write(&mut self, values: &[f32]) -> Result<(), StoreError> {
+        self.file.write(values)
+    }
+
+    /// Waits for the disk and adds the set to the checkpoint.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    ///
+    /// # Panics
+    /// If units announced have not come.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let Written { bytes, header_digest } = self.file.finish()?;
+        self.files.insert(self.name, FileEntry { bytes, header_sha256: header_digest });
+        Ok(())
+    }
+}
+
+/// A phase's name as part of a file name.
+fn plain(phase: &str) -> String {
+    phase.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect()
+}
