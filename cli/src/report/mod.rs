@@ -1,0 +1,15 @@
+//! What a run tells its user: progress while it trains, a table and a picture at its end, records for other programs.
+//!
+//! Everything here turns data into text, records or pixels. It computes nothing about the training itself.
+
+mod display;
+mod moment;
+mod pace;
+mod phrase;
+mod records;
+mod table;
+
+pub use display::{Display, Outline, PhaseOutline};
+pub use moment::Moment;
+pub use records::{moment_record, phase_ended_record, phase_started_record, step_record};
+pub use table::{markdown, table};
