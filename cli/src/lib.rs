@@ -5,3 +5,5 @@ pub mod store;
 //! .
 
 pub mod report;
+pub mod data;
+pub mod text;

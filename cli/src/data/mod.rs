@@ -1,0 +1,136 @@
+//! Data sets: files to demonstrations and preferences to token groups.
+//!
+//! `read` turns files into records, [`Format`] records into examples, [`Codec`] examples into tokens; each knows nothing of the next. An
+//! example's index counts over all files in the order given and over examples that were dropped, so it names the same example in
+//! every run.
+
+mod codec;
+mod error;
+mod example;
+mod format;
+mod inspect;
+mod read;
+mod record;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hbat::tokens::Group;
+
+pub use codec::{Codec, CodecOptions, Style, TemplateChoice, TooLong};
+pub use error::{DataError, ExampleFault, FileFault};
+pub use example::{Demonstration, Example, Kind, Preference, Text};
+pub use format::Format;
+pub use format::tldr::{PROMPT as TLDR_PROMPT, Post, SUMMARY as TLDR_SUMMARY};
+pub use inspect::{InspectOptions, Paint, inspect};
+pub use record::{Place, Spot};
+pub use report::LengthReport;
+
+use record::Record;
+
+/// How files are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadOptions {
+    /// The format; recognised by each file's columns if not given.
+    pub format: Option<Format>,
+    /// Only the first so many examples, over all files.
+    pub limit: Option<usize>,
+    /// Columns under other names: the format's name to the file's.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// A data set in tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// One group per example kept, in file order.
+    pub groups: Vec<Group>,
+    /// What was found and done.
+    pub report: LengthReport,
+}
+
+/// Loads demonstrations: groups of one sequence.
+///
+/// # Errors
+/// At the first file or example that is unusable, with its place and the remedy.
+pub fn load_demonstrations(paths: &[PathBuf], options: &ReadOptions, codec: &Codec) -> Result<Loaded, DataError> {
+    load(&[Kind::Demonstrations], paths, options, codec)
+}
+
+/// Loads preferences: groups of two sequences, the chosen one first.
+///
+/// # Errors
+/// As [`load_demonstrations`].
+pub fn load_preferences(paths: &[PathBuf], options: &ReadOptions, codec: &Codec) -> Result<Loaded, DataError> {
+    load(&[Kind::Preferences], paths, options, codec)
+}
+
+/// Loads examples of any of the kinds; they are the same for all of a file.
+fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec) -> Result<Loaded, DataError> {
+    if paths.is_empty() {
+        return Err(DataError::NoFiles { kind: kinds.first().map_or("examples", |kind| kind.name()) });
+    }
+    let mut loaded = Loaded::new(codec.max_length());
+    for path in paths {
+        let left = options.limit.map_or(usize::MAX, |limit| limit - loaded.report.read);
+        let (format, records) = records(kinds, path, options, left)?;
+        for mut record in records {
+            loaded.push(&mut record, format, codec)?;
+        }
+    }
+    if loaded.groups.is_empty() {
+        return Err(DataError::NothingLeft { read: loaded.report.read, max_length: codec.max_length() });
+    }
+    Ok(loaded)
+}
+
+/// A file's records, columns renamed, and their format.
+fn records(kinds: &[Kind], path: &Path, options: &ReadOptions, limit: usize) -> Result<(Format, Vec<Record>), DataError> {
+    let wanted = |column: &str| Format::reads(column) || options.columns.values().any(|own| own == column);
+    let mut records = read::read(path, limit, &wanted)?;
+    for record in &mut records {
+        record.rename(&options.columns)?;
+    }
+    let format = match (records.first(), options.format) {
+        (Some(first), Some(format)) => format.check(kinds, first)?,
+        (Some(first), None) => Format::recognise(kinds, first)?,
+        (None, format) => format.unwrap_or(Format::Text),
+    };
+    Ok((format, records))
+}
+
+impl Loaded {
+    fn new(max_length: usize) -> Self {
+        Self { groups: Vec::new(), report: LengthReport { max_length, ..LengthReport::default() } }
+    }
+
+    fn push(&mut self, record: &mut Record, format: Format, codec: &Codec) -> Result<(), DataError> {
+        let example = format.example(record, codec.style())?;
+        let index = self.report.read;
+        let encoded = codec.example(index, &example).map_err(|fault| record.fault(fault))?;
+        let report = &mut self.report;
+        report.read += 1;
+        report.lengths.extend(encoded.lengths);
+        report.truncated += encoded.truncated;
+        report.shortened += usize::from(encoded.shortened);
+        match encoded.group {
+            Some(group) => self.keep(group),
+            None => report.dropped.push(index),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, group: Group) {
+        let report = &mut self.report;
+        report.kept += 1;
+        report.prompt_tokens += group.sequences.iter().map(|sequence| sequence.prompt().len()).sum::<usize>();
+        report.response_tokens += group.response_tokens();
+        if let [chosen, rejected] = group.sequences.as_slice() {
+            report.identical += usize::from(chosen == rejected);
+        }
+        self.groups.push(group);
+    }
+}
+
+#[cfg(test)]
+mod tests;
