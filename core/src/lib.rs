@@ -8,6 +8,7 @@ pub mod consolidation;
 pub mod engine;
 pub mod error;
 pub mod evaluate;
+pub mod generate;
 mod kernel;
 pub mod model;
 pub mod objective;
