@@ -18,4 +18,5 @@ pub mod reduce;
 pub mod schedule;
 pub mod slab;
 pub mod tokens;
+pub mod toy;
 pub mod trainer;
