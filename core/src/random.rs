@@ -34,6 +34,12 @@ pub fn below(n: u64, rng: &mut ChaCha8Rng) -> u64 {
     rng.random_range(0..n)
 }
 
+/// A standard normal number (Box and Muller 1958, the cosine half). The last bit is the platform's `ln` and `cos`.
+pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt(); // 1 − u is never 0
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +54,14 @@ mod tests {
         }
         sorted.sort_unstable();
         assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn normal_numbers_have_the_moments_of_the_normal_distribution() {
+        let mut rng = stream(3, "test", &[]);
+        let draws: Vec<f64> = (0..40_000).map(|_| normal(&mut rng)).collect();
+        let moment = |power| draws.iter().map(|x: &f64| x.powi(power)).sum::<f64>() / draws.len() as f64;
+        assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.03, "{} {}", moment(1), moment(2));
+        assert!(moment(3).abs() < 0.08 && (moment(4) - 3.0).abs() < 0.2, "{} {}", moment(3), moment(4));
     }
 }
