@@ -1,9 +1,8 @@
 //! The parts of the `hbat` program.
 
-pub mod model;
-pub mod store;
-//! .
-
-pub mod report;
 pub mod data;
+pub mod evaluation;
+pub mod model;
+pub mod report;
+pub mod store;
 pub mod text;
