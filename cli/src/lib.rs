@@ -1,1 +1,4 @@
 //! .
+pub mod args;
+pub mod config;
+pub mod recipes;
