@@ -1,8 +1,15 @@
 //! The parts of the `hbat` program.
 
+pub mod args;
+pub mod commands;
+pub mod config;
 pub mod data;
 pub mod evaluation;
+pub mod exit;
 pub mod model;
+pub mod recipes;
 pub mod report;
+pub mod run;
+pub mod signal;
 pub mod store;
 pub mod text;

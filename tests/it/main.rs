@@ -1,5 +1,6 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
+mod config;
 mod devices;
 mod fixtures;
 mod support;

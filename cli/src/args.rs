@@ -1,0 +1,326 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use hbat_backends::DeviceName;
+
+use crate::config::{FormatName, Request, TemplateName, TooLongChoice};
+
+/// Trains language models by hybrid alignment training: instruction following and human preference in turns.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "hbat", version, max_term_width = 120, propagate_version = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print results and warnings only.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Train; without a run file, the toy.
+    Train(Train),
+    /// Go on with a run that was stopped.
+    Resume(Resume),
+    /// Let a model answer prompts.
+    Generate(Generate),
+    /// Measure a model on demonstrations and preferences.
+    Eval(Eval),
+    /// List the devices of this build and machine.
+    Devices,
+    /// List, print or copy the run files inside this program.
+    #[command(subcommand)]
+    Recipes(Recipes),
+    /// Look at data as training sees it.
+    #[command(subcommand)]
+    Data(Data),
+}
+
+/// `hbat train`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Train {
+    /// The run file; without one, the recipe `toy`.
+    #[arg(value_name = "RUN.toml")]
+    pub run: Option<PathBuf>,
+    /// Change a setting, such as sft.learning_rate=1e-4; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The run's folder.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(short, long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+}
+
+impl From<Train> for Request {
+    fn from(train: Train) -> Self {
+        Self { file: train.run, set: train.set, output: train.output, device: train.device }
+    }
+}
+
+/// `hbat resume`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Resume {
+    /// The run's folder.
+    #[arg(value_name = "DIR")]
+    pub run: PathBuf,
+    /// Another device than before: cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(short, long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+}
+
+/// `hbat generate`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Generate {
+    /// A model's folder in Hugging Face layout, such as a run's `best`.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Where the prompts come from.
+    #[command(flatten)]
+    pub prompts: Prompts,
+    /// Tokens to generate at most.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub max_new_tokens: usize,
+    /// 0 takes the likeliest token; larger values take others more often.
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = not_negative, allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// Sample from the likeliest tokens that together have this probability.
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = probability, allow_negative_numbers = true)]
+    pub top_p: f64,
+    /// Sample from the K likeliest tokens; 0: from all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Where all randomness comes from.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How prompts are worded.
+    #[arg(long, value_enum, default_value_t = TemplateName::Auto)]
+    pub template: TemplateName,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(short, long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+}
+
+/// Prompts from the command line or from a file.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub struct Prompts {
+    /// One prompt.
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// A file with one prompt per line, or examples whose prompts are taken.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+}
+
+/// `hbat eval`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Eval {
+    /// A model's folder in Hugging Face layout, such as a run's `best`.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The model that rewards are measured against, for DPO's loss, margin and accuracy.
+    #[arg(short, long, value_name = "DIR")]
+    pub reference: Option<PathBuf>,
+    /// What to measure on.
+    #[command(flatten)]
+    pub files: Files,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Report every example.
+    #[arg(long)]
+    pub per_example: bool,
+    /// Use the first N examples of each kind.
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// DPO's beta, for its loss and margin.
+    #[arg(long, value_name = "BETA", default_value_t = 0.1, value_parser = positive, allow_negative_numbers = true)]
+    pub beta: f64,
+    /// How texts become tokens.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Sequences per forward pass.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub micro_batch: usize,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(short, long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+}
+
+/// Files of examples, at least one.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct Files {
+    /// Prompts with a response; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub demonstrations: Vec<PathBuf>,
+    /// Prompts with a chosen and a rejected response; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub preferences: Vec<PathBuf>,
+}
+
+/// How a file's examples become tokens.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Reading {
+    /// Tokens of prompt and response together.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
+    pub max_length: usize,
+    /// What to do about longer examples.
+    #[arg(long, value_enum, default_value_t = TooLongChoice::Error)]
+    pub too_long: TooLongChoice,
+    /// How prompts are worded.
+    #[arg(long, value_enum, default_value_t = TemplateName::Auto)]
+    pub template: TemplateName,
+    /// How columns make up an example.
+    #[arg(long, value_enum, default_value_t = FormatName::Auto)]
+    pub format: FormatName,
+}
+
+/// `hbat recipes`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Recipes {
+    /// List the recipes.
+    Ls,
+    /// Print a recipe with every setting and its default.
+    Cat {
+        /// Its name.
+        #[arg(value_name = "RECIPE")]
+        name: String,
+    },
+    /// Copy a recipe into a new file.
+    Cp {
+        /// Its name.
+        #[arg(value_name = "RECIPE")]
+        name: String,
+        /// The new file, or the folder for it.
+        #[arg(value_name = "DESTINATION", default_value = ".")]
+        destination: PathBuf,
+    },
+}
+
+/// `hbat data`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Data {
+    /// Print examples, tokens that are trained on in colour, and a histogram of lengths.
+    Inspect(Inspect),
+}
+
+/// `hbat data inspect`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Inspect {
+    /// A file of demonstrations or preferences.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The model's folder, for its tokenizer and chat template.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Print the first N examples.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
+    pub limit: usize,
+    /// How texts become tokens.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(1, text)
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    at_least(2, text)
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("give a whole number, {least} or more"))
+}
+
+fn number(text: &str, holds: impl Fn(f64) -> bool, words: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && holds(*number));
+    number.ok_or_else(|| format!("give a number {words}"))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |number| number > 0.0, "greater than 0")
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |number| number >= 0.0, "of 0 or more")
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, |number| number > 0.0 && number <= 1.0, "greater than 0 and at most 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("hbat").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_be_repeated() {
+        let Command::Train(train) = parse("train run.toml --set a=1 --set b.c=[1,2] -o out --device cuda:1").unwrap().command
+        else {
+            panic!("train")
+        };
+        let request = Request::from(train);
+        assert_eq!(request.set, ["a=1", "b.c=[1,2]"]);
+        assert_eq!(request.device, Some(DeviceName::Cuda(1)));
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_understood() {
+        let lines = [
+            "train",
+            "resume runs/a --device cpu",
+            "generate --model m --prompt hi --max-new-tokens 8 --temperature 0.7 --top-p 0.9 --top-k 40 --seed 1",
+            "generate --model m --prompts p.jsonl --template plain",
+            "eval --model m --reference r --demonstrations a --preferences b --json --per-example --limit 4",
+            "eval --model m --demonstrations a --max-length 64 --too-long drop --template model --format alpaca",
+            "devices --quiet",
+            "recipes ls",
+            "recipes cat toy",
+            "recipes cp toy my.toml",
+            "data inspect f.jsonl --model m -n 2 --format prompt-completion",
+        ];
+        for line in lines {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[track_caller]
+    fn refused(line: &str, part: &str) {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(part), "{line}: {error}");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_what_is_right() {
+        refused("trian", "'train'");
+        refused("train --device gpu", "did you mean \"wgpu\"?");
+        refused("eval --model m", "--demonstrations");
+        refused("generate --model m", "--prompt");
+        refused("generate --model m --prompt a --prompts b", "cannot be used with");
+        refused("generate --model m --prompt a --temperature -1", "of 0 or more");
+        refused("generate --model m --prompt a --top-p 0", "at most 1");
+        refused("eval --model m --demonstrations a --format alpca", "'alpaca'");
+        refused("eval --model m --demonstrations a --max-length 1", "2 or more");
+    }
+}

@@ -1,0 +1,255 @@
+//! Whether values make sense, each alone and all together.
+
+use std::collections::BTreeSet;
+
+use hbat::schedule::Method;
+use hbat_backends::DeviceName;
+use toml::Value;
+
+use super::defaults;
+use super::error::ConfigError;
+use super::layers::Layers;
+use super::run_file::{ContinueFrom, FormatName, RunFile};
+
+/// The numbers a setting accepts, beside being no NaN.
+#[derive(Debug, Clone, Copy)]
+enum Range {
+    /// Greater than 0 and finite.
+    Positive,
+    /// Greater than 0, or infinite.
+    PositiveOrInfinite,
+    /// 0 or more and finite.
+    NotNegative,
+    /// From the first to the second, both included.
+    From(f64, f64),
+    /// From the first up to, but not including, the second.
+    Below(f64, f64),
+}
+
+impl Range {
+    fn holds(self, number: f64) -> bool {
+        match self {
+            Self::Positive => number > 0.0 && number.is_finite(),
+            Self::PositiveOrInfinite => number > 0.0,
+            Self::NotNegative => number >= 0.0 && number.is_finite(),
+            Self::From(least, most) => (least..=most).contains(&number),
+            Self::Below(least, limit) => (least..limit).contains(&number),
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::Positive => "must be greater than 0".into(),
+            Self::PositiveOrInfinite => "must be greater than 0, or inf".into(),
+            Self::NotNegative => "must be 0 or more".into(),
+            Self::From(least, MANY) => format!("must be {least} or more, and at most {MANY}"),
+            Self::From(least, most) => format!("must be between {least} and {most}"),
+            Self::Below(least, limit) => format!("must be at least {least} and less than {limit}"),
+        }
+    }
+}
+
+/// More steps, examples or tokens than any run has; larger numbers are slips of the keyboard.
+const MANY: f64 = 1e9;
+
+/// At least one.
+const COUNT: Range = Range::From(1.0, MANY);
+
+/// Every number's range, and what to take instead of a number outside it.
+const RANGES: [(&str, Range, &str); 42] = [
+    ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
+    ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
+    ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
+    ("validation.limit_demonstrations", COUNT, "give a number of examples, or \"all\"; leave the list of files empty for none"),
+    ("validation.limit_preferences", COUNT, "give a number of examples, or \"all\"; leave the list of files empty for none"),
+    ("validation.every", Range::From(0.0, MANY), "0 validates at the end of every phase only"),
+    ("toy.demonstrations", COUNT, "the default is 1024"),
+    ("toy.preferences", COUNT, "the default is 512"),
+    ("toy.validation_demonstrations", COUNT, "the default is 128"),
+    ("toy.validation_preferences", COUNT, "the default is 128"),
+    ("toy.q_w", Range::From(0.0, 1.0), "it is a probability"),
+    ("toy.q_l", Range::From(0.0, 1.0), "it is a probability"),
+    ("schedule.subsets", COUNT, "1 does not alternate; the paper takes 2 for dialogue and 10 for summarisation"),
+    ("schedule.freeze_fraction", Range::From(0.0, 1.0), "it is a part of all units; the paper takes 0.2"),
+    ("schedule.preference_probability", Range::From(0.0, 1.0), "it is a probability, or \"auto\""),
+    ("sft.learning_rate", Range::Positive, "the paper takes 1e-5 for models of 7 billion parameters; small ones need more"),
+    ("sft.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
+    ("sft.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
+    ("sft.batch_size", COUNT, "it counts the examples of an optimizer step; engine.micro_batch is what bounds memory"),
+    ("sft.epochs", COUNT, "leave the objective out by choosing other methods"),
+    ("sft.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("sft.weight_decay", Range::NotNegative, "0.0 means no decay"),
+    ("sft.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
+    ("dpo.beta", Range::Positive, "0.1 is usual"),
+    ("dpo.label_smoothing", Range::Below(0.0, 0.5), "it is the probability that a label is wrong; at 0.5 labels say nothing"),
+    ("dpo.learning_rate", Range::Positive, "the paper takes 1e-6 for models of 7 billion parameters; small ones need more"),
+    ("dpo.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
+    ("dpo.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
+    ("dpo.batch_size", COUNT, "it counts the pairs of an optimizer step; engine.micro_batch is what bounds memory"),
+    ("dpo.epochs", COUNT, "leave the objective out by choosing other methods"),
+    ("dpo.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("dpo.weight_decay", Range::NotNegative, "0.0 means no decay"),
+    ("dpo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
+    ("consolidation.lambda", Range::NotNegative, "0.0 means no penalty; the paper takes 1"),
+    ("consolidation.f_max", Range::NotNegative, "0.0 means no penalty; the paper takes 50 to 100"),
+    ("engine.micro_batch", COUNT, "it counts the sequences of a forward pass; 1 needs the least memory"),
+    ("engine.bucket", Range::From(1.0, 65536.0), "1 pads to the longest sequence of the pass and no further"),
+    ("checkpoints.every", Range::From(0.0, MANY), "0 saves at phase boundaries only"),
+    ("checkpoints.keep", COUNT, "a run needs one checkpoint to go on from; 2 survive a damaged one"),
+    ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
+    ("dpo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
+    ("seed", Range::From(0.0, i64::MAX as f64), "any number will do"),
+];
+
+/// Checks everything that can be checked without looking at files.
+pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
+    ranges(layers)?;
+    device(layers, run)?;
+    methods(layers, run)?;
+    formats(layers, run)?;
+    if run.model.path.as_os_str().is_empty() {
+        let remedy = "name a folder in Hugging Face layout, or \"toy\"";
+        return Err(ConfigError::Unset { source_name: source.to_owned(), key: "model.path", remedy });
+    }
+    if run.model.is_toy() {
+        toy(layers, run)?
+    } else {
+        files(layers, run, source)?
+    }
+    subsets(layers, run)
+}
+
+fn ranges(layers: &Layers) -> Result<(), ConfigError> {
+    for (key, range, remedy) in RANGES {
+        let numbers = defaults::lookup(layers.table(), key).map(numbers).unwrap_or_default();
+        if numbers.iter().any(|number| !range.holds(*number)) {
+            let each = if numbers.len() > 1 { "each number " } else { "" };
+            return Err(layers.refuse(key, format!("{each}{}", range.words()), remedy));
+        }
+    }
+    Ok(())
+}
+
+/// The numbers in a value; none if it is a word.
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Integer(number) => vec![*number as f64],
+        Value::Float(number) => vec![*number],
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn device(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let named = run.device.parse::<DeviceName>();
+    named.map(|_| ()).map_err(|error| layers.refuse("device", error.to_string(), "`hbat devices` says what this machine offers"))
+}
+
+fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    if run.methods.is_empty() {
+        return Err(layers.refuse("methods", "there is nothing to train", "name at least one method, such as \"hbat\""));
+    }
+    let mut seen = BTreeSet::new();
+    match run.methods.iter().map(|method| super::name(*method)).find(|name| !seen.insert(name.clone())) {
+        Some(name) => Err(layers.refuse("methods", format!("\"{name}\" stands there twice"), "name every method once")),
+        None => Ok(()),
+    }
+}
+
+fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let (demonstration, preference) = (run.data.demonstration_format, run.data.preference_format);
+    if FormatName::PREFERENCES.contains(&demonstration) {
+        let problem = "this is a format of preferences";
+        return Err(layers.refuse("data.demonstration_format", problem, "set data.preference_format, or take \"auto\" here"));
+    }
+    if FormatName::DEMONSTRATIONS.contains(&preference) {
+        let problem = "this is a format of demonstrations";
+        return Err(layers.refuse("data.preference_format", problem, "set data.demonstration_format, or take \"auto\" here"));
+    }
+    Ok(())
+}
+
+/// The toy makes its own data.
+fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let lists = [
+        ("data.demonstrations", &run.data.demonstrations),
+        ("data.preferences", &run.data.preferences),
+        ("validation.demonstrations", &run.validation.demonstrations),
+        ("validation.preferences", &run.validation.preferences),
+    ];
+    match lists.iter().find(|(_, files)| !files.is_empty()) {
+        Some((key, _)) => {
+            let problem = "model.path is \"toy\", which is trained on generated data only";
+            Err(layers.refuse(key, problem, "set model.path to a model's folder, or remove the files"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A model from a folder needs files of what its methods train on.
+fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
+    let unset = |key, remedy| Err(ConfigError::Unset { source_name: source.to_owned(), key, remedy });
+    if run.data.demonstrations.is_empty() {
+        return unset("data.demonstrations", "every method trains on demonstrations; name files of prompts with a response");
+    }
+    if run.data.preferences.is_empty() && run.methods.iter().any(|method| *method != Method::Sft) {
+        return unset("data.preferences", "name files of prompts with two responses, or train with methods = [\"sft\"]");
+    }
+    let validated = !run.validation.demonstrations.is_empty() || !run.validation.preferences.is_empty();
+    if run.schedule.continue_from == ContinueFrom::Best && !validated {
+        let problem = "without validation data nothing is the best";
+        return Err(layers.refuse("schedule.continue_from", problem, "name files in [validation], or set it to \"last\""));
+    }
+    empty_path(layers, run)
+}
+
+fn empty_path(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    match super::plan::file_lists(run).into_iter().find(|(_, files)| files.iter().any(|file| file.as_os_str().is_empty())) {
+        Some((key, _)) => Err(layers.refuse(key, "an empty path names no file", "name a file, or leave the list empty")),
+        None => Ok(()),
+    }
+}
+
+/// Fewer examples than subsets cannot be split, and would be noticed only after loading.
+fn subsets(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let alternating = [Method::Alternating, Method::Hbat, Method::HbatFreeze];
+    if !run.methods.iter().any(|method| alternating.contains(method)) {
+        return Ok(());
+    }
+    let limits = [
+        ("data.limit_demonstrations", run.data.limit_demonstrations.count()),
+        ("data.limit_preferences", run.data.limit_preferences.count()),
+    ];
+    let toy = [("toy.demonstrations", Some(run.toy.demonstrations)), ("toy.preferences", Some(run.toy.preferences))];
+    let counts = if run.model.is_toy() { toy } else { limits };
+    let subsets = run.schedule.subsets;
+    match counts.iter().find(|(_, count)| count.is_some_and(|count| count < subsets)) {
+        Some((key, _)) => {
+            let problem = format!("so few examples cannot be split into schedule.subsets = {subsets}");
+            Err(layers.refuse(key, problem, "raise it, or lower schedule.subsets"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_a_range() {
+        let table = defaults::table();
+        let ranged: BTreeSet<&str> = RANGES.iter().map(|(key, ..)| *key).collect();
+        assert_eq!(ranged.len(), RANGES.len());
+        let number = |key: &String| defaults::lookup(&table, key).is_some_and(|value| !numbers(value).is_empty());
+        let missing: Vec<String> =
+            defaults::keys(defaults::TEXT).into_iter().filter(number).filter(|key| !ranged.contains(key.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(RANGES.iter().all(|(key, ..)| defaults::lookup(&table, key).is_some()));
+    }
+
+    #[test]
+    fn no_range_holds_nan() {
+        assert!(RANGES.iter().all(|(_, range, _)| !range.holds(f64::NAN)));
+    }
+}

@@ -1,0 +1,198 @@
+//! A validated run, ready to be carried out.
+
+use std::path::PathBuf;
+
+use hbat::consolidation::Consolidation;
+use hbat::objective::Dpo;
+use hbat::optimizer::AdamWSettings;
+use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
+use hbat::trainer::{KeepStart, Settings};
+use hbat_backends::DeviceName;
+use sha2::{Digest, Sha256};
+use toml::Table;
+
+use super::defaults;
+use super::error::ConfigError;
+use super::layers::Layers;
+use super::run_file::{AUTO, CheckpointsSection, EngineSection, PhaseStart, RunFile};
+
+/// Where the weights to start from come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The start model inside the program, on the toy's generated data.
+    Toy,
+    /// A folder in Hugging Face layout.
+    Folder(PathBuf),
+}
+
+/// What a run does, in core's terms, and the complete run file that says so.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Every setting.
+    pub run: RunFile,
+    /// The run file's name without folder and extension, or the recipe's: for the name of a new folder.
+    pub name: String,
+    /// The run's folder; `None`: a new one under `runs/`.
+    pub output: Option<PathBuf>,
+    /// Where to compute.
+    pub device: DeviceName,
+    /// The weights to start from.
+    pub start: Start,
+    /// The methods, each with everything its phases are made from.
+    pub schedules: Vec<ScheduleSettings>,
+    /// What all methods share.
+    pub settings: Settings,
+    layers: Layers,
+}
+
+impl Plan {
+    /// The plan of checked settings.
+    pub(super) fn new(layers: Layers, run: RunFile, name: String) -> Result<Self, ConfigError> {
+        let device = run.device.parse().map_err(|_| layers.refuse("device", "is no device", "take \"cpu\""))?;
+        let start = if run.model.is_toy() { Start::Toy } else { Start::Folder(run.model.path.clone()) };
+        let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
+        let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
+        let settings = settings(&run);
+        Ok(Self { run, name, output, device, start, schedules, settings, layers })
+    }
+
+    /// The complete run file, every setting explained, which resolves to an equal plan from any folder.
+    pub fn to_toml(&self) -> String {
+        let table = Table::try_from(&self.run).expect("a run file is a table");
+        format!("# The settings of this run, complete.\n{}", defaults::filled(&table))
+    }
+
+    /// A SHA-256 in hexadecimal of what a run that goes on must share with its beginning: everything but the run's folder,
+    /// the device, `[engine]` and `[checkpoints]`, which change no result beyond rounding. Files and the model count by
+    /// name, not by folder, so that they may be moved.
+    pub fn fingerprint(&self) -> String {
+        let mut run = self.run.clone();
+        let rest = RunFile::default();
+        (run.output, run.device) = (rest.output, rest.device);
+        (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
+        run.model.path = named(&run.model.path);
+        for files in [&mut run.data.demonstrations, &mut run.data.preferences] {
+            files.iter_mut().for_each(|file| *file = named(file));
+        }
+        for files in [&mut run.validation.demonstrations, &mut run.validation.preferences] {
+            files.iter_mut().for_each(|file| *file = named(file));
+        }
+        let text = toml::to_string(&run).expect("a run file is TOML");
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether the model's folder and the data's files are there.
+    ///
+    /// # Errors
+    /// Names the first that is not, and the setting that names it.
+    pub fn check_paths(&self) -> Result<(), ConfigError> {
+        if let Start::Folder(folder) = &self.start
+            && !folder.is_dir()
+        {
+            let problem = if folder.exists() { "is no folder" } else { "there is no such folder" };
+            let remedy = "name a folder with config.json, model.safetensors and tokenizer.json, or \"toy\"";
+            return Err(self.layers.refuse("model.path", problem, remedy));
+        }
+        for (key, files) in file_lists(&self.run) {
+            if let Some(file) = files.iter().find(|file| !file.is_file()) {
+                let problem = if file.exists() { "is no file" } else { "does not exist" };
+                let problem = format!("\"{}\" {problem}", file.display());
+                let remedy = "relative paths are taken from the run file's folder, and with --set from the current one";
+                return Err(self.layers.refuse(key, problem, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal of a setting that turned out to be wrong later on, such as N larger than the data.
+    pub fn refuse(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
+        self.layers.refuse(key, problem, remedy)
+    }
+}
+
+/// The run's lists of files, by their settings.
+pub(super) fn file_lists(run: &RunFile) -> [(&'static str, &[PathBuf]); 4] {
+    [
+        ("data.demonstrations", &run.data.demonstrations),
+        ("data.preferences", &run.data.preferences),
+        ("validation.demonstrations", &run.validation.demonstrations),
+        ("validation.preferences", &run.validation.preferences),
+    ]
+}
+
+fn named(path: &std::path::Path) -> PathBuf {
+    path.file_name().map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
+fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
+    ScheduleSettings {
+        method,
+        subsets: run.schedule.subsets,
+        sft: sft(run),
+        dpo: dpo(run),
+        consolidation: Consolidation {
+            rule: run.consolidation.rule,
+            lambda: run.consolidation.lambda,
+            f_max: run.consolidation.f_max,
+        },
+        freeze_fraction: run.schedule.freeze_fraction,
+        preference_probability: run.schedule.preference_probability.value(),
+    }
+}
+
+fn sft(run: &RunFile) -> Training {
+    let section = run.sft;
+    Training {
+        learning_rate: section.learning_rate,
+        decay: section.decay,
+        warmup: Warmup { steps: section.warmup_steps, fraction: section.warmup_ratio },
+        batch_size: section.batch_size,
+        epochs: section.epochs,
+        optimizer: AdamWSettings {
+            betas: section.betas,
+            eps: section.eps,
+            weight_decay: section.weight_decay,
+            clip: section.max_grad_norm,
+        },
+    }
+}
+
+fn dpo(run: &RunFile) -> Training {
+    let section = run.dpo;
+    Training {
+        learning_rate: section.learning_rate,
+        decay: section.decay,
+        warmup: Warmup { steps: section.warmup_steps, fraction: section.warmup_ratio },
+        batch_size: section.batch_size,
+        epochs: section.epochs,
+        optimizer: AdamWSettings {
+            betas: section.betas,
+            eps: section.eps,
+            weight_decay: section.weight_decay,
+            clip: section.max_grad_norm,
+        },
+    }
+}
+
+fn settings(run: &RunFile) -> Settings {
+    let EngineSection { kind, micro_batch, bucket } = run.engine;
+    Settings {
+        seed: run.seed,
+        order: if run.data.shuffle { Order::Shuffled } else { Order::AsGiven },
+        engine: kind,
+        micro_batch,
+        bucket,
+        dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
+        keep_start: keep_start(run),
+    }
+}
+
+fn keep_start(run: &RunFile) -> KeepStart {
+    let CheckpointsSection { phase_start, .. } = run.checkpoints;
+    match phase_start {
+        PhaseStart::Memory => KeepStart::Copy,
+        PhaseStart::Disk => KeepStart::Stored,
+        PhaseStart::Auto if run.model.is_toy() => KeepStart::Copy,
+        PhaseStart::Auto => KeepStart::Stored,
+    }
+}

@@ -1,0 +1,323 @@
+//! What a run file can say, section by section. `cli/recipes/defaults.toml` says it to users, with the defaults.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hbat::consolidation::Rule;
+use hbat::engine::Engine;
+use hbat::optimizer::Decay;
+use hbat::schedule::Method;
+use serde::{Deserialize, Serialize};
+
+use super::choice::{Limit, Probability};
+use super::defaults;
+
+/// The value of `model.path` that means the start model inside the program.
+pub const TOY: &str = "toy";
+
+/// The value of `output` that lets the program choose a new folder.
+pub const AUTO: &str = "auto";
+
+/// A complete run file: no key is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// The device, as [`hbat_backends::DeviceName`] reads it.
+    pub device: String,
+    /// The methods to train and compare.
+    pub methods: Vec<Method>,
+    /// The run's folder, or [`AUTO`].
+    pub output: PathBuf,
+    /// `[model]`.
+    pub model: ModelSection,
+    /// `[data]`.
+    pub data: DataSection,
+    /// `[validation]`.
+    pub validation: ValidationSection,
+    /// `[toy]`.
+    pub toy: ToySection,
+    /// `[schedule]`.
+    pub schedule: ScheduleSection,
+    /// `[sft]`.
+    pub sft: SftSection,
+    /// `[dpo]`.
+    pub dpo: DpoSection,
+    /// `[consolidation]`.
+    pub consolidation: ConsolidationSection,
+    /// `[engine]`.
+    pub engine: EngineSection,
+    /// `[checkpoints]`.
+    pub checkpoints: CheckpointsSection,
+}
+
+impl Default for RunFile {
+    fn default() -> Self {
+        defaults::run_file()
+    }
+}
+
+/// The model to start from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// A folder in Hugging Face layout, or [`TOY`].
+    pub path: PathBuf,
+}
+
+impl ModelSection {
+    /// Whether the start model inside the program is meant.
+    pub fn is_toy(&self) -> bool {
+        self.path == Path::new(TOY)
+    }
+}
+
+/// Examples to train on, and how texts become tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// Files of demonstrations, in order.
+    pub demonstrations: Vec<PathBuf>,
+    /// Files of preferences, in order.
+    pub preferences: Vec<PathBuf>,
+    /// The format of demonstrations, validation included.
+    pub demonstration_format: FormatName,
+    /// The format of preferences, validation included.
+    pub preference_format: FormatName,
+    /// The files' own column names, by the format's names.
+    pub demonstration_columns: BTreeMap<String, String>,
+    /// Likewise, for preferences.
+    pub preference_columns: BTreeMap<String, String>,
+    /// How prompts are worded.
+    pub template: TemplateName,
+    /// Tokens of prompt and response together.
+    pub max_length: usize,
+    /// What happens to longer examples.
+    pub too_long: TooLongChoice,
+    /// How many demonstrations to use.
+    pub limit_demonstrations: Limit,
+    /// How many preferences to use.
+    pub limit_preferences: Limit,
+    /// Whether examples are permuted.
+    pub shuffle: bool,
+}
+
+/// Examples to choose the best weights by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationSection {
+    /// Files of demonstrations.
+    pub demonstrations: Vec<PathBuf>,
+    /// Files of preferences.
+    pub preferences: Vec<PathBuf>,
+    /// How many demonstrations to use.
+    pub limit_demonstrations: Limit,
+    /// How many preferences to use.
+    pub limit_preferences: Limit,
+    /// Optimizer steps between validations within a phase; 0: none within a phase.
+    pub every: usize,
+}
+
+/// The toy's generated data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToySection {
+    /// Demonstrations to train on.
+    pub demonstrations: usize,
+    /// Preferences to train on.
+    pub preferences: usize,
+    /// Demonstrations to validate with.
+    pub validation_demonstrations: usize,
+    /// Preferences to validate with.
+    pub validation_preferences: usize,
+    /// The probability that a chosen answer has the right content.
+    pub q_w: f64,
+    /// The probability that a rejected answer has the right content.
+    pub q_l: f64,
+}
+
+/// What the methods share beside the two objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSection {
+    /// N.
+    pub subsets: usize,
+    /// For `hbat-freeze`.
+    pub freeze_fraction: f64,
+    /// ρ, for `mix`.
+    pub preference_probability: Probability,
+    /// Where the next phase starts.
+    pub continue_from: ContinueFrom,
+}
+
+/// Training on demonstrations.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftSection {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// What the rate does after the warm-up.
+    pub decay: Decay,
+    /// Warm-up: at most so many steps,
+    pub warmup_steps: usize,
+    /// and at most this part of the phase.
+    pub warmup_ratio: f64,
+    /// Demonstrations per optimizer step.
+    pub batch_size: usize,
+    /// Passes over the phase's subset.
+    pub epochs: usize,
+    /// β₁ and β₂.
+    pub betas: (f64, f64),
+    /// ε.
+    pub eps: f64,
+    /// Decoupled weight decay of matrices.
+    pub weight_decay: f64,
+    /// The gradient norm is clipped to this.
+    pub max_grad_norm: f64,
+}
+
+/// Training on preferences.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DpoSection {
+    /// β.
+    pub beta: f64,
+    /// ε of conservative DPO.
+    pub label_smoothing: f64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// What the rate does after the warm-up.
+    pub decay: Decay,
+    /// Warm-up: at most so many steps,
+    pub warmup_steps: usize,
+    /// and at most this part of the phase.
+    pub warmup_ratio: f64,
+    /// Pairs per optimizer step.
+    pub batch_size: usize,
+    /// Passes over the phase's subset.
+    pub epochs: usize,
+    /// β₁ and β₂.
+    pub betas: (f64, f64),
+    /// ε of AdamW.
+    pub eps: f64,
+    /// Decoupled weight decay of matrices.
+    pub weight_decay: f64,
+    /// The gradient norm is clipped to this.
+    pub max_grad_norm: f64,
+}
+
+/// The penalty.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsolidationSection {
+    /// How changes become importances.
+    pub rule: Rule,
+    /// λ.
+    pub lambda: f64,
+    /// F_max.
+    pub f_max: f64,
+}
+
+/// How gradients come about.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSection {
+    /// The engine.
+    pub kind: Engine,
+    /// Sequences per forward pass.
+    pub micro_batch: usize,
+    /// Lengths are padded to a multiple of this.
+    pub bucket: usize,
+}
+
+/// What is saved, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsSection {
+    /// Optimizer steps between checkpoints within a phase; 0: none within a phase.
+    pub every: usize,
+    /// Complete checkpoints to keep.
+    pub keep: usize,
+    /// Where a phase's start is kept.
+    pub phase_start: PhaseStart,
+}
+
+/// A format of examples, or the wish to have it recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormatName {
+    /// Recognised by its columns.
+    Auto,
+    /// `prompt`, `completion`.
+    PromptCompletion,
+    /// `messages`.
+    Messages,
+    /// `instruction`, `input`, `output`.
+    Alpaca,
+    /// `subreddit`, `title`, `post`, `summary`.
+    Tldr,
+    /// `text`.
+    Text,
+    /// `prompt`, `chosen`, `rejected`.
+    PromptChosenRejected,
+    /// `instruction`, `input`, `output_1`, `output_2`, `preference`.
+    AlpacaFarm,
+    /// `chosen`, `rejected` transcripts.
+    HhRlhf,
+    /// `info`, `summaries`, `choice`.
+    TldrComparisons,
+}
+
+impl FormatName {
+    /// Formats of demonstrations.
+    pub const DEMONSTRATIONS: [Self; 5] = [Self::PromptCompletion, Self::Messages, Self::Alpaca, Self::Tldr, Self::Text];
+    /// Formats of preferences.
+    pub const PREFERENCES: [Self; 4] = [Self::PromptChosenRejected, Self::AlpacaFarm, Self::HhRlhf, Self::TldrComparisons];
+}
+
+/// How prompts are worded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateName {
+    /// The model's chat template if it has one, else plain.
+    Auto,
+    /// The model's chat template.
+    Model,
+    /// Texts as they are.
+    Plain,
+}
+
+/// What happens to examples that are too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLongChoice {
+    /// Nothing is trained.
+    Error,
+    /// They are left out.
+    Drop,
+    /// They are cut.
+    Truncate,
+}
+
+/// The weights a phase starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContinueFrom {
+    /// Those of the phase before.
+    Last,
+    /// The best on the validation data so far.
+    Best,
+}
+
+/// Where the weights of a phase's start are kept when no anchor keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseStart {
+    /// In memory for the toy, else on disk.
+    Auto,
+    /// As a copy in memory.
+    Memory,
+    /// In the checkpoint of the phase's start.
+    Disk,
+}

@@ -1,0 +1,359 @@
+//! Run files: what they resolve to, and what is refused with which words.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hbat::engine::Engine;
+use hbat::schedule::{Method, Order, phases};
+use hbat::trainer::KeepStart;
+use hbat_cli::config::{self, ConfigError, Limit, Plan, Request, RunFile, Start, defaults};
+use hbat_cli::recipes;
+
+/// The smallest run file of a real model.
+const MINIMAL: &str = "model.path = \"m\"\ndata.demonstrations = [\"d.jsonl\"]\ndata.preferences = [\"p.jsonl\"]\n";
+
+/// A run file in a folder of its own.
+struct Written {
+    folder: tempfile::TempDir,
+    file: PathBuf,
+}
+
+fn written(bytes: impl AsRef<[u8]>) -> Written {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("run.toml");
+    std::fs::write(&file, bytes).expect("a temporary file");
+    Written { folder, file }
+}
+
+fn request(file: &Path, set: &[&str]) -> Request {
+    Request { file: Some(file.to_owned()), set: set.iter().map(|text| (*text).to_owned()).collect(), ..Request::default() }
+}
+
+fn from_text(text: &str, set: &[&str]) -> Result<Plan, ConfigError> {
+    config::resolve(&request(&written(text).file, set))
+}
+
+fn toy(set: &[&str]) -> Result<Plan, ConfigError> {
+    config::resolve(&Request { set: set.iter().map(|text| (*text).to_owned()).collect(), ..Request::default() })
+}
+
+#[track_caller]
+fn says(error: &ConfigError, parts: &[&str]) {
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+}
+
+/// Refuses MINIMAL with these lines added, at the line after it.
+#[track_caller]
+fn refused(lines: &str, parts: &[&str]) {
+    let text = format!("{MINIMAL}{lines}");
+    let error = from_text(&text, &[]).err().unwrap_or_else(|| panic!("{lines:?} was accepted"));
+    says(&error, parts);
+}
+
+/// Refuses a setting of the toy, and names it.
+#[track_caller]
+fn set_refused(set: &str, parts: &[&str]) {
+    let error = toy(&[set]).err().unwrap_or_else(|| panic!("{set:?} was accepted"));
+    says(&error, &[&format!("--set {set}")]);
+    says(&error, parts);
+}
+
+#[test]
+fn without_a_run_file_the_toy_is_trained_both_ways() {
+    let plan = toy(&[]).expect("the toy is valid");
+    assert_eq!((plan.start.clone(), plan.name.as_str(), plan.output.clone()), (Start::Toy, "toy", None));
+    let methods: Vec<Method> = plan.schedules.iter().map(|schedule| schedule.method).collect();
+    assert_eq!(methods, [Method::TwoStage, Method::Hbat]);
+    assert_eq!(phases(&plan.schedules[1]).len(), 4);
+    assert_eq!(plan.settings.keep_start, KeepStart::Copy);
+}
+
+#[test]
+fn layers_win_in_their_order() {
+    let run = written(format!("seed = 7\noutput = \"out\"\n{MINIMAL}[sft]\nlearning_rate = 2e-4\n"));
+    let mut request = request(&run.file, &["sft.learning_rate=3e-4", "sft.epochs = 5", "device=wgpu:1", "sft.epochs=6"]);
+    let plan = config::resolve(&request).expect("valid");
+    assert_eq!((plan.settings.seed, plan.run.sft.learning_rate, plan.run.sft.epochs), (7, 3e-4, 6));
+    assert_eq!(plan.output, Some(run.folder.path().join("out")));
+    assert_eq!(plan.device.to_string(), "wgpu:1");
+    assert_eq!(plan.run.dpo, RunFile::default().dpo);
+    (request.device, request.output) = (Some("cpu".parse().expect("a device")), Some("/elsewhere".into()));
+    let plan = config::resolve(&request).expect("valid");
+    assert_eq!((plan.device.to_string().as_str(), plan.output), ("cpu", Some(PathBuf::from("/elsewhere"))));
+}
+
+#[test]
+fn relative_paths_belong_to_the_file_or_to_the_current_folder() {
+    let run = written(MINIMAL);
+    let plan = config::resolve(&request(&run.file, &["data.preferences=p.jsonl"])).expect("valid");
+    assert_eq!(plan.start, Start::Folder(run.folder.path().join("m")));
+    assert_eq!(plan.run.data.demonstrations, [run.folder.path().join("d.jsonl")]);
+    assert_eq!(plan.run.data.preferences, [std::env::current_dir().expect("a folder").join("p.jsonl")]);
+}
+
+#[test]
+fn values_after_set_need_no_quotes() {
+    let plan =
+        toy(&["methods=[hbat, sft]", "engine.kind=segmented", "schedule.preference_probability=0.3", "sft.betas=[0.8,0.9]"]);
+    let plan = plan.expect("valid");
+    assert_eq!(plan.run.methods, [Method::Hbat, Method::Sft]);
+    assert_eq!(plan.settings.engine, Engine::Segmented);
+    assert_eq!(plan.schedules[0].preference_probability, Some(0.3));
+    assert_eq!(plan.schedules[0].sft.optimizer.betas, (0.8, 0.9));
+    assert_eq!(toy(&["methods=sft"]).expect("valid").run.methods, [Method::Sft]);
+    assert_eq!(toy(&["sft={ epochs = 9 }"]).expect("valid").run.sft.epochs, 9);
+    let path = from_text(MINIMAL, &["model.path=/a b#c=d"]).expect("valid").start;
+    assert_eq!(path, Start::Folder("/a b#c=d".into()));
+    assert_eq!(from_text(MINIMAL, &["model.path=/2024"]).expect("valid").start, Start::Folder("/2024".into()));
+}
+
+#[test]
+fn sections_become_cores_settings() {
+    let set = ["sft.warmup_steps=3", "sft.warmup_ratio=0.5", "sft.max_grad_norm=inf", "dpo.beta=0.5", "dpo.label_smoothing=0.1"];
+    let plan = toy(&set).expect("valid");
+    let sft = plan.schedules[0].sft;
+    assert_eq!((sft.warmup.steps, sft.warmup.fraction, sft.optimizer.clip), (3, 0.5, f64::INFINITY));
+    assert_eq!((plan.settings.dpo.beta, plan.settings.dpo.label_smoothing), (0.5, 0.1));
+    let set = ["data.shuffle=false", "consolidation.rule=fisher", "consolidation.f_max=7", "checkpoints.phase_start=disk"];
+    let plan = toy(&set).expect("valid");
+    assert_eq!((plan.settings.order, plan.settings.keep_start), (Order::AsGiven, KeepStart::Stored));
+    assert_eq!(plan.schedules[1].consolidation.f_max, 7.0);
+    let limited = from_text(MINIMAL, &["data.limit_preferences=12"]).expect("valid").run.data;
+    assert_eq!((limited.limit_demonstrations, limited.limit_preferences), (Limit::All, Limit::First(12)));
+}
+
+#[test]
+fn the_resolved_run_file_is_complete_explained_and_read_back_equal() {
+    let columns = "data.demonstration_columns={ prompt = 'the \"question\"', completion = 'a' }";
+    let set = [columns, "sft.learning_rate=1.2345678901234567e-7", "sft.max_grad_norm=inf", "seed=9007199254740993"];
+    let plan = from_text(MINIMAL, &set).expect("valid");
+    let text = plan.to_toml();
+    let again = from_text(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(again.run, plan.run);
+    assert_eq!(again.fingerprint(), plan.fingerprint());
+    assert_eq!(defaults::keys(&text), defaults::keys(defaults::TEXT));
+    assert!(text.contains("# Peak learning rate.\nlearning_rate = 1.2345678901234567e-7\n"), "{text}");
+}
+
+#[test]
+fn the_fingerprint_holds_what_must_not_change_on_resuming() {
+    let of = |set: &[&str]| from_text(MINIMAL, set).expect("valid").fingerprint();
+    let base = of(&[]);
+    assert_eq!(base.len(), 64);
+    for same in ["device=cuda", "output=x", "checkpoints.every=5", "engine.micro_batch=1", "model.path=/moved/m"] {
+        assert_eq!(of(&[same]), base, "{same}");
+    }
+    for other in
+        ["seed=1", "sft.learning_rate=2e-5", "data.max_length=7", "methods=hbat", "model.path=other", "data.preferences=x"]
+    {
+        assert_ne!(of(&[other]), base, "{other}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_with_line_and_nearest() {
+    refused(
+        "[sft]\nlearning_rte = 1e-5\n",
+        &["run.toml, line 5: unknown key `sft.learning_rte`; did you mean `sft.learning_rate`?"],
+    );
+    refused("[stf]\nepochs = 1\n", &["run.toml, line 4: unknown key `stf`; did you mean `sft`?"]);
+    refused("[dpo]\nnum_train_epochs = 1\n", &["unknown key `dpo.num_train_epochs`; did you mean `dpo.epochs`?"]);
+    refused("[data]\nx = 1\n", &["unknown key", "data.x"]);
+    refused("[engine]\nthreads = 1\n", &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket"]);
+    set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
+    set_refused("sft.epochs.x=1", &["unknown key `sft.epochs.x`"]);
+}
+
+#[test]
+fn wrong_types_are_refused_with_what_is_expected() {
+    refused("[sft]\nlearning_rate = \"1e-5\"\n", &["run.toml, line 5: sft.learning_rate = \"1e-5\": expected a number"]);
+    refused("[sft]\nepochs = 1.5\n", &["line 5: sft.epochs = 1.5: expected a whole number, 0 or more"]);
+    refused("[sft]\nepochs = -1\n", &["sft.epochs = -1: expected a whole number, 0 or more"]);
+    refused("[sft]\ndecay = \"cosin\"\n", &["expected one of \"cosine\", \"linear\", \"constant\"; did you mean \"cosine\"?"]);
+    refused("[sft]\ndecay = 3\n", &["sft.decay = 3: expected one of \"cosine\""]);
+    refused("[sft]\nbetas = [0.9]\n", &["sft.betas = [0.9]: expected two numbers, such as [0.9, 0.95]"]);
+    refused("[sft]\nbetas = 0.9\n", &["sft.betas = 0.9: expected two numbers"]);
+    refused("[sft]\nbetas = [0.9, 0.9, 0.9]\n", &["sft.betas = [0.9, 0.9, 0.9]: expected two numbers"]);
+    refused("[consolidation]\nrule = \"papers\"\n", &["\"paper\", \"reference\"", "did you mean \"paper\"?"]);
+    refused("[validation]\ndemonstrations = 3\n", &["validation.demonstrations = 3: expected a list of files"]);
+    refused("[validation]\ndemonstrations = [3]\n", &["expected a list of files"]);
+    refused("[validation]\nlimit_preferences = \"none\"\n", &["expected \"all\" or a whole number"]);
+    refused("[schedule]\npreference_probability = \"half\"\n", &["expected \"auto\" or a number between 0 and 1"]);
+    refused("sft = 3\n", &["line 4: `sft` is a section", "write [sft]"]);
+    refused("[[sft]]\nepochs = 3\n", &["line 4: `sft` is a section"]);
+    set_refused("methods=[habt]", &["expected a list of \"sft\", \"two-stage\"", "did you mean \"hbat\"?"]);
+    set_refused("methods=[1]", &["methods = [1]: expected a list of \"sft\""]);
+    set_refused("data.shuffle=no", &["data.shuffle = \"no\": expected true or false"]);
+    set_refused("seed=18446744073709551616", &["18446744073709551616"]);
+    set_refused("data.demonstration_columns=x", &["expected a table of names, such as { prompt = \"question\" }"]);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_by_name() {
+    let cases = [
+        ("sft.learning_rate=0", "must be greater than 0; the paper takes 1e-5"),
+        ("dpo.learning_rate=-1e-6", "must be greater than 0"),
+        ("sft.learning_rate=nan", "must be greater than 0"),
+        ("sft.learning_rate=inf", "must be greater than 0"),
+        ("sft.batch_size=0", "must be 1 or more"),
+        ("dpo.epochs=0", "must be 1 or more"),
+        ("sft.warmup_ratio=1.1", "must be between 0 and 1"),
+        ("sft.betas=[0.9,1.0]", "each number must be at least 0 and less than 1"),
+        ("sft.eps=0", "must be greater than 0"),
+        ("sft.weight_decay=-0.1", "must be 0 or more"),
+        ("dpo.max_grad_norm=0", "must be greater than 0, or inf"),
+        ("dpo.beta=0", "must be greater than 0"),
+        ("dpo.label_smoothing=0.5", "must be at least 0 and less than 0.5"),
+        ("schedule.subsets=0", "must be 1 or more"),
+        ("schedule.freeze_fraction=2", "must be between 0 and 1"),
+        ("schedule.preference_probability=nan", "must be between 0 and 1"),
+        ("consolidation.lambda=-1", "must be 0 or more"),
+        ("consolidation.f_max=-1", "must be 0 or more"),
+        ("engine.micro_batch=0", "must be 1 or more"),
+        ("engine.bucket=0", "must be between 1 and 65536"),
+        ("data.max_length=1", "must be 2 or more"),
+        ("data.limit_demonstrations=0", "must be 1 or more"),
+        ("checkpoints.keep=0", "must be 1 or more"),
+        ("sft.epochs=9000000000000000000", "at most 1000000000"),
+        ("toy.q_w=1.5", "must be between 0 and 1"),
+    ];
+    for (set, part) in cases {
+        let key = set.split_once('=').expect("KEY=VALUE").0;
+        set_refused(set, &[&format!("{key} = "), part]);
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    set_refused("methods=[]", &["there is nothing to train"]);
+    set_refused("methods=[hbat,sft,hbat]", &["\"hbat\" stands there twice"]);
+    set_refused("device=gpu", &["device = \"gpu\"", "did you mean \"wgpu\"?"]);
+    set_refused("data.demonstrations=x.jsonl", &["model.path is \"toy\"", "generated data only"]);
+    set_refused("toy.preferences=1", &["schedule.subsets = 2", "lower schedule.subsets"]);
+    refused("[data]\n", &["data"]);
+    let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
+    says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);
+    let best = from_text(MINIMAL, &["schedule.continue_from=best"]).err().expect("no validation");
+    says(&best, &["schedule.continue_from = \"best\"", "name files in [validation]"]);
+    let format = from_text(MINIMAL, &["data.demonstration_format=alpaca-farm"]).err().expect("of preferences");
+    says(&format, &["this is a format of preferences", "set data.preference_format"]);
+    let empty = from_text(MINIMAL, &["data.preferences=['']"]).err().expect("no path");
+    says(&empty, &["an empty path names no file"]);
+}
+
+#[test]
+fn what_has_no_default_must_be_set() {
+    let unset = |text| from_text(text, &[]).err().expect("incomplete").to_string();
+    assert!(unset("").contains("run.toml: model.path is not set; name a folder in Hugging Face layout, or \"toy\""));
+    assert!(unset("model.path = \"\"").contains("model.path is not set"));
+    assert!(unset("model.path = \"m\"").contains("data.demonstrations is not set"));
+    assert!(unset("model.path = \"m\"\ndata.demonstrations = \"d\"").contains("data.preferences is not set"));
+    let sft = "methods = \"sft\"\nmodel.path = \"m\"\ndata.demonstrations = \"d\"";
+    assert!(from_text(sft, &[]).is_ok());
+}
+
+#[test]
+fn files_that_are_no_run_files_are_refused() {
+    let of = |bytes: &[u8]| config::resolve(&request(&written(bytes).file, &[])).err().expect("no run file");
+    says(&of(b"seed = 1\nseed = 2\n"), &["run.toml, line 2: is no valid TOML: duplicate key", "`seed = 2`"]);
+    says(&of(b"seed = 1\n[sft\nepochs = 1\n"), &["run.toml, line 2: is no valid TOML", "`[sft`"]);
+    says(&of(b"seed = 1e\n"), &["run.toml, line 1", "`seed = 1e`"]);
+    says(&of(b"seed = 99999999999999999999\n"), &["run.toml, line 1", "99999999999999999999"]);
+    says(&of(b"seed = 1\n# \xff\n"), &["run.toml, line 2: is not UTF-8"]);
+    says(&of(b"\x00\x01\x02"), &["run.toml, line 1: is no valid TOML"]);
+    says(&of(b"PAR1\x15\x04"), &["run.toml, line 1: is no valid TOML"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    says(&config::resolve(&request(folder.path(), &[])).err().expect("a folder"), &["it is a folder", "hbat recipes cat toy"]);
+    let missing = config::resolve(&request(&folder.path().join("x.toml"), &[])).err().expect("nothing there");
+    says(&missing, &["x.toml: there is no such run file", "hbat recipes ls"]);
+    let name = config::resolve(&request(Path::new("smollm2"), &[])).err().expect("a recipe");
+    says(&name, &["it is the name of a recipe: `hbat recipes cp smollm2 smollm2.toml`"]);
+}
+
+#[test]
+fn a_run_file_may_begin_with_a_byte_order_mark_and_have_windows_lines() {
+    let text = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+    assert!(from_text(&text, &[]).is_ok());
+    let error = from_text(&format!("{text}[sft]\r\nepoch = 1\r\n"), &[]).err().expect("unknown");
+    says(&error, &["line 5: unknown key `sft.epoch`; did you mean `sft.epochs`?"]);
+}
+
+#[test]
+fn assignments_are_refused_when_incomplete() {
+    set_refused("seed", &["there is no =", "write --set KEY=VALUE"]);
+    set_refused("=1", &["there is no key before the ="]);
+    set_refused("seed=", &["there is no value after the ="]);
+    set_refused("a b=1", &["the key is no dotted path of names"]);
+}
+
+#[test]
+fn paths_that_are_not_there_are_named_with_their_line() {
+    let run = written(MINIMAL);
+    let check = || config::resolve(&request(&run.file, &[])).expect("valid").check_paths();
+    says(&check().expect_err("no model"), &["run.toml, line 1: model.path", "there is no such folder"]);
+    std::fs::create_dir(run.folder.path().join("m")).expect("a folder");
+    says(&check().expect_err("no data"), &["run.toml, line 2: data.demonstrations", "d.jsonl\" does not exist"]);
+    std::fs::write(run.folder.path().join("d.jsonl"), "").expect("a file");
+    std::fs::create_dir(run.folder.path().join("p.jsonl")).expect("a folder");
+    says(&check().expect_err("a folder"), &["run.toml, line 3: data.preferences", "p.jsonl\" is no file"]);
+    assert!(toy(&[]).expect("valid").check_paths().is_ok());
+}
+
+#[test]
+fn every_recipe_is_valid_and_shows_every_setting() {
+    let all: BTreeSet<String> = defaults::keys(defaults::TEXT).into_iter().collect();
+    for recipe in recipes::list() {
+        let plan = config::resolve_recipe(*recipe).unwrap_or_else(|error| panic!("{error}"));
+        let complete = recipe.complete();
+        assert_eq!(from_text(&complete, &[]).map(|plan| plan.settings).ok(), Some(plan.settings), "{}", recipe.name);
+        let uncommented: String = complete.lines().map(|line| uncomment(line, &all) + "\n").collect();
+        assert_eq!(defaults::keys(&uncommented).into_iter().collect::<BTreeSet<_>>(), all, "{uncommented}");
+        let table: toml::Table = uncommented.parse().unwrap_or_else(|error| panic!("{}: {error}\n{uncommented}", recipe.name));
+        let run: RunFile = table.try_into().expect("complete");
+        assert_eq!(run.sft, plan.run.sft);
+        assert_eq!(run.checkpoints, plan.run.checkpoints);
+    }
+}
+
+/// The line without its `# ` if that makes it a header or a setting.
+fn uncomment(line: &str, all: &BTreeSet<String>) -> String {
+    let known = |key: &str| all.iter().any(|path| path.rsplit('.').next() == Some(key));
+    let bare = line.strip_prefix("# ").filter(|bare| match defaults::lines(bare).next() {
+        Some(defaults::Line::Section(_)) => true,
+        Some(defaults::Line::Setting(key, _)) => known(key),
+        _ => false,
+    });
+    bare.unwrap_or(line).to_owned()
+}
+
+#[test]
+fn recipes_are_copied_but_never_over_something() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = recipes::copy("dialogue", folder.path()).expect("a copy");
+    assert_eq!(file, folder.path().join("dialogue.toml"));
+    let copied = std::fs::read_to_string(&file).expect("a file");
+    assert_eq!(copied, recipes::get("dialogue").expect("a recipe").complete());
+    let again = recipes::copy("dialogue", &file).expect_err("it exists").to_string();
+    assert!(again.contains("exists already"), "{again}");
+    let nowhere = recipes::copy("toy", &folder.path().join("no/such/x.toml")).expect_err("no folder").to_string();
+    assert!(nowhere.contains("cannot be written"), "{nowhere}");
+    let unknown = recipes::get("dialog").expect_err("misspelt").to_string();
+    assert!(unknown.contains("there is no recipe \"dialog\"; did you mean \"dialogue\"?; there are toy, smollm2"), "{unknown}");
+}
+
+#[test]
+fn the_papers_recipes_have_the_papers_settings() {
+    let plan = |name| config::resolve_recipe(recipes::get(name).expect("a recipe")).expect("valid").run;
+    let (dialogue, summarisation) = (plan("dialogue"), plan("summarisation"));
+    for run in [&dialogue, &summarisation] {
+        assert_eq!((run.sft.learning_rate, run.sft.batch_size, run.sft.epochs), (1e-5, 64, 3));
+        assert_eq!((run.dpo.learning_rate, run.dpo.batch_size, run.dpo.epochs), (1e-6, 64, 2));
+        assert_eq!((run.dpo.warmup_steps, run.dpo.warmup_ratio, run.data.max_length), (150, 0.1, 1024));
+        assert_eq!(run.consolidation.lambda, 1.0);
+    }
+    assert_eq!((dialogue.schedule.subsets, dialogue.consolidation.f_max, dialogue.dpo.beta), (2, 100.0, 0.1));
+    assert_eq!((summarisation.schedule.subsets, summarisation.consolidation.f_max, summarisation.dpo.beta), (10, 50.0, 0.5));
+}
