@@ -31,7 +31,12 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         return Some(CONFIGURATION);
     }
     if let Some(error) = cause.downcast_ref::<ModelError>() {
-        return Some(if error.is_write() { INTERNAL } else { DATA });
+        return Some(match error {
+            ModelError::Store(error) => store(error),
+            ModelError::Device { .. } => INTERNAL,
+            ModelError::Occupied { .. } => CONFIGURATION,
+            _ => DATA,
+        });
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(store(error));

@@ -56,6 +56,14 @@ pub fn resolve(request: &Request) -> Result<Plan, ConfigError> {
     finish(layers, request, name, &source)
 }
 
+/// Makes the plan of a run that goes on, from the configuration in its folder.
+///
+/// # Errors
+/// If the configuration cannot be read or was changed into a wrong one.
+pub fn resume(config: &Path, folder: &Path, device: Option<DeviceName>) -> Result<Plan, ConfigError> {
+    resolve(&Request { file: Some(config.to_owned()), set: Vec::new(), output: Some(folder.to_owned()), device })
+}
+
 /// Makes the plan of an embedded recipe as it stands.
 ///
 /// # Errors

@@ -81,6 +81,14 @@ impl Plan {
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The plan of one of the methods alone.
+    pub fn only(&self, method: Method) -> Self {
+        let mut plan = self.clone();
+        plan.run.methods = vec![method];
+        plan.schedules.retain(|schedule| schedule.method == method);
+        plan
+    }
+
     /// Whether the model's folder and the data's files are there.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub use error::{DataError, ExampleFault, FileFault};
 pub use example::{Demonstration, Example, Kind, Preference, Text};
 pub use format::Format;
 pub use format::tldr::{PROMPT as TLDR_PROMPT, Post, SUMMARY as TLDR_SUMMARY};
-pub use inspect::{InspectOptions, Paint, inspect};
+pub use inspect::{InspectError, InspectOptions, Paint, inspect};
 pub use record::{Place, Spot};
 pub use report::LengthReport;
 

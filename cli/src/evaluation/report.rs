@@ -1,5 +1,7 @@
 //! What scores say about a policy: likelihood of demonstrations, DPO's loss and accuracy on preferences.
 
+use std::fmt;
+
 use hbat::objective::Dpo;
 use hbat::tokens::Group;
 use serde::Serialize;
@@ -89,6 +91,43 @@ pub struct Evaluation {
     /// Every preference, where asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preference_examples: Vec<ExampleScore>,
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(score) = &self.demonstrations {
+            writeln!(f, "demonstrations   {} examples, {} response tokens", score.examples, score.tokens)?;
+            writeln!(f, "  NLL per token  {:.6}", score.nll)?;
+            writeln!(f, "  sum of logps   {:.4}", score.logprob)?;
+        }
+        if let Some(score) = &self.preferences {
+            let tokens = (score.chosen_tokens, score.rejected_tokens);
+            writeln!(f, "preferences      {} pairs, {} + {} response tokens", score.examples, tokens.0, tokens.1)?;
+            writeln!(f, "  logps/chosen   {:.4}", score.chosen)?;
+            writeln!(f, "  logps/rejected {:.4}", score.rejected)?;
+            match score.against {
+                Some(Against { dpo_loss, margin, accuracy }) => {
+                    writeln!(f, "  DPO loss       {dpo_loss:.6}\n  margin         {margin:.6}\n  accuracy       {accuracy:.4}")?;
+                }
+                None => writeln!(f, "  DPO's loss, margin and accuracy need --reference DIR")?,
+            }
+        }
+        for example in self.demonstration_examples.iter().chain(&self.preference_examples) {
+            writeln!(f, "{example}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ExampleScore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demonstration { index, logprob, tokens } => write!(f, "{index:>6}  logp {logprob:.4}, {tokens} tokens"),
+            Self::Preference { index, chosen, rejected, chosen_tokens, rejected_tokens } => {
+                write!(f, "{index:>6}  chosen {chosen:.4}, {chosen_tokens} tokens; rejected {rejected:.4}, {rejected_tokens} tokens")
+            }
+        }
+    }
 }
 
 /// Sums up scored demonstrations.

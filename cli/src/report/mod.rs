@@ -2,6 +2,7 @@
 //!
 //! Everything here turns data into text, records or pixels. It computes nothing about the training itself.
 
+mod bar;
 mod display;
 mod moment;
 mod pace;
@@ -9,6 +10,7 @@ mod phrase;
 mod records;
 mod table;
 
+pub use bar::Bar;
 pub use display::{Display, Outline, PhaseOutline};
 pub use moment::Moment;
 pub use records::{moment_record, phase_ended_record, phase_started_record, step_record};

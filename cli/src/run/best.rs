@@ -2,21 +2,10 @@
 
 use crate::report::Moment;
 
-/// Selects among the moments after a phase.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Best;
-
-impl Best {
-    /// Whether the newest moment is better than every one after an earlier phase.
-    pub(crate) fn improves(self, moments: &[Moment]) -> bool {
-        let Some((newest, earlier)) = moments.split_last() else { return false };
-        earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m))
-    }
-
-    /// Whether the newest moment is the best.
-    pub(crate) fn is_last(self, moments: &[Moment]) -> bool {
-        self.improves(moments)
-    }
+/// Whether the newest moment, which must come after some phase, is better than every one after an earlier phase.
+pub(crate) fn improves(moments: &[Moment]) -> bool {
+    let Some((newest, earlier)) = moments.split_last() else { return false };
+    newest.phase.is_some() && earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m))
 }
 
 fn better(candidate: &Moment, than: &Moment) -> bool {
@@ -38,10 +27,10 @@ mod tests {
     fn accuracy_decides_and_then_the_loss() {
         let start = moment(None, 1.0, 0.0);
         let first = moment(Some("sft-1"), 0.5, 2.0);
-        assert!(Best.improves(&[start.clone(), first.clone()]), "the start is no result");
-        assert!(Best.improves(&[first.clone(), moment(Some("dpo-1"), 0.6, 3.0)]));
-        assert!(Best.improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 1.9)]));
-        assert!(!Best.improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 2.0)]));
-        assert!(!Best.improves(&[first, moment(Some("dpo-1"), 0.4, 0.1)]));
+        assert!(improves(&[start.clone(), first.clone()]), "the start is no result");
+        assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.6, 3.0)]));
+        assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 1.9)]));
+        assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 2.0)]));
+        assert!(!improves(&[first, moment(Some("dpo-1"), 0.4, 0.1)]));
     }
 }

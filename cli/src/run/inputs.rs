@@ -1,5 +1,7 @@
 //! What a run trains on: a model, its tokenizer, and data; or the built-in toy, which needs no files.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 use hbat::compute::Compute;
 use hbat::model::Policy;
@@ -7,10 +9,10 @@ use hbat::tokens::Group;
 use hbat::toy::skill::{self, Problem};
 use hbat::trainer::Data;
 
-use crate::config::{DataPlan, Plan};
-use crate::data::{Codec, Loaded, ReadOptions, load_demonstrations, load_preferences};
+use crate::config::{Plan, Start};
+use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
 use crate::model::ModelFolder;
-use crate::report::Display;
+use crate::report::Bar;
 
 /// A loaded model and its data.
 pub(crate) struct Inputs {
@@ -41,18 +43,29 @@ impl ToyTask {
 
 impl Inputs {
     /// Loads everything but the weights, which every method loads anew.
-    pub(crate) fn load(plan: &Plan, display: &mut Display) -> anyhow::Result<Self> {
-        match &plan.data {
-            DataPlan::Toy(settings) => Self::toy(settings),
-            DataPlan::Files(_) => Self::files(plan, display),
+    pub(crate) fn load(plan: &Plan, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        match &plan.start {
+            Start::Toy => Self::toy(plan),
+            Start::Folder(folder) => Self::files(plan, folder, say),
         }
     }
 
-    fn toy(settings: &skill::SkillSettings) -> anyhow::Result<Self> {
-        let folder = toy_folder()?;
-        let skill::SkillData { demonstrations, preferences, problems } = skill::generate(settings)?;
+    fn toy(plan: &Plan) -> anyhow::Result<Self> {
+        let toy = plan.run.toy;
+        let settings = skill::SkillSettings {
+            seed: plan.run.seed,
+            demonstrations: toy.demonstrations,
+            preferences: toy.preferences,
+            validation_demonstrations: toy.validation_demonstrations,
+            validation_preferences: toy.validation_preferences,
+            chosen_right: toy.q_w,
+            rejected_right: toy.q_l,
+            ..skill::SkillSettings::default()
+        };
+        let skill::SkillData { demonstrations, preferences, problems } =
+            skill::generate(&settings).map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
-            folder,
+            folder: toy_folder()?,
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
@@ -60,44 +73,49 @@ impl Inputs {
         })
     }
 
-    fn files(plan: &Plan, display: &mut Display) -> anyhow::Result<Self> {
-        let DataPlan::Files(files) = &plan.data else { unreachable!("load() matched") };
-        let folder = ModelFolder::open(&plan.model)?;
-        let codec = Codec::load(&plan.model, files.codec.clone())?;
+    fn files(plan: &Plan, folder: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        let (data, validation) = (&plan.run.data, &plan.run.validation);
+        let codec = CodecOptions { template: data.template.into(), max_length: data.max_length, too_long: data.too_long.into() };
+        let codec = Codec::load(folder, codec)?;
+        let folder = ModelFolder::open(folder)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
-        let mut read = |set: &Set<'_>| -> anyhow::Result<Vec<Group>> {
-            if set.paths.is_empty() {
+        for tensor in folder.unused_tensors() {
+            say(&format!("tensor {tensor} of the model is not used"));
+        }
+        let mut read = |what: &str, kind: Kind, files: &[PathBuf], limit: Option<usize>| {
+            let (format, columns, load): (Option<Format>, _, Load) = match kind {
+                Kind::Demonstrations => (data.demonstration_format.into(), &data.demonstration_columns, load_demonstrations),
+                Kind::Preferences => (data.preference_format.into(), &data.preference_columns, load_preferences),
+            };
+            if files.is_empty() {
                 return Ok(Vec::new());
             }
-            let Loaded { groups, report } = (set.load)(set.paths, set.options, &codec)?;
-            for line in report.summary_lines(set.name) {
-                display.note(&line);
-            }
-            Ok(groups)
+            let loaded = load(files, &ReadOptions { format, limit, columns: columns.clone() }, &codec)?;
+            say(&format!("{what}: {}", loaded.report));
+            Ok::<_, DataError>(loaded.groups)
         };
-        Ok(Self {
-            data: Data {
-                demonstrations: read(&Set::demonstrations("demonstrations", &files.demonstrations))?,
-                preferences: read(&Set::preferences("preferences", &files.preferences))?,
-            },
-            validation_demonstrations: read(&Set::demonstrations("validation demonstrations", &files.validation_demonstrations))?,
-            validation_preferences: read(&Set::preferences("validation preferences", &files.validation_preferences))?,
-            toy: None,
-            folder,
-        })
+        let mut pair = |what: &str, files: [&[PathBuf]; 2], limits: [Option<usize>; 2]| {
+            let demonstrations = read(&format!("{what}demonstrations"), Kind::Demonstrations, files[0], limits[0])?;
+            Ok::<_, DataError>((demonstrations, read(&format!("{what}preferences"), Kind::Preferences, files[1], limits[1])?))
+        };
+        let limits = [data.limit_demonstrations.count(), data.limit_preferences.count()];
+        let (demonstrations, preferences) = pair("", [&data.demonstrations, &data.preferences], limits)?;
+        let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
+        let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
+        let (validation_demonstrations, validation_preferences) = validated;
+        let data = Data { demonstrations, preferences };
+        Ok(Self { folder, data, validation_demonstrations, validation_preferences, toy: None })
     }
 
     /// The initial weights, on the device.
-    pub(crate) fn policy(&self, compute: &Compute, display: &mut Display) -> anyhow::Result<Policy> {
-        let total = self.folder.bytes();
-        let mut done = 0;
-        let policy = self.folder.load(compute.clone(), |bytes| {
-            done += bytes;
-            display.loading("weights", done, total);
-        })?;
-        Ok(policy)
+    pub(crate) fn policy(&self, compute: &Compute) -> anyhow::Result<Policy> {
+        let mut bar = Bar::bytes("weights", self.folder.bytes());
+        Ok(self.folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
     }
 }
+
+/// Either of the data readers.
+type Load = fn(&[PathBuf], &ReadOptions, &Codec) -> Result<Loaded, DataError>;
 
 /// The toy's start checkpoint as a model folder, laid out in a temporary directory.
 pub(crate) fn toy_folder() -> anyhow::Result<ModelFolder> {

@@ -1,15 +1,17 @@
 //! One method's run: drives the trainer and does what its events ask for.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
 use hbat::consolidation::Rule;
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
-use super::best::Best;
 use super::checkpoint::{self, PhaseStart};
+use super::best;
 use super::validation::Validation;
-use crate::model::{ModelFolder, SaveDtype, export};
+use crate::config::ContinueFrom;
+use crate::model::{Export, ModelFolder};
 use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
 use crate::signal::Interrupt;
 use crate::store::{Checkpoint, MetricsLog, RunDir};
@@ -32,13 +34,6 @@ pub(crate) struct Saving {
     pub(crate) keep: usize,
 }
 
-/// Which weights a phase goes on from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ContinueFrom {
-    Last,
-    Best,
-}
-
 /// Everything one method's run consists of.
 pub(crate) struct Session<'a> {
     pub(crate) method: String,
@@ -47,13 +42,14 @@ pub(crate) struct Session<'a> {
     pub(crate) run: RunDir,
     pub(crate) metrics: MetricsLog,
     pub(crate) fingerprint: String,
-    pub(crate) source: Option<&'a ModelFolder>,
+    pub(crate) folder: &'a ModelFolder,
     pub(crate) validation: &'a Validation,
     pub(crate) display: Display,
     pub(crate) interrupt: Interrupt,
     pub(crate) saving: Saving,
+    /// Steps between validations within a phase; 0: none.
+    pub(crate) validate_every: usize,
     pub(crate) continue_from: ContinueFrom,
-    pub(crate) best: Best,
     pub(crate) moments: Vec<Moment>,
     pub(crate) steps: usize,
     pub(crate) start: Option<Checkpoint>,
@@ -101,8 +97,11 @@ impl Session<'_> {
         self.steps += 1;
         self.metrics.append(&step_record(report, seconds, self.steps))?;
         self.display.step(report, seconds);
-        let due = self.saving.every > 0 && report.step % self.saving.every == 0 && report.step < report.steps;
-        if due {
+        let due = |every: usize| every > 0 && report.step % every == 0 && report.step < report.steps;
+        if due(self.validate_every) {
+            self.evaluate(Some(&format!("{} step {}", report.phase, report.step))).await?;
+        }
+        if due(self.saving.every) {
             self.save().await?;
         }
         Ok(())
@@ -113,9 +112,8 @@ impl Session<'_> {
         self.metrics.append(&phase_ended_record(ended, &names))?;
         self.display.ended(ended);
         self.evaluate(Some(&ended.phase)).await?;
-        if self.continue_from == ContinueFrom::Best && !self.best.is_last(&self.moments) {
-            let best = ModelFolder::open(&self.run.best())?;
-            let policy = best.policy(self.trainer.policy().compute(), &mut |_| {})?;
+        if self.continue_from == ContinueFrom::Best && !best::improves(&self.moments) {
+            let policy = ModelFolder::open(self.run.best())?.load(self.trainer.policy().compute().clone(), |_| {})?;
             self.trainer.continue_from(policy);
         }
         Ok(())
@@ -124,13 +122,13 @@ impl Session<'_> {
     /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far.
     async fn evaluate(&mut self, phase: Option<&str>) -> anyhow::Result<()> {
         let display = &mut self.display;
-        let policy = self.trainer.policy();
-        let moment = self.validation.moment(&self.method, phase, policy, &mut |done, total| display.validated(done, total)).await?;
+        let mut progress = |done, total| display.validated(done, total);
+        let moment = self.validation.moment(&self.method, phase, self.trainer.policy(), &mut progress).await?;
         self.metrics.append(&moment_record(&moment))?;
         self.display.evaluated(&moment);
         self.moments.push(moment);
-        if phase.is_some() && self.best.improves(&self.moments) {
-            export(policy_of(&self.trainer), self.source, &self.run.best(), SaveDtype::F32).await?;
+        if best::improves(&self.moments) {
+            self.export(&self.run.best()).await.context("exporting the best weights")?;
         }
         Ok(())
     }
@@ -158,18 +156,19 @@ impl Session<'_> {
     }
 
     async fn finish(mut self) -> anyhow::Result<Ended> {
-        export(policy_of(&self.trainer), self.source, &self.run.last(), SaveDtype::F32).await.context("exporting the last weights")?;
+        self.export(&self.run.last()).await.context("exporting the last weights")?;
         self.start = None;
         self.save().await?;
         self.display.finish();
         Ok(Ended::Finished(self.moments))
     }
 
+    async fn export(&self, folder: &Path) -> anyhow::Result<()> {
+        let policy = self.trainer.policy();
+        Ok(Export::new(policy.config(), Some(self.folder)).write_policy(policy, folder).await?)
+    }
+
     fn unit_names(&self) -> Vec<String> {
         self.trainer.policy().units().iter().map(|unit| unit.name.clone()).collect()
     }
-}
-
-fn policy_of(trainer: &Trainer) -> &hbat::model::Policy {
-    trainer.policy()
 }

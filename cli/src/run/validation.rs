@@ -1,5 +1,7 @@
 //! Scoring both objectives on examples that are not trained on.
 
+use std::path::Path;
+
 use anyhow::Context;
 use hbat::model::Policy;
 use hbat::objective::Dpo;
@@ -8,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::ToyTask;
 use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences};
-use crate::report::Moment;
+use crate::report::{Bar, Moment};
+use crate::store::replace_file;
 
 /// The validation set, and the initial weights' scores on it: every margin and accuracy of a run is against those.
 pub(crate) struct Validation {
@@ -26,14 +29,33 @@ pub(crate) struct Reference {
     pub(crate) preferences: Sequences,
 }
 
-impl Validation {
-    /// Scores the validation preferences with the initial weights.
-    pub(crate) async fn refer_to(&mut self, policy: &Policy, progress: &mut dyn FnMut(usize, usize)) -> anyhow::Result<()> {
-        let total = self.preferences.len();
-        self.reference.preferences = self.scorer.score(policy, &self.preferences, &mut |done| progress(done, total)).await?;
-        Ok(())
+impl Reference {
+    /// The scores of the initial weights.
+    pub(crate) async fn of(validation: &Validation, policy: &Policy) -> anyhow::Result<Self> {
+        let mut bar = Bar::items("reference", validation.preferences.len() as u64);
+        let mut progress = |done| bar.set(done as u64);
+        Ok(Self { preferences: validation.scorer.score(policy, &validation.preferences, &mut progress).await? })
     }
 
+    /// Reads what [`write`](Self::write) wrote for so many pairs; `None` if it was not written.
+    pub(crate) fn read(path: &Path, pairs: usize) -> anyhow::Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        let reference: Self = serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        let found = reference.preferences.len();
+        anyhow::ensure!(found == pairs, "{} is about {found} pairs, the validation set has {pairs}", path.display());
+        Ok(Some(reference))
+    }
+
+    /// Writes it whole or not at all.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(replace_file(path, &serde_json::to_vec(self)?)?)
+    }
+}
+
+impl Validation {
     /// Both objectives at this moment.
     pub(crate) async fn moment(
         &self,

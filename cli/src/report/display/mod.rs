@@ -143,6 +143,11 @@ impl Display {
         self.aside("Fisher", done, total);
     }
 
+    /// So many of the validation examples are scored.
+    pub fn validated(&mut self, done: usize, total: usize) {
+        self.aside("validation", done, total);
+    }
+
     /// An optimizer step was taken, in so many seconds.
     pub fn step(&mut self, report: &StepReport, seconds: f64) {
         if self.course.as_ref().is_none_or(|course| course.name != report.phase) {

@@ -1,0 +1,123 @@
+//! One method of a run: from its directory to a session that begins or goes on.
+
+use anyhow::Context;
+use burn::tensor::TensorData;
+use hbat::compute::Compute;
+use hbat::error::Error;
+use hbat::model::Policy;
+use hbat::reduce::Alone;
+use hbat::schedule::{Protection, ScheduleSettings, phases};
+use hbat::trainer::{TensorSet, Trainer};
+
+use super::Volume;
+use super::checkpoint::{self, PhaseStart, Reader};
+use super::inputs::Inputs;
+use super::session::{Ended, Saving, Session};
+use super::validation::Validation;
+use crate::config::{self, Plan};
+use crate::report::{Display, Moment, Outline, PhaseOutline, moment_record};
+use crate::signal::Interrupt;
+use crate::store::{Checkpoint, RunDir};
+
+/// What one method's run is made from.
+pub(crate) struct MethodRun<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) schedule: &'a ScheduleSettings,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) validation: &'a Validation,
+    pub(crate) compute: &'a Compute,
+    pub(crate) volume: Volume,
+}
+
+impl MethodRun<'_> {
+    /// Runs the method to its end or the first signal. `start` is the moment before the first phase where another method has
+    /// measured it.
+    pub(crate) async fn carry_out(&self, run: RunDir, interrupt: Interrupt, start: Option<Moment>) -> anyhow::Result<Ended> {
+        let method = config::name(self.schedule.method);
+        let fingerprint = self.plan.only(self.schedule.method).fingerprint();
+        let latest = run.latest_complete(&fingerprint)?;
+        for refusal in &latest.refused {
+            eprintln!("warning: {refusal}");
+        }
+        let (trainer, checkpoint) = match latest.checkpoint {
+            Some(checkpoint) => (self.resumed(&checkpoint).await?, Some(checkpoint)),
+            None => (self.begun()?, None),
+        };
+        let mut metrics = run.metrics()?;
+        let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
+        anyhow::ensure!(cut.missing == 0, "metrics.jsonl is shorter than the checkpoint remembers: someone changed it");
+        let (mut moments, steps) = super::history::read(&run.path().join("metrics.jsonl"))?;
+        if let (true, Some(start)) = (moments.is_empty(), start) {
+            let moment = Moment { method: method.clone(), ..start };
+            metrics.append(&moment_record(&moment))?;
+            moments.push(moment);
+        }
+        let mut session = Session {
+            display: self.display(&method, &trainer)?,
+            method,
+            rule: self.schedule.consolidation.rule,
+            metrics,
+            fingerprint,
+            folder: &self.inputs.folder,
+            validation: self.validation,
+            interrupt,
+            saving: Saving { every: self.plan.run.checkpoints.every, keep: self.plan.run.checkpoints.keep },
+            validate_every: self.plan.run.validation.every,
+            continue_from: self.plan.run.schedule.continue_from,
+            moments,
+            steps,
+            start: None,
+            trainer,
+            run,
+        };
+        if let Some(checkpoint) = checkpoint.filter(|_| session.trainer.progress().running.is_some()) {
+            session.trainer.start_is_stored(Box::new(PhaseStart::open(&checkpoint)?));
+            session.start = Some(checkpoint);
+        }
+        session.run().await
+    }
+
+    fn begun(&self) -> anyhow::Result<Trainer> {
+        let policy = self.inputs.policy(self.compute)?;
+        Ok(Trainer::new(policy, self.inputs.data.clone(), phases(self.schedule), self.plan.settings))
+    }
+
+    async fn resumed(&self, checkpoint: &Checkpoint) -> anyhow::Result<Trainer> {
+        let mut reader = Reader::new(checkpoint);
+        let config = self.inputs.folder.config().clone();
+        let policy = Policy::load(config, self.compute.clone(), |unit| {
+            let values = reader.read(TensorSet::Weights, unit)?;
+            let values = values.with_context(|| format!("{} has no weights of {}", checkpoint.path().display(), unit.name))?;
+            Ok::<_, anyhow::Error>(TensorData::new(values, unit.dims()))
+        })?;
+        let progress = checkpoint::progress(checkpoint)?;
+        let material = (self.inputs.data.clone(), phases(self.schedule));
+        let mut read = |set, unit: &hbat::model::Unit| reader.read(set, unit);
+        let trainer = Trainer::resume(policy, material, (self.plan.settings, Alone), progress, &mut read).await;
+        trainer.with_context(|| format!("going on from {}", checkpoint.path().display()))
+    }
+
+    fn display(&self, method: &str, trainer: &Trainer) -> anyhow::Result<Display> {
+        let steps = trainer.planned_steps().map_err(|error| self.refused(error))?;
+        let phases = trainer.phases();
+        let consolidates = phases.iter().any(|phase| matches!(phase.protection, Protection::Consolidate(_)));
+        let outlines = phases.iter().zip(steps).map(|(phase, steps)| PhaseOutline { name: phase.name.clone(), steps });
+        let outline = Outline {
+            method: method.to_owned(),
+            phases: outlines.collect(),
+            rule: consolidates.then_some(self.schedule.consolidation.rule),
+        };
+        Ok(match self.volume {
+            Volume::Normal => Display::new(outline),
+            Volume::Quiet => Display::lines(outline, Box::new(std::io::sink())),
+        })
+    }
+
+    /// Data too small for the schedule is a matter of `schedule.subsets`, and said so with the place where it was set.
+    fn refused(&self, error: Error) -> anyhow::Error {
+        match &error {
+            Error::TooFewExamples { .. } => self.plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into(),
+            _ => error.into(),
+        }
+    }
+}

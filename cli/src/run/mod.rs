@@ -1,0 +1,141 @@
+//! Carrying out a run: one or several methods from the same start, each in a directory of its own.
+
+mod best;
+mod checkpoint;
+mod history;
+mod inputs;
+mod method;
+mod outcome;
+mod session;
+mod validation;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hbat::compute::Compute;
+use hbat_backends::DeviceName;
+
+use crate::config::{self, Plan};
+use crate::evaluation::Scorer;
+use crate::report::Moment;
+use crate::signal::{INTERRUPTED, Interrupt};
+use crate::store::RunDir;
+use inputs::Inputs;
+use method::MethodRun;
+use session::Ended;
+use validation::{Reference, Validation};
+
+/// How much a run says while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volume {
+    /// Progress, notes and results.
+    Normal,
+    /// Warnings and results.
+    Quiet,
+}
+
+/// Opens a device for computing.
+///
+/// # Errors
+/// If this build or machine does not offer it.
+pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
+    let device = hbat_backends::open(name)?;
+    Ok(match name {
+        DeviceName::Cpu => Compute::host(device),
+        DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Compute::device(device),
+    })
+}
+
+/// `hbat train`: starts a run in a new directory.
+///
+/// # Errors
+/// Whatever stops it; what was saved until then stays.
+pub async fn train(plan: Plan, volume: Volume) -> anyhow::Result<i32> {
+    plan.check_paths()?;
+    let compute = compute(plan.device)?;
+    let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
+    let run = RunDir::create(&output, &plan.to_toml())?;
+    carry_out(plan, run, compute, volume).await
+}
+
+/// `hbat resume`: goes on with a run that was interrupted or killed.
+///
+/// # Errors
+/// Whatever stops it; what was saved until then stays.
+pub async fn resume(directory: &Path, device: Option<DeviceName>, volume: Volume) -> anyhow::Result<i32> {
+    let run = RunDir::open(directory)?;
+    let plan = config::resume(&directory.join("config.toml"), directory, device)?;
+    plan.check_paths()?;
+    let compute = compute(plan.device)?;
+    carry_out(plan, run, compute, volume).await
+}
+
+async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) -> anyhow::Result<i32> {
+    let interrupt = Interrupt::listen();
+    let mut say = |text: &str| {
+        if volume == Volume::Normal {
+            eprintln!("{text}");
+        }
+    };
+    say(&format!("run directory: {}", run.path().display()));
+    let mut inputs = Inputs::load(&plan, &mut say)?;
+    let validation = validation(&plan, &mut inputs, &run, &compute).await?;
+    let directory = run.path().to_path_buf();
+    let mut whole = Some(run);
+    let mut moments: Vec<Moment> = Vec::new();
+    for schedule in &plan.schedules {
+        let run = if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
+        let method = MethodRun { plan: &plan, schedule, inputs: &inputs, validation: &validation, compute: &compute, volume };
+        match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
+            Ended::Finished(of_method) => moments.extend(of_method),
+            Ended::Interrupted => return Ok(INTERRUPTED),
+        }
+    }
+    outcome::present(&plan, &directory, &moments)?;
+    Ok(0)
+}
+
+/// The directory of one of several methods.
+fn part(plan: &Plan, directory: &Path, schedule: &hbat::schedule::ScheduleSettings) -> anyhow::Result<RunDir> {
+    let path = directory.join(config::name(schedule.method));
+    if path.join("config.toml").is_file() {
+        return Ok(RunDir::open(&path)?);
+    }
+    Ok(RunDir::create(&path, &plan.only(schedule.method).to_toml())?)
+}
+
+/// Every method starts from the same weights, so their first moments differ in name alone.
+fn start_of(moments: &[Moment]) -> Option<Moment> {
+    moments.iter().find(|moment| moment.phase.is_none()).cloned()
+}
+
+/// The validation set with the initial weights' scores: read where a run goes on, computed where it begins.
+async fn validation(plan: &Plan, inputs: &mut Inputs, run: &RunDir, compute: &Compute) -> anyhow::Result<Validation> {
+    let settings = plan.settings;
+    let mut validation = Validation {
+        demonstrations: std::mem::take(&mut inputs.validation_demonstrations),
+        preferences: std::mem::take(&mut inputs.validation_preferences),
+        reference: Reference::default(),
+        scorer: Scorer { engine: settings.engine, micro_batch: settings.micro_batch, bucket: settings.bucket },
+        dpo: settings.dpo,
+        toy: inputs.toy.clone(),
+    };
+    let path = run.path().join("reference.json");
+    validation.reference = match Reference::read(&path, validation.preferences.len())? {
+        Some(reference) => reference,
+        None => {
+            let policy = inputs.policy(compute)?;
+            let reference = Reference::of(&validation, &policy).await?;
+            reference.write(&path)?;
+            reference
+        }
+    };
+    Ok(validation)
+}
+
+/// `parent/name`, or the first of `parent/name-2`, `parent/name-3`, … that is not there.
+fn unused(parent: &Path, name: &str) -> PathBuf {
+    let first = parent.join(name);
+    let numbered = (2..).map(|n| parent.join(format!("{name}-{n}")));
+    std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_else(|| parent.join(name))
+}
