@@ -2,6 +2,8 @@
 
 mod devices;
 mod fixtures;
+mod model_io;
+mod store;
 mod support;
 mod tidy;
 mod trace;
