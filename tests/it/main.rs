@@ -3,6 +3,8 @@
 mod config;
 mod devices;
 mod fixtures;
+mod model_io;
+mod store;
 mod support;
 mod tidy;
 mod trace;

@@ -157,7 +157,9 @@ impl From<TensorFileError> for ModelError {
             TensorFileError::Dtype { .. } => {
                 "Load the model in transformers with `dtype=torch.float32` and save it with `save_pretrained`"
             }
-            TensorFileError::NotFinite { .. } => "The weights are damaged or come from a training that diverged: use an earlier copy",
+            TensorFileError::NotFinite { .. } => {
+                "The weights are damaged or come from a training that diverged: use an earlier copy"
+            }
         };
         Self::Weights { error, remedy }
     }

@@ -114,8 +114,7 @@ impl Weights {
     }
 
     fn heads_of_others(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.places.keys().filter(|name| !is_decoder(name) && !is_derived(name)).cloned().collect();
+        let mut names: Vec<String> = self.places.keys().filter(|name| !is_decoder(name) && !is_derived(name)).cloned().collect();
         names.sort();
         names
     }
@@ -181,7 +180,9 @@ mod tests {
 
     #[test]
     fn parts_of_the_decoder_are_told_from_other_heads() {
-        for name in ["model.embed_tokens.weight", HEAD, "model.layers.0.mlp.up_proj.weight", "layers.0.x", "norm.weight", "lm_head.bias"] {
+        for name in
+            ["model.embed_tokens.weight", HEAD, "model.layers.0.mlp.up_proj.weight", "layers.0.x", "norm.weight", "lm_head.bias"]
+        {
             assert!(is_decoder(name), "{name}");
         }
         for name in ["v_head.summary.weight", "score.weight", "normaliser.mean"] {

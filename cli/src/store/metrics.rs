@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_line_is_cut() {
-        let (_folder, mut log) = log(2);
+        let (_folder, log) = log(2);
         let whole = log.sync().unwrap();
         std::fs::OpenOptions::new().append(true).open(&log.path).unwrap().write_all(b"{\"st").unwrap();
         let mut log = MetricsLog::open(&log.path).unwrap();
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_shortened_file_is_reported_and_kept_usable() {
-        let (_folder, mut log) = log(3);
+        let (_folder, log) = log(3);
         let recorded = log.sync().unwrap();
         std::fs::OpenOptions::new().write(true).open(&log.path).unwrap().set_len(15).unwrap();
         let mut log = MetricsLog::open(&log.path).unwrap();

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use hbat::model::{Storage, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
@@ -103,12 +104,13 @@ impl Checkpoint {
         self.path.join(file_name(set))
     }
 
-    /// Opens a set. Tensors lie as in memory: shape `[rows, columns]` of `Unit::dims`, never transposed.
+    /// Opens all of its sets. Where files outlive their names, on Unix, they can be read even after the checkpoint is pruned.
     ///
     /// # Errors
-    /// If the set is not there or cannot be read.
-    pub fn open(&self, set: &str) -> Result<TensorFile, StoreError> {
-        Ok(TensorFile::open(&self.set_path(set))?)
+    /// If one cannot be opened.
+    pub fn tensors(&self) -> Result<SavedTensors, StoreError> {
+        let open = |name: &String| Ok((name.clone(), TensorFile::open(&self.path.join(name))?));
+        Ok(SavedTensors { files: self.manifest.files.keys().map(open).collect::<Result<_, StoreError>>()? })
     }
 
     /// Reads a directory and checks everything but the tensors' values.
@@ -127,6 +129,25 @@ impl Checkpoint {
             check_file(&path.join(name), entry)?;
         }
         Ok(Self { path: path.to_path_buf(), manifest })
+    }
+}
+
+/// The tensors of a checkpoint, read one by one.
+#[derive(Debug)]
+pub struct SavedTensors {
+    files: BTreeMap<String, TensorFile>,
+}
+
+impl SavedTensors {
+    /// The values of a unit in the layout of [`Unit::dims`], bit by bit as they were saved; `None` if the set or the unit was not.
+    ///
+    /// # Errors
+    /// If the unit had another shape, or the file cannot be read.
+    pub fn read(&self, set: &str, unit: &Unit) -> Result<Option<Vec<f32>>, StoreError> {
+        let Some(file) = self.files.get(&file_name(set)).filter(|file| file.holds(&unit.name)) else { return Ok(None) };
+        // Saved as it lies in memory: nothing is to be transposed.
+        let as_saved = Unit::new(&unit.name, &unit.dims(), Storage::AsIs);
+        Ok(Some(file.read(&as_saved)?))
     }
 }
 

@@ -39,32 +39,15 @@ pub(crate) fn begin(folder: &Path, phase: &str, step: u64, fingerprint: &str) ->
 }
 
 impl CheckpointWriter {
-    /// Starts a set of tensors, one per unit, in order, each of [`Unit::dims`].
+    /// Starts a set of tensors: those of the given units, in order, each of [`Unit::dims`].
     ///
     /// # Errors
     /// If its file cannot be created.
-    pub fn begin_set(&mut self, set: &str, units: &[Unit]) -> Result<SetWriter<'_>, StoreError> {
+    pub fn begin_set<'u>(&mut self, set: &str, units: impl IntoIterator<Item = &'u Unit>) -> Result<SetWriter<'_>, StoreError> {
         let name = file_name(set);
-        let specs = units.iter().map(|unit| TensorSpec::new(&unit.name, &unit.dims())).collect();
+        let specs = units.into_iter().map(|unit| TensorSpec::new(&unit.name, &unit.dims())).collect();
         let file = TensorFileWriter::create(&self.aside.path().join(&name), SaveDtype::F32, "hbat", specs)?;
         Ok(SetWriter { file, name, files: &mut self.manifest.files })
-    }
-
-    /// Writes a whole set, asking for each unit's values by its place in `units`.
-    ///
-    /// # Errors
-    /// What `read` returns, or a failure to write.
-    pub async fn set<E: From<StoreError>>(
-        &mut self,
-        set: &str,
-        units: &[Unit],
-        mut read: impl AsyncFnMut(usize) -> Result<Vec<f32>, E>,
-    ) -> Result<(), E> {
-        let mut writer = self.begin_set(set, units)?;
-        for unit in 0..units.len() {
-            writer.write(&read(unit).await?)?;
-        }
-        Ok(writer.finish()?)
     }
 
     /// Takes a set over from a file that nobody changes any more, such as the same set of an earlier checkpoint: by a
@@ -103,7 +86,8 @@ impl CheckpointWriter {
         self.manifest.metrics_bytes = metrics.sync()?;
         self.manifest.state = state;
         let path = self.aside.path().join(STATE);
-        let text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::other).map_err(StoreError::writing(&path))?;
+        let text =
+            serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::other).map_err(StoreError::writing(&path))?;
         write_file(&path, &text)?;
         self.aside.commit()?;
         replace_file(&self.target.join(MARKER), digest(&text).as_bytes())?;
