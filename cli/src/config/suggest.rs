@@ -4,7 +4,7 @@ use super::defaults;
 
 /// What the same settings are called elsewhere (TRL, torchtune, LLaMA-Factory, the paper), by the last part of our keys or
 /// by the whole key.
-const MEANT: [(&str, &str); 44] = [
+const MEANT: [(&str, &str); 46] = [
     ("adam_beta1", "betas"),
     ("adam_beta2", "betas"),
     ("adam_betas", "betas"),
@@ -38,6 +38,8 @@ const MEANT: [(&str, &str); 44] = [
     ("order", "data.shuffle"),
     ("output_dir", "output"),
     ("per_device_train_batch_size", "engine.micro_batch"),
+    ("q_l", "toy.rejected_right"),
+    ("q_w", "toy.chosen_right"),
     ("rounds", "schedule.subsets"),
     ("save_every", "checkpoints.every"),
     ("save_steps", "checkpoints.every"),
