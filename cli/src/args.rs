@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use hbat_backends::DeviceName;
+use serde::de::DeserializeOwned;
 
-use crate::config::{FormatName, Request, TemplateName, TooLongChoice};
+use crate::config::{FormatChoice, Request};
+use crate::data::{TemplateChoice, TooLong};
 
 /// Trains language models by hybrid alignment training: instruction following and human preference in turns.
 #[derive(Debug, Clone, Parser)]
@@ -99,8 +102,8 @@ pub struct Generate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// How prompts are worded.
-    #[arg(long, value_enum, default_value_t = TemplateName::Auto)]
-    pub template: TemplateName,
+    #[arg(long, default_value = "auto", value_parser = template())]
+    pub template: TemplateChoice,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(short, long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
@@ -172,14 +175,14 @@ pub struct Reading {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
     pub max_length: usize,
     /// What to do about longer examples.
-    #[arg(long, value_enum, default_value_t = TooLongChoice::Error)]
-    pub too_long: TooLongChoice,
+    #[arg(long, default_value = "error", value_parser = too_long())]
+    pub too_long: TooLong,
     /// How prompts are worded.
-    #[arg(long, value_enum, default_value_t = TemplateName::Auto)]
-    pub template: TemplateName,
+    #[arg(long, default_value = "auto", value_parser = template())]
+    pub template: TemplateChoice,
     /// How columns make up an example.
-    #[arg(long, value_enum, default_value_t = FormatName::Auto)]
-    pub format: FormatName,
+    #[arg(long, default_value = "auto", value_parser = format())]
+    pub format: FormatChoice,
 }
 
 /// `hbat recipes`.
@@ -256,6 +259,25 @@ fn not_negative(text: &str) -> Result<f64, String> {
 
 fn probability(text: &str) -> Result<f64, String> {
     number(text, |number| number > 0.0 && number <= 1.0, "greater than 0 and at most 1")
+}
+
+fn template() -> impl TypedValueParser<Value = TemplateChoice> {
+    words(&["auto", "model", "plain"])
+}
+
+fn too_long() -> impl TypedValueParser<Value = TooLong> {
+    words(&["error", "drop", "truncate"])
+}
+
+fn format() -> impl TypedValueParser<Value = FormatChoice> {
+    words(&FormatChoice::names().collect::<Vec<_>>())
+}
+
+/// Reads a word as run files do.
+fn words<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    known: &[&'static str],
+) -> impl TypedValueParser<Value = T> + use<T> {
+    PossibleValuesParser::new(known.iter().copied()).try_map(|word| toml::Value::String(word).try_into::<T>())
 }
 
 #[cfg(test)]

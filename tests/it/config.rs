@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use hbat::engine::Engine;
 use hbat::schedule::{Method, Order, phases};
+use hbat::toy::skill::SkillSettings;
 use hbat::trainer::KeepStart;
-use hbat_cli::config::{self, ConfigError, Limit, Plan, Request, RunFile, Start, defaults};
+use hbat_cli::config::{self, ConfigError, DataPlan, Limit, Plan, Request, RunFile, defaults};
+use hbat_cli::data::{Format, ReadOptions, TemplateChoice, TooLong};
 use hbat_cli::recipes;
 
 /// The smallest run file of a real model.
@@ -64,7 +66,9 @@ fn set_refused(set: &str, parts: &[&str]) {
 #[test]
 fn without_a_run_file_the_toy_is_trained_both_ways() {
     let plan = toy(&[]).expect("the toy is valid");
-    assert_eq!((plan.start.clone(), plan.name.as_str(), plan.output.clone()), (Start::Toy, "toy", None));
+    assert_eq!((plan.name.as_str(), plan.output.clone()), ("toy", None));
+    let DataPlan::Toy(toy) = &plan.data else { panic!("the toy's data") };
+    assert!(toy.rejected_right > toy.chosen_right);
     let methods: Vec<Method> = plan.schedules.iter().map(|schedule| schedule.method).collect();
     assert_eq!(methods, [Method::TwoStage, Method::Hbat]);
     assert_eq!(phases(&plan.schedules[1]).len(), 4);
@@ -89,7 +93,7 @@ fn layers_win_in_their_order() {
 fn relative_paths_belong_to_the_file_or_to_the_current_folder() {
     let run = written(MINIMAL);
     let plan = config::resolve(&request(&run.file, &["data.preferences=p.jsonl"])).expect("valid");
-    assert_eq!(plan.start, Start::Folder(run.folder.path().join("m")));
+    assert_eq!(plan.model, run.folder.path().join("m"));
     assert_eq!(plan.run.data.demonstrations, [run.folder.path().join("d.jsonl")]);
     assert_eq!(plan.run.data.preferences, [std::env::current_dir().expect("a folder").join("p.jsonl")]);
 }
@@ -105,9 +109,9 @@ fn values_after_set_need_no_quotes() {
     assert_eq!(plan.schedules[0].sft.optimizer.betas, (0.8, 0.9));
     assert_eq!(toy(&["methods=sft"]).expect("valid").run.methods, [Method::Sft]);
     assert_eq!(toy(&["sft={ epochs = 9 }"]).expect("valid").run.sft.epochs, 9);
-    let path = from_text(MINIMAL, &["model.path=/a b#c=d"]).expect("valid").start;
-    assert_eq!(path, Start::Folder("/a b#c=d".into()));
-    assert_eq!(from_text(MINIMAL, &["model.path=/2024"]).expect("valid").start, Start::Folder("/2024".into()));
+    let model = |set| from_text(MINIMAL, &[set]).expect("valid").model;
+    assert_eq!(model("model.path=/a b#c=d"), Path::new("/a b#c=d"));
+    assert!(model("model.path=2024").ends_with("2024"));
 }
 
 #[test]
@@ -121,21 +125,55 @@ fn sections_become_cores_settings() {
     let plan = toy(&set).expect("valid");
     assert_eq!((plan.settings.order, plan.settings.keep_start), (Order::AsGiven, KeepStart::Stored));
     assert_eq!(plan.schedules[1].consolidation.f_max, 7.0);
-    let limited = from_text(MINIMAL, &["data.limit_preferences=12"]).expect("valid").run.data;
-    assert_eq!((limited.limit_demonstrations, limited.limit_preferences), (Limit::All, Limit::First(12)));
+}
+
+#[test]
+fn files_are_read_as_their_sections_say() {
+    let set = ["data.limit_preferences=12", "data.preference_format=alpaca-farm", "data.preference_columns={ output_1 = 'a' }"];
+    let more = ["validation.preferences=v.json", "validation.limit_preferences=5", "data.too_long=drop", "data.template=plain"];
+    let plan = from_text(MINIMAL, &[&set[..], &more[..]].concat()).expect("valid");
+    assert_eq!((plan.run.data.limit_demonstrations, plan.run.data.limit_preferences), (Limit::All, Limit::First(12)));
+    let DataPlan::Files(files) = plan.data else { panic!("files") };
+    assert_eq!(
+        (files.codec.template, files.codec.max_length, files.codec.too_long),
+        (TemplateChoice::Plain, 1024, TooLong::Drop)
+    );
+    assert_eq!(files.demonstrations.options, ReadOptions::default());
+    assert_eq!((files.preferences.options.limit, files.validation_preferences.options.limit), (Some(12), Some(5)));
+    for set in [&files.preferences, &files.validation_preferences] {
+        assert_eq!(set.options.format, Some(Format::AlpacaFarm));
+        assert_eq!(set.options.columns["output_1"], "a");
+    }
+    assert!(files.validation_demonstrations.paths.is_empty());
+    assert!(files.validation_preferences.paths[0].ends_with("v.json"));
+}
+
+#[test]
+fn the_toys_defaults_are_cores() {
+    let plan = from_text("model.path = \"toy\"", &[]).expect("valid");
+    assert_eq!(plan.data, DataPlan::Toy(SkillSettings::default()));
+    assert_eq!(
+        toy(&["seed=5"])
+            .map(|plan| match plan.data {
+                DataPlan::Toy(toy) => toy.seed,
+                DataPlan::Files(_) => 0,
+            })
+            .ok(),
+        Some(5)
+    );
 }
 
 #[test]
 fn the_resolved_run_file_is_complete_explained_and_read_back_equal() {
     let columns = "data.demonstration_columns={ prompt = 'the \"question\"', completion = 'a' }";
-    let set = [columns, "sft.learning_rate=1.2345678901234567e-7", "sft.max_grad_norm=inf", "seed=9007199254740993"];
+    let set = [columns, "sft.learning_rate=1.2345678901234566e-7", "sft.max_grad_norm=inf", "seed=9007199254740993"];
     let plan = from_text(MINIMAL, &set).expect("valid");
     let text = plan.to_toml();
     let again = from_text(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(again.run, plan.run);
     assert_eq!(again.fingerprint(), plan.fingerprint());
     assert_eq!(defaults::keys(&text), defaults::keys(defaults::TEXT));
-    assert!(text.contains("# Peak learning rate.\nlearning_rate = 1.2345678901234567e-7\n"), "{text}");
+    assert!(text.contains("# Peak learning rate.\nlearning_rate = 1.2345678901234566e-7\n"), "{text}");
 }
 
 #[test]
@@ -161,7 +199,7 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     );
     refused("[stf]\nepochs = 1\n", &["run.toml, line 4: unknown key `stf`; did you mean `sft`?"]);
     refused("[dpo]\nnum_train_epochs = 1\n", &["unknown key `dpo.num_train_epochs`; did you mean `dpo.epochs`?"]);
-    refused("[data]\nx = 1\n", &["unknown key", "data.x"]);
+    refused("data.x = 1\n", &["line 4: unknown key `data.x`; [data] has demonstrations, preferences,"]);
     refused("[engine]\nthreads = 1\n", &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket"]);
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
     set_refused("sft.epochs.x=1", &["unknown key `sft.epochs.x`"]);
@@ -186,6 +224,8 @@ fn wrong_types_are_refused_with_what_is_expected() {
     refused("[[sft]]\nepochs = 3\n", &["line 4: `sft` is a section"]);
     set_refused("methods=[habt]", &["expected a list of \"sft\", \"two-stage\"", "did you mean \"hbat\"?"]);
     set_refused("methods=[1]", &["methods = [1]: expected a list of \"sft\""]);
+    set_refused("toy.digits=3", &["toy.digits = 3: expected two whole numbers, such as [3, 6]"]);
+    set_refused("data.preference_format=alpaca_farm", &["expected one of \"auto\"", "did you mean \"alpaca-farm\"?"]);
     set_refused("data.shuffle=no", &["data.shuffle = \"no\": expected true or false"]);
     set_refused("seed=18446744073709551616", &["18446744073709551616"]);
     set_refused("data.demonstration_columns=x", &["expected a table of names, such as { prompt = \"question\" }"]);
@@ -218,7 +258,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         ("data.limit_demonstrations=0", "must be 1 or more"),
         ("checkpoints.keep=0", "must be 1 or more"),
         ("sft.epochs=9000000000000000000", "at most 1000000000"),
-        ("toy.q_w=1.5", "must be between 0 and 1"),
+        ("toy.chosen_right=1.5", "must be between 0 and 1"),
     ];
     for (set, part) in cases {
         let key = set.split_once('=').expect("KEY=VALUE").0;
@@ -233,7 +273,7 @@ fn settings_that_contradict_each_other_are_refused() {
     set_refused("device=gpu", &["device = \"gpu\"", "did you mean \"wgpu\"?"]);
     set_refused("data.demonstrations=x.jsonl", &["model.path is \"toy\"", "generated data only"]);
     set_refused("toy.preferences=1", &["schedule.subsets = 2", "lower schedule.subsets"]);
-    refused("[data]\n", &["data"]);
+    set_refused("toy.digits=[4,3]", &["the fewest digits are more than the most"]);
     let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
     says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);
     let best = from_text(MINIMAL, &["schedule.continue_from=best"]).err().expect("no validation");

@@ -9,7 +9,8 @@ use toml::Value;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{ContinueFrom, FormatName, RunFile};
+use super::run_file::{ContinueFrom, RunFile};
+use crate::data::{Format, Kind};
 
 /// The numbers a setting accepts, beside being no NaN.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +57,7 @@ const MANY: f64 = 1e9;
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 42] = [
+const RANGES: [(&str, Range, &str); 43] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -64,11 +65,12 @@ const RANGES: [(&str, Range, &str); 42] = [
     ("validation.limit_preferences", COUNT, "give a number of examples, or \"all\"; leave the list of files empty for none"),
     ("validation.every", Range::From(0.0, MANY), "0 validates at the end of every phase only"),
     ("toy.demonstrations", COUNT, "the default is 1024"),
-    ("toy.preferences", COUNT, "the default is 512"),
-    ("toy.validation_demonstrations", COUNT, "the default is 128"),
+    ("toy.preferences", COUNT, "the default is 1024"),
+    ("toy.validation_demonstrations", COUNT, "the default is 256"),
     ("toy.validation_preferences", COUNT, "the default is 128"),
-    ("toy.q_w", Range::From(0.0, 1.0), "it is a probability"),
-    ("toy.q_l", Range::From(0.0, 1.0), "it is a probability"),
+    ("toy.digits", Range::From(1.0, 12.0), "[3, 6] is the default"),
+    ("toy.chosen_right", Range::From(0.0, 1.0), "it is a probability"),
+    ("toy.rejected_right", Range::From(0.0, 1.0), "it is a probability"),
     ("schedule.subsets", COUNT, "1 does not alternate; the paper takes 2 for dialogue and 10 for summarisation"),
     ("schedule.freeze_fraction", Range::From(0.0, 1.0), "it is a part of all units; the paper takes 0.2"),
     ("schedule.preference_probability", Range::From(0.0, 1.0), "it is a probability, or \"auto\""),
@@ -157,12 +159,12 @@ fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 }
 
 fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
-    let (demonstration, preference) = (run.data.demonstration_format, run.data.preference_format);
-    if FormatName::PREFERENCES.contains(&demonstration) {
+    let wrong = |choice, kind| Option::from(choice).is_some_and(|format: Format| format.kind() != kind);
+    if wrong(run.data.demonstration_format, Kind::Demonstrations) {
         let problem = "this is a format of preferences";
         return Err(layers.refuse("data.demonstration_format", problem, "set data.preference_format, or take \"auto\" here"));
     }
-    if FormatName::DEMONSTRATIONS.contains(&preference) {
+    if wrong(run.data.preference_format, Kind::Preferences) {
         let problem = "this is a format of demonstrations";
         return Err(layers.refuse("data.preference_format", problem, "set data.demonstration_format, or take \"auto\" here"));
     }
@@ -181,6 +183,9 @@ fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
         Some((key, _)) => {
             let problem = "model.path is \"toy\", which is trained on generated data only";
             Err(layers.refuse(key, problem, "set model.path to a model's folder, or remove the files"))
+        }
+        None if run.toy.digits[0] > run.toy.digits[1] => {
+            Err(layers.refuse("toy.digits", "the fewest digits are more than the most", "write [fewest, most]"))
         }
         None => Ok(()),
     }

@@ -1,8 +1,10 @@
-//! Settings that are a number or a word.
+//! Settings that are a word or something else: a number, the name of a format.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
+
+use crate::data::Format;
 
 /// How many examples to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,5 +82,53 @@ impl<'de> Deserialize<'de> for Probability {
             Value::Integer(value) => Ok(Self::Fixed(value as f64)),
             _ => Err(D::Error::custom("expected \"auto\" or a number between 0 and 1")),
         }
+    }
+}
+
+/// A format of examples, or the wish to have it recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// By each file's columns: `"auto"`.
+    Auto,
+    /// This one.
+    Named(Format),
+}
+
+impl From<FormatChoice> for Option<Format> {
+    fn from(choice: FormatChoice) -> Self {
+        match choice {
+            FormatChoice::Auto => None,
+            FormatChoice::Named(format) => Some(format),
+        }
+    }
+}
+
+impl FormatChoice {
+    /// What run files call it.
+    pub fn name(self) -> &'static str {
+        Option::from(self).map_or("auto", Format::name)
+    }
+
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        std::iter::once("auto").chain(Format::ALL.into_iter().map(Format::name))
+    }
+}
+
+impl Serialize for FormatChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for FormatChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        if word == "auto" {
+            return Ok(Self::Auto);
+        }
+        let format = Format::ALL.into_iter().find(|format| format.name() == word);
+        let names = || Self::names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        format.map(Self::Named).ok_or_else(|| D::Error::custom(format!("unknown variant `{word}`, expected one of {}", names())))
     }
 }

@@ -45,8 +45,8 @@ fn phrase(key: &str, message: &str) -> String {
     let default = defaults::table();
     let list = defaults::lookup(&default, key).is_some_and(Value::is_array);
     match expected {
-        "f64" if list => "two numbers, such as [0.9, 0.95]".into(),
-        "a tuple of size 2" => "two numbers, such as [0.9, 0.95]".into(),
+        _ if key.ends_with(".betas") => "two numbers, such as [0.9, 0.95]".into(),
+        _ if key.ends_with(".digits") => "two whole numbers, such as [3, 6]".into(),
         "f64" => "a number".into(),
         "usize" | "u64" => "a whole number, 0 or more".into(),
         "a boolean" => "true or false".into(),

@@ -14,9 +14,9 @@ mod plan;
 mod run_file;
 mod suggest;
 
-pub use choice::{Limit, Probability};
+pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
-pub use plan::{Plan, Start};
+pub use plan::{DataFiles, DataPlan, FileSet, Plan};
 pub use run_file::*;
 
 use std::path::{Path, PathBuf};

@@ -9,8 +9,9 @@ use hbat::optimizer::Decay;
 use hbat::schedule::Method;
 use serde::{Deserialize, Serialize};
 
-use super::choice::{Limit, Probability};
+use super::choice::{FormatChoice, Limit, Probability};
 use super::defaults;
+use crate::data::{TemplateChoice, TooLong};
 
 /// The value of `model.path` that means the start model inside the program.
 pub const TOY: &str = "toy";
@@ -82,19 +83,19 @@ pub struct DataSection {
     /// Files of preferences, in order.
     pub preferences: Vec<PathBuf>,
     /// The format of demonstrations, validation included.
-    pub demonstration_format: FormatName,
+    pub demonstration_format: FormatChoice,
     /// The format of preferences, validation included.
-    pub preference_format: FormatName,
+    pub preference_format: FormatChoice,
     /// The files' own column names, by the format's names.
     pub demonstration_columns: BTreeMap<String, String>,
     /// Likewise, for preferences.
     pub preference_columns: BTreeMap<String, String>,
     /// How prompts are worded.
-    pub template: TemplateName,
+    pub template: TemplateChoice,
     /// Tokens of prompt and response together.
     pub max_length: usize,
     /// What happens to longer examples.
-    pub too_long: TooLongChoice,
+    pub too_long: TooLong,
     /// How many demonstrations to use.
     pub limit_demonstrations: Limit,
     /// How many preferences to use.
@@ -131,10 +132,12 @@ pub struct ToySection {
     pub validation_demonstrations: usize,
     /// Preferences to validate with.
     pub validation_preferences: usize,
-    /// The probability that a chosen answer has the right content.
-    pub q_w: f64,
-    /// The probability that a rejected answer has the right content.
-    pub q_l: f64,
+    /// The fewest and the most digits of an operand.
+    pub digits: [usize; 2],
+    /// q_w: the probability that a chosen answer is right.
+    pub chosen_right: f64,
+    /// q_l: the probability that a rejected answer is right.
+    pub rejected_right: f64,
 }
 
 /// What the methods share beside the two objectives.
@@ -241,63 +244,6 @@ pub struct CheckpointsSection {
     pub keep: usize,
     /// Where a phase's start is kept.
     pub phase_start: PhaseStart,
-}
-
-/// A format of examples, or the wish to have it recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum FormatName {
-    /// Recognised by its columns.
-    Auto,
-    /// `prompt`, `completion`.
-    PromptCompletion,
-    /// `messages`.
-    Messages,
-    /// `instruction`, `input`, `output`.
-    Alpaca,
-    /// `subreddit`, `title`, `post`, `summary`.
-    Tldr,
-    /// `text`.
-    Text,
-    /// `prompt`, `chosen`, `rejected`.
-    PromptChosenRejected,
-    /// `instruction`, `input`, `output_1`, `output_2`, `preference`.
-    AlpacaFarm,
-    /// `chosen`, `rejected` transcripts.
-    HhRlhf,
-    /// `info`, `summaries`, `choice`.
-    TldrComparisons,
-}
-
-impl FormatName {
-    /// Formats of demonstrations.
-    pub const DEMONSTRATIONS: [Self; 5] = [Self::PromptCompletion, Self::Messages, Self::Alpaca, Self::Tldr, Self::Text];
-    /// Formats of preferences.
-    pub const PREFERENCES: [Self; 4] = [Self::PromptChosenRejected, Self::AlpacaFarm, Self::HhRlhf, Self::TldrComparisons];
-}
-
-/// How prompts are worded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TemplateName {
-    /// The model's chat template if it has one, else plain.
-    Auto,
-    /// The model's chat template.
-    Model,
-    /// Texts as they are.
-    Plain,
-}
-
-/// What happens to examples that are too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TooLongChoice {
-    /// Nothing is trained.
-    Error,
-    /// They are left out.
-    Drop,
-    /// They are cut.
-    Truncate,
 }
 
 /// The weights a phase starts from.

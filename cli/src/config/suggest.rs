@@ -4,7 +4,7 @@ use super::defaults;
 
 /// What the same settings are called elsewhere (TRL, torchtune, LLaMA-Factory, the paper), by the last part of our keys or
 /// by the whole key.
-const MEANT: [(&str, &str); 44] = [
+const MEANT: [(&str, &str); 46] = [
     ("adam_beta1", "betas"),
     ("adam_beta2", "betas"),
     ("adam_betas", "betas"),
@@ -38,6 +38,8 @@ const MEANT: [(&str, &str); 44] = [
     ("order", "data.shuffle"),
     ("output_dir", "output"),
     ("per_device_train_batch_size", "engine.micro_batch"),
+    ("q_l", "toy.rejected_right"),
+    ("q_w", "toy.chosen_right"),
     ("rounds", "schedule.subsets"),
     ("save_every", "checkpoints.every"),
     ("save_steps", "checkpoints.every"),
@@ -67,10 +69,11 @@ pub(super) fn instead_of(key: &str) -> String {
     }
 }
 
-/// The most similar of some names, if one is similar.
+/// The most similar of some names, if one is similar: mostly the same, or one slip away.
 pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let similar = names.map(|known| (strsim::jaro_winkler(known, &name), known));
+    let slip = |known: &str| known.len() > 2 && strsim::damerau_levenshtein(known, &name) == 1;
+    let similar = names.map(|known| (if slip(known) { 1.0 } else { strsim::jaro_winkler(known, &name) }, known));
     similar.filter(|(score, _)| *score > 0.84).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
@@ -114,6 +117,7 @@ mod tests {
     fn misspelt_keys_are_recognised() {
         check("sft.learnin_rate", "did you mean `sft.learning_rate`?");
         check("consolidaton.lambda", "did you mean `consolidation.lambda`?");
+        check("stf", "did you mean `sft`?");
         check("sede", "did you mean `seed`?");
         check("chekpoints", "did you mean `checkpoints`?");
         check("dpo.Beta", "did you mean `dpo.beta`?");
