@@ -1,8 +1,11 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
 mod config;
+mod data;
+mod data_faults;
 mod devices;
 mod fixtures;
 mod support;
 mod tidy;
+mod tokens;
 mod trace;
