@@ -1,10 +1,13 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
 mod config;
+mod data;
+mod data_faults;
 mod devices;
 mod fixtures;
 mod model_io;
 mod store;
 mod support;
 mod tidy;
+mod tokens;
 mod trace;

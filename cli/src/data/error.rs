@@ -34,6 +34,9 @@ pub enum DataError {
         /// What was to be loaded.
         kind: &'static str,
     },
+    /// A limit of no examples.
+    #[error("the limit is 0, which leaves no examples; set it to 1 or more, or leave it out")]
+    NoLimit,
     /// The length policy dropped everything.
     #[error(
         "no example is left: all {read} are longer than max_length = {max_length}; raise max_length, or set too_long = \"truncate\""
@@ -180,7 +183,8 @@ pub enum FileFault {
     },
     /// No format has these columns.
     #[error(
-        "its columns ({found}) fit no format of {kind}. Formats: {known}. Nearest: {nearest}. Rename columns in the file, or map them with columns = {{ known = \"yours\" }}"
+        "its columns ({found}) fit no format of {kind}. Formats: {known}. Nearest: {nearest}. Rename columns in the file, or map \
+         them with columns = {{ known = \"yours\" }}"
     )]
     Columns {
         /// What was to be loaded.

@@ -70,9 +70,15 @@ fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
     if paths.is_empty() {
         return Err(DataError::NoFiles { kind: kinds.first().map_or("examples", |kind| kind.name()) });
     }
+    if options.limit == Some(0) {
+        return Err(DataError::NoLimit);
+    }
     let mut loaded = Loaded::new(codec.max_length());
     for path in paths {
         let left = options.limit.map_or(usize::MAX, |limit| limit - loaded.report.read);
+        if left == 0 {
+            break;
+        }
         let (format, records) = records(kinds, path, options, left)?;
         for mut record in records {
             loaded.push(&mut record, format, codec)?;
@@ -91,10 +97,13 @@ fn records(kinds: &[Kind], path: &Path, options: &ReadOptions, limit: usize) -> 
     for record in &mut records {
         record.rename(&options.columns)?;
     }
-    let format = match (records.first(), options.format) {
-        (Some(first), Some(format)) => format.check(kinds, first)?,
-        (Some(first), None) => Format::recognise(kinds, first)?,
-        (None, format) => format.unwrap_or(Format::Text),
+    let Some(first) = records.first() else {
+        let file = path.display().to_string().into();
+        return Err(DataError::File { file, fault: Box::new(FileFault::NoExamples) });
+    };
+    let format = match options.format {
+        Some(format) => format.check(kinds, first)?,
+        None => Format::recognise(kinds, first)?,
     };
     Ok((format, records))
 }
@@ -131,6 +140,3 @@ impl Loaded {
         self.groups.push(group);
     }
 }
-
-#[cfg(test)]
-mod tests;

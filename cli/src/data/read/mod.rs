@@ -21,11 +21,7 @@ pub(super) fn read(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> bool) -> 
         Ok(Content::Array(text)) => json::array(text.as_str(), &file, limit),
         Err(fault) => Err(fault),
     };
-    match records {
-        Ok(records) if records.is_empty() && limit > 0 => Err(FileFault::NoExamples),
-        other => other,
-    }
-    .map_err(|fault| DataError::File { file, fault: Box::new(fault) })
+    records.map_err(|fault| DataError::File { file, fault: Box::new(fault) })
 }
 
 /// What a file holds.

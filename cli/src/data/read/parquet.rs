@@ -134,3 +134,132 @@ fn reason(error: &ParquetError) -> String {
     let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
     text.lines().next().unwrap_or(text).chars().take(120).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// One column's values.
+    enum Values {
+        Bytes(Vec<&'static [u8]>),
+        Numbers(Vec<i64>),
+        Spans(usize),
+    }
+
+    fn written(schema: &str, columns: &[Values]) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let mut bytes = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::default())).unwrap();
+        let mut rows = writer.next_row_group().unwrap();
+        for values in columns {
+            let mut column = rows.next_column().unwrap().unwrap();
+            match values {
+                Values::Bytes(values) => {
+                    let values: Vec<ByteArray> = values.iter().map(|value| ByteArray::from(value.to_vec())).collect();
+                    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+                }
+                Values::Numbers(values) => {
+                    column.typed::<Int64Type>().write_batch(values, None, None).unwrap();
+                }
+                Values::Spans(count) => {
+                    let values = vec![FixedLenByteArray::from(vec![0; 12]); *count];
+                    column.typed::<FixedLenByteArrayType>().write_batch(&values, None, None).unwrap();
+                }
+            }
+            column.close().unwrap();
+        }
+        rows.close().unwrap();
+        writer.close().unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8], wanted: &[&str]) -> Result<Vec<Record>, FileFault> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        records(file, &"x.parquet".into(), usize::MAX, &|column| wanted.contains(&column))
+    }
+
+    fn table() -> Vec<u8> {
+        let schema = "message m { required binary prompt (UTF8); required int64 choice; required fixed_len_byte_array(12) age (INTERVAL); }";
+        written(schema, &[Values::Bytes(vec![b"a", "\u{2028}é".as_bytes()]), Values::Numbers(vec![1, 2]), Values::Spans(2)])
+    }
+
+    #[test]
+    fn rows_are_what_json_would_hold() {
+        let records = read(&table(), &["prompt", "choice"]).unwrap();
+        assert_eq!(records[1].place.to_string(), "x.parquet, row 1 (from 0)");
+        let expected = serde_json::json!({"prompt": "\u{2028}é", "choice": 2, "age": null});
+        assert_eq!(Value::Object(records[1].fields.clone()), expected);
+        assert_eq!(records[1].fields.keys().collect::<Vec<_>>(), ["prompt", "choice", "age"]);
+    }
+
+    #[test]
+    fn columns_nobody_wants_are_known_by_name() {
+        let records = read(&table(), &["messages"]).unwrap();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].columns(), "prompt, choice, age");
+    }
+
+    #[test]
+    fn types_without_a_value_are_refused() {
+        let fault = read(&table(), &["age"]).unwrap_err().to_string();
+        assert!(fault.starts_with("column \"age\" has the Parquet type INTERVAL, which is no text"), "{fault}");
+        let list = "message m { required group prompt (LIST) { required binary element (UTF8); } }";
+        let fault = read(&written(list, &[Values::Bytes(vec![b"a"])]), &["prompt"]).unwrap_err().to_string();
+        assert!(fault.starts_with("column \"prompt\" has the Parquet type LIST without repetition"), "{fault}");
+    }
+
+    #[test]
+    fn texts_must_be_utf8_whether_marked_as_text_or_not() {
+        for (mark, expected) in [
+            ("(UTF8)", "row 0 (from 0) cannot be read: a text in it is not UTF-8"),
+            ("", "row 0 (from 0) cannot be read: prompt: byte 1 of the text is not UTF-8"),
+        ] {
+            let file = written(&format!("message m {{ required binary prompt {mark}; }}"), &[Values::Bytes(vec![b"a\xe9"])]);
+            let fault = read(&file, &["prompt"]).unwrap_err().to_string();
+            assert!(fault.starts_with(expected), "{fault}");
+            let file =
+                written(&format!("message m {{ required binary prompt {mark}; }}"), &[Values::Bytes(vec!["é".as_bytes()])]);
+            assert_eq!(read(&file, &["prompt"]).unwrap()[0].fields["prompt"], "é");
+        }
+    }
+
+    #[test]
+    fn no_rows_are_no_records() {
+        let empty = written("message m { required binary prompt (UTF8); }", &[Values::Bytes(vec![])]);
+        assert_eq!(read(&empty, &["prompt"]).unwrap(), []);
+        assert_eq!(read(&empty, &["other"]).unwrap(), []);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_is_refused() {
+        let table = table();
+        for length in [4, 8, table.len() / 2, table.len() - 1] {
+            let fault = read(&table[..length], &["prompt"]).unwrap_err().to_string();
+            assert!(fault.starts_with("cannot be read as Parquet: "), "{length}: {fault}");
+            assert!(fault.ends_with("; if the file is cut off, fetch or write it again"), "{length}: {fault}");
+        }
+    }
+
+    /// Any single damaged byte leads to data or to an error, never to a panic.
+    #[test]
+    fn a_damaged_file_does_no_harm() {
+        let table = table();
+        for place in 4..table.len() {
+            for damage in [0x01, 0x80, 0xff] {
+                let mut damaged = table.clone();
+                damaged[place] ^= damage;
+                let _ = read(&damaged, &["prompt", "choice", "age"]);
+                let _ = read(&damaged, &["prompt", "choice"]);
+            }
+        }
+    }
+}
