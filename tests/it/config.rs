@@ -7,8 +7,8 @@ use hbat::engine::Engine;
 use hbat::schedule::{Method, Order, phases};
 use hbat::toy::skill::SkillSettings;
 use hbat::trainer::KeepStart;
-use hbat_cli::config::{self, ConfigError, DataPlan, Limit, Plan, Request, RunFile, defaults};
-use hbat_cli::data::{Format, ReadOptions, TemplateChoice, TooLong};
+use hbat_cli::config::{self, ConfigError, Limit, Plan, Request, RunFile, Start, defaults};
+use hbat_cli::data::{Format, TemplateChoice, TooLong};
 use hbat_cli::recipes;
 
 /// The smallest run file of a real model.
@@ -67,8 +67,8 @@ fn set_refused(set: &str, parts: &[&str]) {
 fn without_a_run_file_the_toy_is_trained_both_ways() {
     let plan = toy(&[]).expect("the toy is valid");
     assert_eq!((plan.name.as_str(), plan.output.clone()), ("toy", None));
-    let DataPlan::Toy(toy) = &plan.data else { panic!("the toy's data") };
-    assert!(toy.rejected_right > toy.chosen_right);
+    assert_eq!(plan.start, Start::Toy);
+    assert!(plan.run.toy.q_l > plan.run.toy.q_w);
     let methods: Vec<Method> = plan.schedules.iter().map(|schedule| schedule.method).collect();
     assert_eq!(methods, [Method::TwoStage, Method::Hbat]);
     assert_eq!(phases(&plan.schedules[1]).len(), 4);
@@ -93,7 +93,7 @@ fn layers_win_in_their_order() {
 fn relative_paths_belong_to_the_file_or_to_the_current_folder() {
     let run = written(MINIMAL);
     let plan = config::resolve(&request(&run.file, &["data.preferences=p.jsonl"])).expect("valid");
-    assert_eq!(plan.model, run.folder.path().join("m"));
+    assert_eq!(plan.start, Start::Folder(run.folder.path().join("m")));
     assert_eq!(plan.run.data.demonstrations, [run.folder.path().join("d.jsonl")]);
     assert_eq!(plan.run.data.preferences, [std::env::current_dir().expect("a folder").join("p.jsonl")]);
 }
@@ -109,7 +109,7 @@ fn values_after_set_need_no_quotes() {
     assert_eq!(plan.schedules[0].sft.optimizer.betas, (0.8, 0.9));
     assert_eq!(toy(&["methods=sft"]).expect("valid").run.methods, [Method::Sft]);
     assert_eq!(toy(&["sft={ epochs = 9 }"]).expect("valid").run.sft.epochs, 9);
-    let model = |set| from_text(MINIMAL, &[set]).expect("valid").model;
+    let model = |set| from_text(MINIMAL, &[set]).expect("valid").run.model.path;
     assert_eq!(model("model.path=/a b#c=d"), Path::new("/a b#c=d"));
     assert!(model("model.path=2024").ends_with("2024"));
 }
@@ -128,39 +128,44 @@ fn sections_become_cores_settings() {
 }
 
 #[test]
-fn files_are_read_as_their_sections_say() {
+fn data_is_read_in_the_readers_terms() {
     let set = ["data.limit_preferences=12", "data.preference_format=alpaca-farm", "data.preference_columns={ output_1 = 'a' }"];
     let more = ["validation.preferences=v.json", "validation.limit_preferences=5", "data.too_long=drop", "data.template=plain"];
-    let plan = from_text(MINIMAL, &[&set[..], &more[..]].concat()).expect("valid");
-    assert_eq!((plan.run.data.limit_demonstrations, plan.run.data.limit_preferences), (Limit::All, Limit::First(12)));
-    let DataPlan::Files(files) = plan.data else { panic!("files") };
-    assert_eq!(
-        (files.codec.template, files.codec.max_length, files.codec.too_long),
-        (TemplateChoice::Plain, 1024, TooLong::Drop)
-    );
-    assert_eq!(files.demonstrations.options, ReadOptions::default());
-    assert_eq!((files.preferences.options.limit, files.validation_preferences.options.limit), (Some(12), Some(5)));
-    for set in [&files.preferences, &files.validation_preferences] {
-        assert_eq!(set.options.format, Some(Format::AlpacaFarm));
-        assert_eq!(set.options.columns["output_1"], "a");
-    }
-    assert!(files.validation_demonstrations.paths.is_empty());
-    assert!(files.validation_preferences.paths[0].ends_with("v.json"));
+    let run = from_text(MINIMAL, &[&set[..], &more[..]].concat()).expect("valid").run;
+    assert_eq!((run.data.limit_demonstrations, run.data.limit_preferences), (Limit::All, Limit::First(12)));
+    assert_eq!((run.data.template, run.data.max_length, run.data.too_long), (TemplateChoice::Plain, 1024, TooLong::Drop));
+    assert_eq!(Option::<Format>::from(run.data.demonstration_format), None);
+    assert_eq!(Option::from(run.data.preference_format), Some(Format::AlpacaFarm));
+    assert_eq!(run.data.preference_columns["output_1"], "a");
+    assert_eq!(run.validation.limit_preferences.count(), Some(5));
+    assert!(run.validation.demonstrations.is_empty() && run.validation.preferences[0].ends_with("v.json"));
 }
 
 #[test]
 fn the_toys_defaults_are_cores() {
-    let plan = from_text("model.path = \"toy\"", &[]).expect("valid");
-    assert_eq!(plan.data, DataPlan::Toy(SkillSettings::default()));
-    assert_eq!(
-        toy(&["seed=5"])
-            .map(|plan| match plan.data {
-                DataPlan::Toy(toy) => toy.seed,
-                DataPlan::Files(_) => 0,
-            })
-            .ok(),
-        Some(5)
-    );
+    let run = from_text("model.path = \"toy\"", &[]).expect("valid").run;
+    assert_eq!(run.toy.settings(run.seed), SkillSettings::default());
+    assert_eq!(run.toy.settings(5).seed, 5);
+}
+
+#[test]
+fn one_method_of_several_is_a_run_of_its_own() {
+    let plan = toy(&[]).expect("valid");
+    let only = plan.only(Method::Hbat);
+    assert_eq!(only.schedules, plan.schedules[1..]);
+    assert_eq!(only.fingerprint(), toy(&["methods=hbat"]).expect("valid").fingerprint());
+    assert_ne!(only.fingerprint(), plan.fingerprint());
+}
+
+#[test]
+fn a_run_goes_on_from_the_configuration_it_saved() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = toy(&["sft.epochs=7"]).expect("valid");
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, plan.to_toml()).expect("a file");
+    let again = config::resume(&file, folder.path(), Some("wgpu".parse().expect("a device"))).expect("valid");
+    assert_eq!((again.run.sft.epochs, again.device.to_string().as_str()), (7, "wgpu:0"));
+    assert_eq!((again.fingerprint(), again.output), (plan.fingerprint(), Some(folder.path().to_owned())));
 }
 
 #[test]
@@ -258,7 +263,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         ("data.limit_demonstrations=0", "must be 1 or more"),
         ("checkpoints.keep=0", "must be 1 or more"),
         ("sft.epochs=9000000000000000000", "at most 1000000000"),
-        ("toy.chosen_right=1.5", "must be between 0 and 1"),
+        ("toy.q_w=1.5", "must be between 0 and 1"),
     ];
     for (set, part) in cases {
         let key = set.split_once('=').expect("KEY=VALUE").0;

@@ -16,7 +16,7 @@ use crate::text::Special;
 pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let folder = ModelFolder::open(&options.model)?;
     let longest = folder.config().max_position_embeddings.max(2);
-    let codec = CodecOptions { template: options.template.into(), max_length: longest, too_long: TooLong::Error };
+    let codec = CodecOptions { template: options.template, max_length: longest, too_long: TooLong::Error };
     let codec = Codec::load(&options.model, codec)?;
     folder.check_vocabulary(codec.tokenizer().vocabulary())?;
     let texts = prompts(options)?;

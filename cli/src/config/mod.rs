@@ -16,7 +16,7 @@ mod suggest;
 
 pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
-pub use plan::{DataFiles, DataPlan, FileSet, Plan};
+pub use plan::{Plan, Start};
 pub use run_file::*;
 
 use std::path::{Path, PathBuf};

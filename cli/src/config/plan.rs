@@ -1,56 +1,28 @@
 //! A validated run, ready to be carried out.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hbat::consolidation::Consolidation;
 use hbat::objective::Dpo;
 use hbat::optimizer::AdamWSettings;
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
-use hbat::toy::skill::SkillSettings;
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
 use sha2::{Digest, Sha256};
 use toml::Table;
 
-use super::choice::{FormatChoice, Limit};
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{AUTO, CheckpointsSection, DataSection, EngineSection, PhaseStart, RunFile, ToySection};
-use crate::data::{CodecOptions, ReadOptions};
+use super::run_file::{AUTO, CheckpointsSection, EngineSection, PhaseStart, RunFile};
 
-/// What a run is trained and validated on.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DataPlan {
-    /// The generated data of the toy, for the start model inside the program.
-    Toy(SkillSettings),
-    /// Files, for a model from a folder.
-    Files(DataFiles),
-}
-
-/// Files of examples, and how they become tokens.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataFiles {
-    /// Template and lengths, the same for all files.
-    pub codec: CodecOptions,
-    /// To train on.
-    pub demonstrations: FileSet,
-    /// To train on.
-    pub preferences: FileSet,
-    /// To validate with; may be none.
-    pub validation_demonstrations: FileSet,
-    /// To validate with; may be none.
-    pub validation_preferences: FileSet,
-}
-
-/// Files of one kind of examples.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FileSet {
-    /// The files, in order.
-    pub paths: Vec<PathBuf>,
-    /// How they are read.
-    pub options: ReadOptions,
+/// Where the weights to start from come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The start model inside the program, on the toy's generated data.
+    Toy,
+    /// A folder in Hugging Face layout.
+    Folder(PathBuf),
 }
 
 /// What a run does, in core's terms, and the complete run file that says so.
@@ -64,10 +36,8 @@ pub struct Plan {
     pub output: Option<PathBuf>,
     /// Where to compute.
     pub device: DeviceName,
-    /// The folder of the weights to start from; [`TOY`](super::TOY) with [`DataPlan::Toy`].
-    pub model: PathBuf,
-    /// What to train and validate on.
-    pub data: DataPlan,
+    /// The weights to start from.
+    pub start: Start,
     /// The methods, each with everything its phases are made from.
     pub schedules: Vec<ScheduleSettings>,
     /// What all methods share.
@@ -79,12 +49,11 @@ impl Plan {
     /// The plan of checked settings.
     pub(super) fn new(layers: Layers, run: RunFile, name: String) -> Result<Self, ConfigError> {
         let device = run.device.parse().map_err(|_| layers.refuse("device", "is no device", "take \"cpu\""))?;
-        let data = if run.model.is_toy() { DataPlan::Toy(toy(&run)) } else { DataPlan::Files(files(&run)) };
-        let model = run.model.path.clone();
+        let start = if run.model.is_toy() { Start::Toy } else { Start::Folder(run.model.path.clone()) };
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
-        Ok(Self { run, name, output, device, model, data, schedules, settings, layers })
+        Ok(Self { run, name, output, device, start, schedules, settings, layers })
     }
 
     /// The complete run file, every setting explained, which resolves to an equal plan from any folder.
@@ -125,8 +94,10 @@ impl Plan {
     /// # Errors
     /// Names the first that is not, and the setting that names it.
     pub fn check_paths(&self) -> Result<(), ConfigError> {
-        if !self.run.model.is_toy() && !self.model.is_dir() {
-            let problem = if self.model.exists() { "it is no folder" } else { "there is no such folder" };
+        if let Start::Folder(folder) = &self.start
+            && !folder.is_dir()
+        {
+            let problem = if folder.exists() { "it is no folder" } else { "there is no such folder" };
             let remedy = "name a folder with config.json, model.safetensors and tokenizer.json, or \"toy\"";
             return Err(self.layers.refuse("model.path", problem, remedy));
         }
@@ -159,37 +130,6 @@ pub(super) fn file_lists(run: &RunFile) -> [(&'static str, &[PathBuf]); 4] {
 
 fn named(path: &Path) -> PathBuf {
     path.file_name().map_or_else(|| path.to_owned(), PathBuf::from)
-}
-
-fn toy(run: &RunFile) -> SkillSettings {
-    let ToySection { demonstrations, preferences, validation_demonstrations, validation_preferences, .. } = run.toy;
-    let ToySection { digits, chosen_right, rejected_right, .. } = run.toy;
-    let counts = SkillSettings {
-        demonstrations,
-        preferences,
-        validation_demonstrations,
-        validation_preferences,
-        ..SkillSettings::default()
-    };
-    SkillSettings { seed: run.seed, digits, chosen_right, rejected_right, ..counts }
-}
-
-fn files(run: &RunFile) -> DataFiles {
-    let DataSection { template, max_length, too_long, .. } = run.data;
-    let (data, validation) = (&run.data, &run.validation);
-    let set = |paths: &[PathBuf], limit: Limit, format: FormatChoice, columns: &BTreeMap<String, String>| FileSet {
-        paths: paths.to_vec(),
-        options: ReadOptions { format: format.into(), limit: limit.count(), columns: columns.clone() },
-    };
-    let demonstrations = |paths, limit| set(paths, limit, data.demonstration_format, &data.demonstration_columns);
-    let preferences = |paths, limit| set(paths, limit, data.preference_format, &data.preference_columns);
-    DataFiles {
-        codec: CodecOptions { template, max_length, too_long },
-        demonstrations: demonstrations(&data.demonstrations, data.limit_demonstrations),
-        preferences: preferences(&data.preferences, data.limit_preferences),
-        validation_demonstrations: demonstrations(&validation.demonstrations, validation.limit_demonstrations),
-        validation_preferences: preferences(&validation.preferences, validation.limit_preferences),
-    }
 }
 
 fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {

@@ -7,6 +7,7 @@ use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
 use hbat::schedule::Method;
+use hbat::toy::skill::SkillSettings;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
@@ -134,10 +135,26 @@ pub struct ToySection {
     pub validation_preferences: usize,
     /// The fewest and the most digits of an operand.
     pub digits: [usize; 2],
-    /// q_w: the probability that a chosen answer is right.
-    pub chosen_right: f64,
-    /// q_l: the probability that a rejected answer is right.
-    pub rejected_right: f64,
+    /// The probability that a chosen answer is right.
+    pub q_w: f64,
+    /// The probability that a rejected answer is right.
+    pub q_l: f64,
+}
+
+impl ToySection {
+    /// The same in the toy's own terms.
+    pub fn settings(&self, seed: u64) -> SkillSettings {
+        SkillSettings {
+            seed,
+            demonstrations: self.demonstrations,
+            preferences: self.preferences,
+            validation_demonstrations: self.validation_demonstrations,
+            validation_preferences: self.validation_preferences,
+            digits: self.digits,
+            chosen_right: self.q_w,
+            rejected_right: self.q_l,
+        }
+    }
 }
 
 /// What the methods share beside the two objectives.

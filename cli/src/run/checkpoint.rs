@@ -1,13 +1,11 @@
 //! A trainer's state on disk, and back.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use hbat::error::Error;
 use hbat::model::Unit;
 use hbat::trainer::{Progress, StoredWeights, TensorSet, Trainer};
 
-use crate::store::{Checkpoint, MetricsLog, RunDir, TensorFile};
+use crate::store::{Checkpoint, MetricsLog, RunDir, SavedTensors};
 
 /// The set in which a checkpoint keeps the weights of its phase's start: θ_before of the change C, and the anchor if there is one.
 const START: &str = "anchor";
@@ -57,45 +55,24 @@ pub(crate) fn progress(checkpoint: &Checkpoint) -> Result<Progress, Error> {
     serde_json::from_value(checkpoint.state().clone()).map_err(|error| Error::ForeignState(error.to_string()))
 }
 
-/// Reads a checkpoint's tensors set by set.
-pub(crate) struct Reader<'a> {
-    checkpoint: &'a Checkpoint,
-    open: BTreeMap<TensorSet, TensorFile>,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self { checkpoint, open: BTreeMap::new() }
-    }
-
-    pub(crate) fn read(&mut self, set: TensorSet, unit: &Unit) -> Result<Option<Vec<f32>>, Error> {
-        if !self.checkpoint.has(set.name()) {
-            return Ok(None);
-        }
-        let unreadable = |error: &dyn std::fmt::Display| Error::ForeignState(error.to_string());
-        if let std::collections::btree_map::Entry::Vacant(entry) = self.open.entry(set) {
-            entry.insert(self.checkpoint.open(set.name()).map_err(|e| unreadable(&e))?);
-        }
-        let file = &self.open[&set];
-        if !file.holds(&unit.name) {
-            return Ok(None);
-        }
-        file.read(unit).map(Some).map_err(|e| unreadable(&e))
-    }
+/// Reads a unit from a checkpoint, in the trainer's words.
+pub(crate) fn read(saved: &SavedTensors, set: TensorSet, unit: &Unit) -> Result<Option<Vec<f32>>, Error> {
+    saved.read(set.name(), unit).map_err(|error| Error::ForeignState(error.to_string()))
 }
 
 /// The weights of a phase's start, read from the checkpoint that was written there. The file stays readable when the
 /// checkpoint is pruned: it is mapped.
-pub(crate) struct PhaseStart(TensorFile);
+pub(crate) struct PhaseStart(SavedTensors);
 
 impl PhaseStart {
     pub(crate) fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
-        Ok(Self(checkpoint.open(START)?))
+        Ok(Self(checkpoint.tensors()?))
     }
 }
 
 impl StoredWeights for PhaseStart {
     fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
-        self.0.read(unit).map_err(|error| error.to_string())
+        let values = self.0.read(START, unit).map_err(|error| error.to_string())?;
+        values.ok_or_else(|| format!("the checkpoint has no {}", unit.name))
     }
 }

@@ -51,17 +51,7 @@ impl Inputs {
     }
 
     fn toy(plan: &Plan) -> anyhow::Result<Self> {
-        let toy = plan.run.toy;
-        let settings = skill::SkillSettings {
-            seed: plan.run.seed,
-            demonstrations: toy.demonstrations,
-            preferences: toy.preferences,
-            validation_demonstrations: toy.validation_demonstrations,
-            validation_preferences: toy.validation_preferences,
-            chosen_right: toy.q_w,
-            rejected_right: toy.q_l,
-            ..skill::SkillSettings::default()
-        };
+        let settings = plan.run.toy.settings(plan.run.seed);
         let skill::SkillData { demonstrations, preferences, problems } =
             skill::generate(&settings).map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
@@ -75,7 +65,7 @@ impl Inputs {
 
     fn files(plan: &Plan, folder: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
         let (data, validation) = (&plan.run.data, &plan.run.validation);
-        let codec = CodecOptions { template: data.template.into(), max_length: data.max_length, too_long: data.too_long.into() };
+        let codec = CodecOptions { template: data.template, max_length: data.max_length, too_long: data.too_long };
         let codec = Codec::load(folder, codec)?;
         let folder = ModelFolder::open(folder)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;

@@ -4,13 +4,13 @@ use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
 use hbat::error::Error;
-use hbat::model::Policy;
+use hbat::model::{Policy, Unit};
 use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
 use super::Volume;
-use super::checkpoint::{self, PhaseStart, Reader};
+use super::checkpoint::{self, PhaseStart};
 use super::inputs::Inputs;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
@@ -83,16 +83,16 @@ impl MethodRun<'_> {
     }
 
     async fn resumed(&self, checkpoint: &Checkpoint) -> anyhow::Result<Trainer> {
-        let mut reader = Reader::new(checkpoint);
+        let saved = checkpoint.tensors()?;
         let config = self.inputs.folder.config().clone();
         let policy = Policy::load(config, self.compute.clone(), |unit| {
-            let values = reader.read(TensorSet::Weights, unit)?;
+            let values = checkpoint::read(&saved, TensorSet::Weights, unit)?;
             let values = values.with_context(|| format!("{} has no weights of {}", checkpoint.path().display(), unit.name))?;
             Ok::<_, anyhow::Error>(TensorData::new(values, unit.dims()))
         })?;
         let progress = checkpoint::progress(checkpoint)?;
         let material = (self.inputs.data.clone(), phases(self.schedule));
-        let mut read = |set, unit: &hbat::model::Unit| reader.read(set, unit);
+        let mut read = |set, unit: &Unit| checkpoint::read(&saved, set, unit);
         let trainer = Trainer::resume(policy, material, (self.plan.settings, Alone), progress, &mut read).await;
         trainer.with_context(|| format!("going on from {}", checkpoint.path().display()))
     }
