@@ -7,11 +7,13 @@ mod display;
 mod moment;
 mod pace;
 mod phrase;
+mod plot;
 mod records;
 mod table;
 
 pub use bar::Bar;
 pub use display::{Display, Outline, PhaseOutline};
 pub use moment::Moment;
+pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
 pub use records::{moment_record, phase_ended_record, phase_started_record, step_record};
 pub use table::{markdown, table};
