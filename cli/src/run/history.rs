@@ -7,7 +7,14 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::report::Moment;
+use crate::report::{Moment, StepLoss};
+
+/// The evaluations and training losses of one method.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct History {
+    pub(super) moments: Vec<Moment>,
+    pub(super) losses: Vec<StepLoss>,
+}
 
 /// The part of a record that says what it is.
 #[derive(Deserialize)]
@@ -15,19 +22,25 @@ struct Kind {
     kind: String,
 }
 
-/// The moments of a `metrics.jsonl` and its number of steps.
-pub(super) fn read(path: &Path) -> anyhow::Result<(Vec<Moment>, usize)> {
-    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
-    let (mut moments, mut steps) = (Vec::new(), 0);
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let place = || format!("{}, line {}", path.display(), number + 1);
-        let line = line.with_context(place)?;
-        let Kind { kind } = serde_json::from_str(&line).with_context(place)?;
+impl History {
+    /// Reads a `metrics.jsonl`.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+        let mut history = Self::default();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(anyhow::Error::from).and_then(|line| history.enter(&line));
+            line.with_context(|| format!("{}, line {}: no record of a run", path.display(), number + 1))?;
+        }
+        Ok(history)
+    }
+
+    fn enter(&mut self, line: &str) -> anyhow::Result<()> {
+        let Kind { kind } = serde_json::from_str(line)?;
         match kind.as_str() {
-            "evaluation" => moments.push(serde_json::from_str::<Moment>(&line).with_context(place)?),
-            "step" => steps += 1,
+            "evaluation" => self.moments.push(serde_json::from_str(line)?),
+            "step" => self.losses.push(serde_json::from_str(line)?),
             _ => {}
         }
+        Ok(())
     }
-    Ok((moments, steps))
 }

@@ -11,6 +11,7 @@ use hbat::trainer::{TensorSet, Trainer};
 
 use super::Volume;
 use super::checkpoint::{self, PhaseStart};
+use super::history::History;
 use super::inputs::Inputs;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
@@ -46,7 +47,7 @@ impl MethodRun<'_> {
         let mut metrics = run.metrics()?;
         let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
         anyhow::ensure!(cut.missing == 0, "metrics.jsonl is shorter than the checkpoint remembers: someone changed it");
-        let (mut moments, steps) = super::history::read(&run.path().join("metrics.jsonl"))?;
+        let History { mut moments, losses } = History::read(&run.path().join("metrics.jsonl"))?;
         if let (true, Some(start)) = (moments.is_empty(), start) {
             let moment = Moment { method: method.clone(), ..start };
             metrics.append(&moment_record(&moment))?;
@@ -65,7 +66,7 @@ impl MethodRun<'_> {
             validate_every: self.plan.run.validation.every,
             continue_from: self.plan.run.schedule.continue_from,
             moments,
-            steps,
+            steps: losses.len(),
             start: None,
             trainer,
             run,

@@ -91,7 +91,7 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
             Ended::Interrupted => return Ok(INTERRUPTED),
         }
     }
-    outcome::present(&plan, &directory, &moments)?;
+    outcome::present(&plan, &directory)?;
     Ok(0)
 }
 
