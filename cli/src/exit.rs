@@ -6,6 +6,7 @@ use hbat_backends::DeviceError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::model::ModelError;
+use crate::signal::{INTERRUPTED, Interrupted};
 use crate::store::StoreError;
 use crate::text::TextError;
 
@@ -24,6 +25,9 @@ pub fn code(error: &anyhow::Error) -> i32 {
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    if cause.is::<Interrupted>() {
+        return Some(INTERRUPTED);
+    }
     if cause.is::<DataError>() || cause.is::<TextError>() {
         return Some(DATA);
     }

@@ -8,6 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The exit code of an interrupted run, as shells count it: 128 + SIGINT.
 pub const INTERRUPTED: i32 = 130;
 
+/// Work that was given up because a signal came; nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
 /// Whether someone asked the program to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -24,6 +29,14 @@ impl Interrupt {
     /// Whether a signal has come.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// An error once a signal has come, for work in many small parts.
+    ///
+    /// # Errors
+    /// [`Interrupted`] if it has.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.requested() { Err(Interrupted) } else { Ok(()) }
     }
 
     fn watch(&self) {

@@ -71,5 +71,9 @@ fn load(folder: &Path, codec: &Codec, compute: &Compute) -> anyhow::Result<Polic
 
 async fn score(scorer: &Scorer, policy: &Policy, groups: &[Group], what: &str) -> anyhow::Result<Sequences> {
     let mut bar = Bar::items(what, groups.len() as u64);
-    Ok(scorer.score(policy, groups, &mut |done| bar.set(done as u64)).await?)
+    let mut progress = |done| {
+        bar.set(done as u64);
+        Ok(())
+    };
+    scorer.score(policy, groups, &mut progress).await
 }

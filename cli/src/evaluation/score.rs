@@ -1,10 +1,11 @@
 //! Sequence log-probabilities of many examples.
 
 use hbat::engine::Engine;
-use hbat::error::Error;
 use hbat::evaluate::sequence_log_probs;
 use hbat::model::Policy;
 use hbat::tokens::{Batch, Group};
+
+use crate::signal::Interrupted;
 
 /// Σ log π(y|x) of each sequence of each example, in the examples' order.
 pub type Sequences = Vec<Vec<f64>>;
@@ -21,11 +22,17 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Scores every example, those of like length together so that little is padding. `progress` hears how many are done.
+    /// Scores every example, those of like length together so that little is padding. `progress` hears how many are done,
+    /// and may stop the work.
     ///
     /// # Errors
-    /// If the device fails.
-    pub async fn score(&self, policy: &Policy, groups: &[Group], progress: &mut dyn FnMut(usize)) -> Result<Sequences, Error> {
+    /// If the device fails, or what `progress` returns.
+    pub async fn score(
+        &self,
+        policy: &Policy,
+        groups: &[Group],
+        progress: &mut dyn FnMut(usize) -> Result<(), Interrupted>,
+    ) -> anyhow::Result<Sequences> {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.sort_by_key(|&i| (groups[i].longest(), i));
         let mut scores = vec![Vec::new(); groups.len()];
@@ -38,7 +45,7 @@ impl Scorer {
                 scores[example] = sums[range.clone()].iter().map(|s| f64::from(*s)).collect();
             }
             done += part.len();
-            progress(done);
+            progress(done)?;
         }
         Ok(scores)
     }

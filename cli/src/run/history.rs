@@ -14,12 +14,15 @@ use crate::report::{Moment, StepLoss};
 pub(super) struct History {
     pub(super) moments: Vec<Moment>,
     pub(super) losses: Vec<StepLoss>,
+    /// A phase that ended and was not evaluated any more.
+    pub(super) unevaluated: Option<String>,
 }
 
 /// The part of a record that says what it is.
 #[derive(Deserialize)]
 struct Kind {
     kind: String,
+    phase: Option<String>,
 }
 
 impl History {
@@ -35,9 +38,13 @@ impl History {
     }
 
     fn enter(&mut self, line: &str) -> anyhow::Result<()> {
-        let Kind { kind } = serde_json::from_str(line)?;
+        let Kind { kind, phase } = serde_json::from_str(line)?;
         match kind.as_str() {
-            "evaluation" => self.moments.push(serde_json::from_str(line)?),
+            "phase-end" => self.unevaluated = phase,
+            "evaluation" => {
+                self.moments.push(serde_json::from_str(line)?);
+                self.unevaluated = None;
+            }
             "step" => self.losses.push(serde_json::from_str(line)?),
             _ => {}
         }

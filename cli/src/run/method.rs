@@ -47,7 +47,7 @@ impl MethodRun<'_> {
         let mut metrics = run.metrics()?;
         let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
         anyhow::ensure!(cut.missing == 0, "metrics.jsonl is shorter than the checkpoint remembers: someone changed it");
-        let History { mut moments, losses } = History::read(&run.path().join("metrics.jsonl"))?;
+        let History { mut moments, losses, unevaluated } = History::read(&run.path().join("metrics.jsonl"))?;
         if let (true, Some(start)) = (moments.is_empty(), start) {
             let moment = Moment { method: method.clone(), ..start };
             metrics.append(&moment_record(&moment))?;
@@ -67,6 +67,7 @@ impl MethodRun<'_> {
             continue_from: self.plan.run.schedule.continue_from,
             moments,
             steps: losses.len(),
+            unevaluated,
             start: None,
             trainer,
             run,

@@ -79,7 +79,7 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     };
     say(&format!("run directory: {}", run.path().display()));
     let mut inputs = Inputs::load(&plan, &mut say)?;
-    let validation = validation(&plan, &mut inputs, &run, &compute).await?;
+    let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);
     let mut moments: Vec<Moment> = Vec::new();
@@ -110,7 +110,12 @@ fn start_of(moments: &[Moment]) -> Option<Moment> {
 }
 
 /// The validation set with the initial weights' scores: read where a run goes on, computed where it begins.
-async fn validation(plan: &Plan, inputs: &mut Inputs, run: &RunDir, compute: &Compute) -> anyhow::Result<Validation> {
+async fn validation(
+    plan: &Plan,
+    inputs: &mut Inputs,
+    run: &RunDir,
+    (compute, interrupt): (&Compute, &Interrupt),
+) -> anyhow::Result<Validation> {
     let settings = plan.settings;
     let mut validation = Validation {
         demonstrations: std::mem::take(&mut inputs.validation_demonstrations),
@@ -125,7 +130,7 @@ async fn validation(plan: &Plan, inputs: &mut Inputs, run: &RunDir, compute: &Co
         Some(reference) => reference,
         None => {
             let policy = inputs.policy(compute)?;
-            let reference = Reference::of(&validation, &policy).await?;
+            let reference = Reference::of(&validation, &policy, interrupt).await?;
             reference.write(&path)?;
             reference
         }

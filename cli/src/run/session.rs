@@ -13,7 +13,7 @@ use super::validation::Validation;
 use crate::config::ContinueFrom;
 use crate::model::{Export, ModelFolder};
 use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
-use crate::signal::Interrupt;
+use crate::signal::{Interrupt, Interrupted};
 use crate::store::{Checkpoint, MetricsLog, RunDir};
 
 /// How a run came to its end.
@@ -52,19 +52,29 @@ pub(crate) struct Session<'a> {
     pub(crate) continue_from: ContinueFrom,
     pub(crate) moments: Vec<Moment>,
     pub(crate) steps: usize,
+    /// A phase that ended before the interruption and is still to be evaluated.
+    pub(crate) unevaluated: Option<String>,
     pub(crate) start: Option<Checkpoint>,
 }
 
 impl Session<'_> {
     /// Runs to the end, or to the first signal.
     pub(crate) async fn run(mut self) -> anyhow::Result<Ended> {
+        match self.drive().await {
+            Err(error) if error.is::<Interrupted>() => self.stop().await,
+            ended => ended,
+        }
+    }
+
+    async fn drive(&mut self) -> anyhow::Result<Ended> {
         if self.moments.is_empty() {
             self.evaluate(None).await?;
         }
+        if let Some(phase) = self.unevaluated.take() {
+            self.conclude(&phase).await?;
+        }
         loop {
-            if self.interrupt.requested() {
-                return self.stop().await;
-            }
+            self.interrupt.check()?;
             let began = Instant::now();
             let event = match self.trainer.step().await {
                 Ok(event) => event,
@@ -111,7 +121,13 @@ impl Session<'_> {
         let names = self.unit_names();
         self.metrics.append(&phase_ended_record(ended, &names))?;
         self.display.ended(ended);
-        self.evaluate(Some(&ended.phase)).await?;
+        self.start = None;
+        self.conclude(&ended.phase).await
+    }
+
+    /// Evaluates a phase that ended, and goes on from the best weights if asked to.
+    async fn conclude(&mut self, phase: &str) -> anyhow::Result<()> {
+        self.evaluate(Some(phase)).await?;
         if self.continue_from == ContinueFrom::Best && !best::improves(&self.moments) {
             let policy = ModelFolder::open(self.run.best())?.load(self.trainer.policy().compute().clone(), |_| {})?;
             self.trainer.continue_from(policy);
@@ -122,7 +138,10 @@ impl Session<'_> {
     /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far.
     async fn evaluate(&mut self, phase: Option<&str>) -> anyhow::Result<()> {
         let display = &mut self.display;
-        let mut progress = |done, total| display.validated(done, total);
+        let mut progress = |done, total| {
+            display.validated(done, total);
+            self.interrupt.check()
+        };
         let moment = self.validation.moment(&self.method, phase, self.trainer.policy(), &mut progress).await?;
         self.metrics.append(&moment_record(&moment))?;
         self.display.evaluated(&moment);
@@ -139,8 +158,14 @@ impl Session<'_> {
         Ok(saved)
     }
 
+    /// Whether there is anything to save.
+    fn begun(&self) -> bool {
+        let progress = self.trainer.progress();
+        progress.phases_done > 0 || progress.running.is_some()
+    }
+
     async fn stop(&mut self) -> anyhow::Result<Ended> {
-        if self.start.is_some() {
+        if self.begun() {
             self.save().await?;
         }
         let path = self.run.path().display();
@@ -150,17 +175,17 @@ impl Session<'_> {
 
     /// Saves what is still good before an error ends the run.
     async fn rescue(&mut self, error: hbat::error::Error) -> anyhow::Error {
-        let saved = matches!(error, hbat::error::Error::NotFinite { .. }) && self.start.is_some() && self.save().await.is_ok();
+        let saved = matches!(error, hbat::error::Error::NotFinite { .. }) && self.begun() && self.save().await.is_ok();
         let error = anyhow::Error::from(error);
         if saved { error.context(format!("the last good state is saved in {}", self.run.path().display())) } else { error }
     }
 
-    async fn finish(mut self) -> anyhow::Result<Ended> {
+    async fn finish(&mut self) -> anyhow::Result<Ended> {
         self.export(&self.run.last()).await.context("exporting the last weights")?;
         self.start = None;
         self.save().await?;
         self.display.finish();
-        Ok(Ended::Finished(self.moments))
+        Ok(Ended::Finished(std::mem::take(&mut self.moments)))
     }
 
     async fn export(&self, folder: &Path) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs::ToyTask;
 use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences};
 use crate::report::{Bar, Moment};
+use crate::signal::{Interrupt, Interrupted};
 use crate::store::replace_file;
 
 /// The validation set, and the initial weights' scores on it: every margin and accuracy of a run is against those.
@@ -31,9 +32,12 @@ pub(crate) struct Reference {
 
 impl Reference {
     /// The scores of the initial weights.
-    pub(crate) async fn of(validation: &Validation, policy: &Policy) -> anyhow::Result<Self> {
+    pub(crate) async fn of(validation: &Validation, policy: &Policy, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let mut bar = Bar::items("reference", validation.preferences.len() as u64);
-        let mut progress = |done| bar.set(done as u64);
+        let mut progress = |done| {
+            bar.set(done as u64);
+            interrupt.check()
+        };
         Ok(Self { preferences: validation.scorer.score(policy, &validation.preferences, &mut progress).await? })
     }
 
@@ -62,7 +66,7 @@ impl Validation {
         method: &str,
         phase: Option<&str>,
         policy: &Policy,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> Result<(), Interrupted>,
     ) -> anyhow::Result<Moment> {
         let (demonstrations, preferences) = (self.demonstrations.len(), self.preferences.len());
         let total = demonstrations + preferences;

@@ -188,7 +188,7 @@ impl Display {
     }
 
     /// The run is over: takes the bars away and says how long it took.
-    pub fn finish(mut self) {
+    pub fn finish(&mut self) {
         let seconds = phrase::took((self.clock)() - self.begun);
         self.line(Tone::Done, &format!("{}: {} steps in {seconds}", self.outline.method, self.steps));
     }
