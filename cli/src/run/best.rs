@@ -2,10 +2,12 @@
 
 use crate::report::Moment;
 
-/// Whether the newest moment, which must come after some phase, is better than every one after an earlier phase.
+/// Whether the newest moment, which must come after some phase, is better than every one after an earlier phase. Where nothing
+/// was measured, the newest is the best.
 pub(crate) fn improves(moments: &[Moment]) -> bool {
     let Some((newest, earlier)) = moments.split_last() else { return false };
-    newest.phase.is_some() && earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m))
+    let unmeasured = newest.accuracy.is_none() && newest.sft_nll.is_none();
+    newest.phase.is_some() && (unmeasured || earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m)))
 }
 
 fn better(candidate: &Moment, than: &Moment) -> bool {
@@ -32,5 +34,11 @@ mod tests {
         assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 1.9)]));
         assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 2.0)]));
         assert!(!improves(&[first, moment(Some("dpo-1"), 0.4, 0.1)]));
+    }
+
+    #[test]
+    fn without_measures_the_last_weights_are_the_result() {
+        let bare = |phase: &str| Moment { accuracy: None, sft_nll: None, ..moment(Some(phase), 0.0, 0.0) };
+        assert!(improves(&[bare("sft-1"), bare("dpo-1")]));
     }
 }
