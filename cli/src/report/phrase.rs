@@ -1,5 +1,6 @@
 //! Numbers and findings in words.
 
+use console::measure_text_width;
 use hbat::consolidation::{Degenerate, Rule};
 use hbat::trainer::ImportanceReport;
 
@@ -55,6 +56,18 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} TB")
+}
+
+/// The text in lines of at most so many columns, a longer word on a line of its own.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= columns => *line += &format!(" {word}"),
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
 }
 
 /// A rule's name in run files.
@@ -127,6 +140,12 @@ mod tests {
         assert_eq!([0.4, 999.0, 1000.0, 1234567.0].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0, 0.41249, -3.0, 1e-7, 123456.0].map(measure), ["0.000", "0.412", "-3.000", "1.0e-7", "1.2e5"]);
         assert_eq!([17, 1_234, 513_000_000, 2_000_000_000_000].map(size), ["17 B", "1.2 kB", "513 MB", "2.0 TB"]);
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("a bc  def unpronounceable é", 6), ["a bc", "def", "unpronounceable", "é"]);
+        assert_eq!(wrap("", 6), Vec::<String>::new());
     }
 
     #[test]

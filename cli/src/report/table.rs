@@ -180,15 +180,8 @@ impl Column {
 
 /// A heading in lines of at most [`HEADING`] columns; a longer word is cut.
 fn wrapped(heading: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in heading.split_whitespace() {
-        let word = truncate_str(word, HEADING, "…");
-        match lines.last_mut() {
-            Some(line) if measure_text_width(line) + 1 + measure_text_width(&word) <= HEADING => *line += &format!(" {word}"),
-            _ => lines.push(word.into_owned()),
-        }
-    }
-    lines
+    let lines = phrase::wrap(heading, HEADING);
+    lines.iter().map(|line| truncate_str(line, HEADING, "…").into_owned()).collect()
 }
 
 fn plain(names: &[Vec<String>; 2], columns: &[Column], moments: &[Moment]) -> String {

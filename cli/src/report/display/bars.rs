@@ -6,7 +6,8 @@ use console::{Style, measure_text_width, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Tone;
-use super::status::{Gauge, Status};
+use super::status::{Bar, Gauge, Status};
+use crate::report::phrase;
 
 /// Columns taken by the spinner and the space behind it, and one that stays free so that no terminal wraps.
 const MARGIN: usize = 3;
@@ -14,65 +15,66 @@ const MARGIN: usize = 3;
 /// Bars on a terminal of some width.
 pub(super) struct Bars {
     all: MultiProgress,
-    phase: ProgressBar,
-    run: ProgressBar,
+    /// The phase's and the run's, once there is something to show.
+    shown: Option<(ProgressBar, ProgressBar)>,
     columns: Box<dyn Fn() -> usize + Send>,
 }
 
 impl Bars {
     pub(super) fn new(target: ProgressDrawTarget, columns: Box<dyn Fn() -> usize + Send>) -> Self {
-        let all = MultiProgress::with_draw_target(target);
-        let (phase, run) = (ProgressBar::no_length(), ProgressBar::no_length());
-        Self { all, phase, run, columns }
+        Self { all: MultiProgress::with_draw_target(target), shown: None, columns }
     }
 
     pub(super) fn show(&mut self, status: &Status) {
-        if self.phase.is_hidden() {
-            self.put_up();
-        }
         let columns = (self.columns)().saturating_sub(MARGIN);
         let label = measure_text_width(&status.phase.label).max(measure_text_width(&status.run.label)) + 1;
-        self.phase.set_message(coloured(&status.phase, columns, label));
-        self.run.set_message(coloured(&status.run, columns, label));
-    }
-
-    /// Bars appear with the first thing they have to show. The phase's spinner turns while a step takes long.
-    fn put_up(&mut self) {
-        self.phase = self.all.add(ProgressBar::new_spinner().with_style(template("{spinner:.cyan} {wide_msg}")));
-        self.run = self.all.add(ProgressBar::new_spinner().with_style(template("  {wide_msg}")));
-        self.phase.enable_steady_tick(Duration::from_millis(120));
+        let (phase, run) = self.shown.get_or_insert_with(|| put_up(&self.all));
+        let bars = [&status.phase, &status.run].map(|gauge| (gauge, gauge.bar(columns, label)));
+        let length = bars[0].1.length.min(bars[1].1.length);
+        phase.set_message(coloured(bars[0].0, &bars[0].1, length));
+        run.set_message(coloured(bars[1].0, &bars[1].1, length));
     }
 
     pub(super) fn line(&mut self, tone: Tone, text: &str) {
-        let line = match tone {
+        let (sign, ink) = match tone {
             // The bar itself says so.
             Tone::Begun => return,
-            Tone::Done => format!("{} {text}", style("✓").green().for_stderr()),
-            Tone::Note => format!("  {}", style(text).dim().for_stderr()),
-            Tone::Warning => format!("{} {text}", style("! warning:").yellow().bold().for_stderr()),
+            Tone::Done => (style("✓").green(), Style::new()),
+            Tone::Note => (style(" "), Style::new().dim()),
+            Tone::Warning => (style("!").yellow().bold(), Style::new().yellow()),
         };
-        // A closed standard error must not stop the training.
-        let _ = self.all.println(line);
+        let columns = (self.columns)().saturating_sub(MARGIN);
+        for (index, part) in phrase::wrap(text, columns).into_iter().enumerate() {
+            let sign = if index == 0 { sign.clone() } else { style(" ") };
+            // A closed standard error must not stop the training.
+            let _ = self.all.println(format!("{} {}", sign.for_stderr(), ink.clone().for_stderr().apply_to(part)));
+        }
     }
 }
 
 impl Drop for Bars {
     /// Leaves the terminal to whatever comes next, be it a table or an error.
     fn drop(&mut self) {
-        self.phase.finish_and_clear();
-        self.run.finish_and_clear();
-        let _ = self.all.clear();
+        if let Some((phase, run)) = &self.shown {
+            phase.finish_and_clear();
+            run.finish_and_clear();
+        }
     }
 }
 
-fn template(text: &str) -> ProgressStyle {
-    ProgressStyle::with_template(text).expect("the templates above are valid")
+/// Two bars. The phase's spinner turns while a step takes long.
+fn put_up(all: &MultiProgress) -> (ProgressBar, ProgressBar) {
+    let add = |text: &str| {
+        let style = ProgressStyle::with_template(text).expect("the templates below are valid");
+        all.add(ProgressBar::new_spinner().with_style(style))
+    };
+    let bars = (add("{spinner:.cyan} {wide_msg}"), add("  {wide_msg}"));
+    bars.0.enable_steady_tick(Duration::from_millis(120));
+    bars
 }
 
-fn coloured(gauge: &Gauge, columns: usize, label: usize) -> String {
-    let bar = gauge.bar(columns, label);
-    let paint = |style: Style, text: &str| style.for_stderr().apply_to(text.to_string());
-    let space = if bar.full.is_empty() && bar.rest.is_empty() { "" } else { " " };
-    let (full, rest) = (paint(Style::new().cyan(), &bar.full), paint(Style::new().dim(), &bar.rest));
-    format!("{}{full}{rest}{space}{}", bar.head, bar.tail)
+fn coloured(gauge: &Gauge, bar: &Bar, length: usize) -> String {
+    let [full, rest] = gauge.filled(length).map(style);
+    let space = if length == 0 { "" } else { " " };
+    format!("{}{}{}{space}{}", bar.head, full.cyan().for_stderr(), rest.dim().for_stderr(), bar.tail)
 }

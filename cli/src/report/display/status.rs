@@ -33,8 +33,8 @@ impl Gauge {
         [fraction].into_iter().chain(self.details.iter().cloned()).collect::<Vec<_>>().join("  ")
     }
 
-    /// The gauge as a bar in so many columns, its label as wide as asked for. Where space is short, first the bar goes and
-    /// then the details, the least important first.
+    /// The gauge in so many columns, its label as wide as asked for. Where space is short, first the bar goes and then the
+    /// details, the least important first.
     pub(super) fn bar(&self, columns: usize, label: usize) -> Bar {
         let head = format!("{:<label$}", self.label);
         let mut tail = self.fraction();
@@ -47,18 +47,21 @@ impl Gauge {
             left -= width;
             tail = format!("{tail}  {detail}");
         }
-        let length = if left > BAR.1 { (left - 1).min(BAR.0) } else { 0 };
+        Bar { head, length: if left > BAR.1 { (left - 1).min(BAR.0) } else { 0 }, tail }
+    }
+
+    /// A bar of this length: what is done, and what is left.
+    pub(super) fn filled(&self, length: usize) -> [String; 2] {
         let full = (length * self.done).checked_div(self.total).unwrap_or(length).min(length);
-        Bar { head, full: "━".repeat(full), rest: "─".repeat(length - full), tail }
+        ["━".repeat(full), "─".repeat(length - full)]
     }
 }
 
-/// A gauge's line in parts, so that they can have their colours.
+/// What stands around a bar, and how long that may be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bar {
     pub(super) head: String,
-    pub(super) full: String,
-    pub(super) rest: String,
+    pub(super) length: usize,
     pub(super) tail: String,
 }
 
@@ -72,8 +75,8 @@ mod tests {
     }
 
     fn text(columns: usize) -> String {
-        let Bar { head, full, rest, tail } = gauge().bar(columns, 6);
-        format!("{head}|{full}{rest}|{tail}")
+        let Bar { head, length, tail } = gauge().bar(columns, 6);
+        format!("{head}|{}|{tail}", gauge().filled(length).concat())
     }
 
     #[test]
@@ -94,7 +97,8 @@ mod tests {
 
     #[test]
     fn nothing_to_do_is_a_full_bar() {
-        let bar = Gauge { label: "x".into(), done: 0, total: 0, details: Vec::new() }.bar(80, 1);
-        assert_eq!((bar.full.chars().count(), bar.rest.as_str()), (32, ""));
+        let nothing = Gauge { label: "x".into(), done: 0, total: 0, details: Vec::new() };
+        assert_eq!(nothing.filled(4), ["━━━━", ""]);
+        assert_eq!(nothing.bar(80, 1).length, 32);
     }
 }

@@ -72,8 +72,10 @@ impl Axis {
             .into_iter()
             .find(|step| *step >= 0.999 * wanted)
             .unwrap_or(10.0 * decade);
-        let decimals = (0..12).find(|n| ((step * 10f64.powi(*n)).round() - step * 10f64.powi(*n)).abs() < 1e-6).unwrap_or(12);
-        let range = (self.low / step).ceil() as i64..=(self.high / step).floor() as i64;
+        let whole = |scaled: f64| scaled > 0.5 && (scaled.round() - scaled).abs() < 1e-6 * scaled;
+        let decimals = (0..12).find(|n| whole(step * 10f64.powi(*n))).unwrap_or(12);
+        // An end that is a multiple itself has its tick in spite of rounding.
+        let range = (self.low / step - 1e-9).ceil() as i64..=(self.high / step + 1e-9).floor() as i64;
         range.map(|n| (n as f64 * step, label(n as f64 * step, decimals as usize))).collect()
     }
 
@@ -99,7 +101,7 @@ impl Axis {
 
 /// With a true minus sign, and no minus zero.
 fn label(value: f64, decimals: usize) -> String {
-    if value.abs() >= 1e6 || decimals > 7 {
+    if value != 0.0 && (value.abs() >= 1e6 || decimals > 7) {
         return format!("{value:.2e}");
     }
     let text = format!("{:.decimals$}", value.abs());
@@ -128,6 +130,7 @@ mod tests {
         assert_eq!(labels(Axis::between(-0.3, 2.2), 5), "0.0 0.5 1.0 1.5 2.0");
         assert_eq!(labels(Axis::between(-1e-7, 3e-7), 4), "−0.0000001 0.0000000 0.0000001 0.0000002 0.0000003");
         assert_eq!(labels(Axis::between(0.0, 1280.0), 4), "0 500 1000");
+        assert_eq!(labels(Axis::between(0.0, 5e7), 4), "0 2.00e7 4.00e7");
         assert_eq!(labels(Axis::between(-30.0, 10.0), 4), "−30 −20 −10 0 10");
     }
 

@@ -54,7 +54,7 @@ impl Ground {
                     continue;
                 }
                 let covered = self.lines.iter().filter(|point| rect.holds(**point)).count();
-                let cost = 3.0 * covered as f64 + reach / 2.0 + dislike + self.crossed(at, &rect, *reach);
+                let cost = 3.0 * covered as f64 + 0.7 * reach + dislike + self.crossed(at, &rect, *reach);
                 if covered <= crossed && best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, Place { rect, reach: *reach }));
                 }
@@ -84,8 +84,8 @@ impl Ground {
 /// From this reach on, a line ties a label to what it labels.
 pub(super) const TIED: f64 = 20.0;
 
-/// Right, left, above, below, and the corners; how much each is disliked.
-const DIRECTIONS: [(f64, f64, f64); 12] = [
+/// Right, left, above, below, the corners and between; how much each is disliked.
+const DIRECTIONS: [(f64, f64, f64); 18] = [
     (1.0, 0.0, 0.0),
     (-1.0, 0.0, 1.0),
     (0.0, -1.0, 1.0),
@@ -98,6 +98,12 @@ const DIRECTIONS: [(f64, f64, f64); 12] = [
     (0.5, 1.0, 1.0),
     (-0.5, -1.0, 1.5),
     (-0.5, 1.0, 1.5),
+    (1.0, -0.5, 0.5),
+    (1.0, 0.5, 0.5),
+    (-1.0, -0.5, 1.5),
+    (-1.0, 0.5, 1.5),
+    (1.0, -0.75, 0.5),
+    (1.0, 0.75, 0.5),
 ];
 
 #[cfg(test)]

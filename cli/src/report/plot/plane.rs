@@ -120,7 +120,10 @@ impl<'a> Plane<'a> {
         draw_starts(canvas, &ways, &mut ground)?;
         ways.iter().try_for_each(|way| way.draw_end(canvas, &mut ground))?;
         label_starts(canvas, &ways, &mut ground)?;
-        ways.iter().try_for_each(|way| way.label_end(canvas, self.preference, &mut ground))?;
+        // Labels extend to the right, so that the rightmost end should have the first choice.
+        let mut ends: Vec<&Way<'_>> = ways.iter().collect();
+        ends.sort_by(|one, other| other.end().0.total_cmp(&one.end().0));
+        ends.into_iter().try_for_each(|way| way.label_end(canvas, self.preference, &mut ground))?;
         label_phases(canvas, &ways, &mut ground)
     }
 }
