@@ -4,6 +4,7 @@ mod config;
 mod data;
 mod data_faults;
 mod devices;
+mod engine;
 mod fixtures;
 mod model_io;
 mod store;

@@ -33,6 +33,14 @@ pub(super) fn scores(policy: &Policy, batch: &Batch, head_chunk: usize) -> Tenso
     Tensor::cat(chunks.map(|(from, len)| head_scores(&decoder, &normed, &indices.targets, from, len).0).collect(), 0)
 }
 
+pub(super) fn logits(policy: &Policy, batch: &Batch) -> Tensor<2> {
+    let device = &policy.compute().device;
+    let decoder = policy.decoder();
+    let shared = LayerInput::new(policy.config(), batch.rows, batch.width, device);
+    let hidden = decoder.hidden(Indices::new(batch, device).tokens, &shared);
+    decoder.norm(hidden).matmul(decoder.head())
+}
+
 pub(super) fn gradients(
     policy: &Policy,
     batch: &Batch,

@@ -7,6 +7,8 @@
 mod layered;
 mod oracle;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 pub use sink::{Accumulate, GradientSink, Square};
 
@@ -38,6 +40,11 @@ impl Engine {
     /// log π of every response token, `[R]`, without any gradient.
     pub fn scores(self, policy: &Policy, batch: &Batch) -> Tensor<1> {
         layered::scores(policy, batch, HEAD_CHUNK)
+    }
+
+    /// The logits of every position, padding included, `[rows · width, V]`.
+    pub fn logits(self, policy: &Policy, batch: &Batch) -> Tensor<2> {
+        layered::logits(policy, batch)
     }
 
     /// Runs forward, asks `seeds` for d loss / d scores given the scores `[R]`, and hands every unit's gradient to `sink`.
