@@ -6,6 +6,7 @@ use hbat_backends::DeviceError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::model::ModelError;
+use crate::recipes::RecipeError;
 use crate::signal::{INTERRUPTED, Interrupted};
 use crate::store::StoreError;
 use crate::text::TextError;
@@ -44,6 +45,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(store(error));
+    }
+    if let Some(error) = cause.downcast_ref::<RecipeError>() {
+        return Some(if matches!(error, RecipeError::Unknown { .. }) { USAGE } else { CONFIGURATION });
     }
     cause.downcast_ref::<Error>().map(core)
 }

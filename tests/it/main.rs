@@ -3,6 +3,7 @@
 mod config;
 mod data;
 mod data_faults;
+mod cli;
 mod devices;
 mod engine;
 mod fixtures;

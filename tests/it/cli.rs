@@ -1,0 +1,187 @@
+//! The program as its users run it: exit codes, messages, what it leaves behind, and that a killed run goes on bit by bit.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::hbat;
+
+/// A run of seconds: every phase, little data.
+const SMALL: [&str; 8] = [
+    "toy.demonstrations=64",
+    "toy.preferences=64",
+    "toy.validation_demonstrations=16",
+    "toy.validation_preferences=16",
+    "sft.epochs=1",
+    "dpo.epochs=1",
+    "sft.batch_size=8",
+    "dpo.batch_size=8",
+];
+
+fn run(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(hbat()).args(arguments).current_dir(folder).output().expect("hbat starts")
+}
+
+fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["train", "--output", output];
+    for setting in SMALL.iter().chain(settings) {
+        arguments.extend(["--set", setting]);
+    }
+    arguments
+}
+
+/// A run's metrics without the seconds, which no two runs share.
+fn metrics(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a run leaves metrics");
+    let without_seconds = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
+        record.as_object_mut().expect("a record is an object").remove("seconds");
+        record
+    };
+    text.lines().map(without_seconds).collect()
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("last/model.safetensors")).expect("a run leaves its last weights")
+}
+
+#[track_caller]
+fn same_run(found: &Path, expected: &Path) {
+    assert_eq!(metrics(found), metrics(expected));
+    assert_eq!(weights(found), weights(expected), "final weights");
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], folder: &Path, code: i32, parts: &[&str]) {
+    let output = run(arguments, folder);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{arguments:?}: no {part:?} in: {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_run_leaves_a_table_a_picture_and_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&train("out", &[]), folder.path());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("two-stage") && text.contains("hbat") && text.contains("dpo-2"), "{text}");
+    for file in ["config.toml", "summary.md", "plot.png", "hbat/metrics.jsonl", "hbat/best/config.json", "two-stage/last/config.json"] {
+        assert!(folder.path().join("out").join(file).is_file(), "{file} is missing");
+    }
+    let steps: Vec<Value> = metrics(&folder.path().join("out/hbat")).into_iter().filter(|r| r["kind"] == "step").collect();
+    assert!(steps.iter().any(|r| r["penalty"].as_f64() > Some(0.0)), "no step was held");
+    for key in ["phase", "objective", "step", "loss", "penalty", "grad_norm", "learning_rate", "tokens"] {
+        assert!(steps.iter().all(|r| !r[key].is_null()), "a step without {key}");
+    }
+    refused(&train("out", &[]), folder.path(), 78, &["holds a run already", "hbat resume"]);
+}
+
+#[test]
+fn the_same_run_twice_gives_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        assert!(run(&train(name, &["methods=[\"hbat\"]"]), folder.path()).status.success());
+    }
+    same_run(&folder.path().join("a"), &folder.path().join("b"));
+}
+
+/// Kills the run after so many milliseconds; whether it was still running.
+fn killed(arguments: &[&str], folder: &Path, milliseconds: u64) -> bool {
+    let mut child =
+        Command::new(hbat()).args(arguments).current_dir(folder).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    let running = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    running
+}
+
+#[test]
+fn a_run_killed_ten_times_ends_like_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]", "checkpoints.every=1", "consolidation.rule=\"relative\""];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    let mut kills = 0;
+    let mut pause = 90;
+    if killed(&train("killed", &settings), folder.path(), pause) {
+        kills += 1;
+    }
+    while kills < 10 && !folder.path().join("killed/plot.png").exists() {
+        pause = 60 + (pause * 37 + 11) % 190; // spread over steps, checkpoints, evaluations and phase boundaries
+        let arguments: Vec<&str> =
+            if folder.path().join("killed/config.toml").exists() { vec!["resume", "killed"] } else { train("killed", &settings) };
+        if killed(&arguments, folder.path(), pause) {
+            kills += 1;
+        }
+    }
+    assert!(kills >= 3, "the machine is too fast for this test: killed {kills} times");
+    let output = run(&["resume", "killed"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    same_run(&folder.path().join("killed"), &folder.path().join("whole"));
+}
+
+#[test]
+fn a_signal_saves_the_run_and_resume_finishes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]"];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    let mut child = Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
+    while !folder.path().join("stopped/metrics.jsonl").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(run(&["resume", "stopped"], folder.path()).status.success());
+    same_run(&folder.path().join("stopped"), &folder.path().join("whole"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_the_right_code() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    refused(&["trian"], folder, 2, &["train"]);
+    refused(&["train", "nowhere.toml"], folder, 78, &["nowhere.toml"]);
+    refused(&["train", "--set", "sft.learning_rat=1"], folder, 78, &["sft.learning_rate"]);
+    refused(&["train", "--set", "sft.learning_rate=0"], folder, 78, &["sft.learning_rate", "0"]);
+    refused(&["train", "--set", "schedule.subsets=100000"], folder, 78, &["schedule.subsets"]);
+    refused(&["train", "--device", "cuda:0"], folder, 78, &["cuda"]);
+    refused(&["resume", "."], folder, 78, &["config.toml"]);
+    refused(&["eval", "--model", "nowhere", "--demonstrations", "x.jsonl"], folder, 65, &["nowhere"]);
+    refused(&["recipes", "cat", "toi"], folder, 2, &["toy"]);
+    refused(&["generate", "--model", "nowhere", "--prompt", "hi"], folder, 65, &["nowhere"]);
+    assert!(std::fs::read_dir(folder).unwrap().filter_map(Result::ok).all(|e| e.file_name() != "runs" || e.path().is_dir()));
+}
+
+#[test]
+fn a_truncated_checkpoint_is_refused_and_the_one_before_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]", "checkpoints.every=1", "checkpoints.keep=3"];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    while !folder.path().join("cut").join("checkpoints").exists() || checkpoints(&folder.path().join("cut")).len() < 3 {
+        let _ = std::fs::remove_dir_all(folder.path().join("cut"));
+        killed(&train("cut", &settings), folder.path(), 700);
+    }
+    let newest = checkpoints(&folder.path().join("cut")).pop().unwrap();
+    let file = newest.join("weights.safetensors");
+    let length = std::fs::metadata(&file).unwrap().len();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+    let output = run(&["resume", "cut"], folder.path());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("is not used"), "{text}");
+    same_run(&folder.path().join("cut"), &folder.path().join("whole"));
+}
+
+/// Complete checkpoints, the oldest first.
+fn checkpoints(run: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
+    let mut found: Vec<_> = entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| p.join("COMPLETE").is_file()).collect();
+    found.sort();
+    found
+}
