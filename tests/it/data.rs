@@ -360,9 +360,9 @@ fn inspect_shows_what_is_masked() {
     let model = Model::new(Begin::Bare, Some(TEMPLATE));
     let line = json!({"prompt": user("é"), "chosen": assistant("w"), "rejected": assistant("l")});
     let text = inspected(&model, &line, Paint::Brackets);
-    let expected = "--- example 0, chosen: 21 prompt tokens, 3 response tokens\n[prompt: <s><user>é</s>\n<assistant>][response: w</s>\n]\n\
-                    --- example 0, rejected: 21 prompt tokens, 3 response tokens\n[prompt: <s><user>é</s>\n<assistant>][response: l</s>\n]\n\
-                    2 examples read, 2 kept\n84 prompt tokens, 12 response tokens\ntokens per sequence: 24 to 24, median 24; 0 over the limit\n";
+    let expected = "--- example 0, chosen: 22 prompt tokens, 3 response tokens\n[prompt: <s><user>é</s>\n<assistant>][response: w</s>\n]\n\
+                    --- example 0, rejected: 22 prompt tokens, 3 response tokens\n[prompt: <s><user>é</s>\n<assistant>][response: l</s>\n]\n\
+                    2 examples read, 2 kept\n88 prompt tokens, 12 response tokens\ntokens per sequence: 25 to 25, median 25; 0 over the limit\n";
     assert!(text.starts_with(expected), "{text}");
     let text = inspected(&model, &json!({"messages": conversation("q", "r")}), Paint::Colours);
     let prompt = "\x1b[2;7m<s>\x1b[0m\x1b[2m<user>q\x1b[0m\x1b[2;7m</s>\x1b[0m\x1b[2m\n<assistant>\x1b[0m";

@@ -101,7 +101,7 @@ fn columns_that_do_not_fit() {
     );
     check(
         json!({"prompt": "q", "completion": "r", "messages": []}),
-        ": its columns (prompt, completion, messages) fit more than one format:",
+        ": its columns (prompt, completion, messages) fit more than one format: prompt-completion (prompt, completion); messages (messages); say which with demonstration_format",
     );
     check(
         json!({"prompt": ["q"], "completion": "r"}),
@@ -214,7 +214,7 @@ fn model_directories_that_do_not_fit() {
     assert!(error.starts_with("max_length is 1, but a prompt and a response need at least one token each"), "{error}");
     let line = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]}).to_string();
     let error = load(Kind::Demonstrations, model.file("x.jsonl", line), &model.auto()).unwrap_err();
-    assert!(error.contains("x.jsonl, line 1: ") && error.contains("set the run file's template = \"plain\""), "{error}");
+    assert!(error.contains("x.jsonl, line 1: ") && error.contains("set template = \"plain\" to join"), "{error}");
     model.file("tokenizer_config.json", "{}");
     let error = load(Kind::Demonstrations, model.file("x.jsonl", GOOD), &model.auto()).unwrap_err();
     assert!(

@@ -161,9 +161,9 @@ impl Codec {
     ///
     /// # Errors
     /// If the template or the tokenizer fails, or it comes to no tokens.
-    pub fn prompt(&self, prompt: &Text) -> Result<Vec<u32>, ExampleFault> {
-        let tokens = self.encode_prompt(prompt).map_err(ExampleFault::Text)?.tokens;
-        if tokens.is_empty() { Err(ExampleFault::EmptyPrompt) } else { Ok(tokens) }
+    pub fn prompt(&self, prompt: &Text) -> Result<Vec<u32>, DataError> {
+        let tokens = self.encode_prompt(prompt)?.tokens;
+        if tokens.is_empty() { Err(DataError::EmptyPrompt) } else { Ok(tokens) }
     }
 
     /// The tokens of an example, cut or dropped if it is too long.

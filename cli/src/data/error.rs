@@ -28,6 +28,9 @@ pub enum DataError {
     /// The model directory's tokenizer or template is unusable.
     #[error(transparent)]
     Text(Box<TextError>),
+    /// A prompt that is not from a file comes to nothing.
+    #[error("the prompt has no tokens and the tokenizer adds no beginning-of-sequence token; give it text")]
+    EmptyPrompt,
     /// No file was named.
     #[error("no file of {kind} is named; give at least one path")]
     NoFiles {
@@ -183,10 +186,12 @@ pub enum FileFault {
     },
     /// No format has these columns.
     #[error(
-        "its columns ({found}) fit no format of {kind}. Formats: {known}. Nearest: {nearest}. Rename columns in the file, or map \
-         them with columns = {{ known = \"yours\" }}"
+        "its columns ({found}) fit no format of {kind}. Formats: {known}. Nearest: {nearest}. Rename the \
+         file's columns{mapping}"
     )]
     Columns {
+        /// Where columns can be mapped, in words, or nothing.
+        mapping: &'static str,
         /// What was to be loaded.
         kind: &'static str,
         /// The columns there are.
@@ -197,8 +202,10 @@ pub enum FileFault {
         nearest: String,
     },
     /// Several formats have these columns.
-    #[error("its columns ({found}) fit more than one format: {formats}; say which with format = \"…\"")]
+    #[error("its columns ({found}) fit more than one format: {formats}; say which with {setting}")]
     Ambiguous {
+        /// Where a format can be named.
+        setting: &'static str,
         /// The columns there are.
         found: String,
         /// The formats.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hbat::tokens::Group;
+use rayon::prelude::*;
 
 pub use codec::{Codec, CodecOptions, Style, TemplateChoice, TooLong};
 pub use error::{DataError, ExampleFault, FileFault};
@@ -27,6 +28,7 @@ pub use inspect::{InspectError, InspectOptions, Paint, inspect};
 pub use record::{Place, Spot};
 pub use report::LengthReport;
 
+use codec::Encoded;
 use record::Record;
 
 /// How files are read.
@@ -80,14 +82,24 @@ fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
             break;
         }
         let (format, records) = records(kinds, path, options, left)?;
-        for mut record in records {
-            loaded.push(&mut record, format, codec)?;
+        for encoded in encode(records, loaded.report.read, format, codec) {
+            loaded.push(encoded?);
         }
     }
     if loaded.groups.is_empty() {
         return Err(DataError::NothingLeft { read: loaded.report.read, max_length: codec.max_length() });
     }
     Ok(loaded)
+}
+
+/// Encodes records on all cores; the results are in the records' order, so that the first error is always the same one.
+fn encode(records: Vec<Record>, first: usize, format: Format, codec: &Codec) -> Vec<Result<Encoded, DataError>> {
+    let numbered = records.into_par_iter().enumerate();
+    let encoded = numbered.map(|(offset, mut record)| {
+        let example = format.example(&mut record, codec.style())?;
+        codec.example(first + offset, &example).map_err(|fault| record.fault(fault))
+    });
+    encoded.collect()
 }
 
 /// A file's records, columns renamed, and their format.
@@ -113,11 +125,9 @@ impl Loaded {
         Self { groups: Vec::new(), report: LengthReport { max_length, ..LengthReport::default() } }
     }
 
-    fn push(&mut self, record: &mut Record, format: Format, codec: &Codec) -> Result<(), DataError> {
-        let example = format.example(record, codec.style())?;
-        let index = self.report.read;
-        let encoded = codec.example(index, &example).map_err(|fault| record.fault(fault))?;
+    fn push(&mut self, encoded: Encoded) {
         let report = &mut self.report;
+        let index = report.read;
         report.read += 1;
         report.lengths.extend(encoded.lengths);
         report.truncated += encoded.truncated;
@@ -126,7 +136,6 @@ impl Loaded {
             Some(group) => self.keep(group),
             None => report.dropped.push(index),
         }
-        Ok(())
     }
 
     fn keep(&mut self, group: Group) {

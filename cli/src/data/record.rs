@@ -179,7 +179,7 @@ pub(super) mod tests {
         record.rename(&names).unwrap();
         assert_eq!(record.text("prompt").unwrap(), "q");
         let error = record.rename(&names).unwrap_err().to_string();
-        assert_eq!(error, "x.jsonl: has no column \"answer\" to use as completion; its columns are prompt, completion");
+        assert_eq!(error, "x.jsonl: has no column \"answer\" to use as completion; its columns are completion, prompt");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub enum TextError {
     /// A chat template is needed and there is none.
     #[error(
         "{directory}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json), which chat messages \
-         need; add one, or set the run file's template = \"plain\" to join prompt and answer as they are"
+         need; add one, or set template = \"plain\" to join prompt and answer as they are"
     )]
     NoTemplate {
         /// The model directory.

@@ -122,7 +122,9 @@ impl Format {
             ([only], _) => return Ok(*only),
             ([], Some(other)) => return other.check(kinds, record),
             ([], None) => mismatch(kinds, record),
-            (several, _) => FileFault::Ambiguous { found: record.columns(), formats: list(several.iter().copied()) },
+            (several, _) => {
+                FileFault::Ambiguous { setting: setting(kinds), found: record.columns(), formats: list(several.iter().copied()) }
+            }
         };
         Err(DataError::File { file: record.place.file.clone(), fault: Box::new(fault) })
     }
@@ -176,6 +178,24 @@ fn names(kinds: &[Kind]) -> &'static str {
     }
 }
 
+/// Where a format can be named.
+fn setting(kinds: &[Kind]) -> &'static str {
+    match kinds {
+        [Kind::Demonstrations] => "demonstration_format in a run file, or --format",
+        [Kind::Preferences] => "preference_format in a run file, or --format",
+        _ => "--format",
+    }
+}
+
+/// How columns can be mapped, as the end of a sentence.
+fn mapping(kinds: &[Kind]) -> &'static str {
+    match kinds {
+        [Kind::Demonstrations] => ", or map them in a run file: demonstration_columns = { prompt = \"yours\" }",
+        [Kind::Preferences] => ", or map them in a run file: preference_columns = { prompt = \"yours\" }",
+        _ => "",
+    }
+}
+
 /// No format fits: the nearest one is that which lacks the fewest columns, misspelt ones counting half.
 fn mismatch(kinds: &[Kind], record: &Record) -> FileFault {
     let nearest = of(kinds).min_by_key(|format| {
@@ -190,7 +210,7 @@ fn mismatch(kinds: &[Kind], record: &Record) -> FileFault {
         });
         format!("{}, which lacks {}", format.name(), lacking.collect::<Vec<_>>().join(", "))
     });
-    FileFault::Columns { kind: names(kinds), found: record.columns(), known: list(of(kinds)), nearest }
+    FileFault::Columns { mapping: mapping(kinds), kind: names(kinds), found: record.columns(), known: list(of(kinds)), nearest }
 }
 
 /// A format's columns that a record lacks, each with the record's most similar column if there is one.

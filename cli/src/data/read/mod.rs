@@ -1,5 +1,6 @@
 //! Files to records: JSONL, JSON arrays, Parquet, told apart by content and checked against the name.
 
+mod guard;
 mod json;
 mod parquet;
 mod strict;

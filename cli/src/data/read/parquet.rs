@@ -12,6 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use super::super::error::FileFault;
 use super::super::record::{Place, Record, Spot};
+use super::guard::guarded;
 
 /// The rows of a Parquet file as the objects JSON would have. Columns that are not `wanted` are there by name, but null: they may be
 /// large (images, embeddings) or of types that no example is made of.
@@ -21,6 +22,10 @@ pub(super) fn records(
     limit: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Record>, FileFault> {
+    guarded(|| rows(opened, file, limit, wanted)).unwrap_or_else(|reason| Err(FileFault::Parquet { reason }))
+}
+
+fn rows(opened: File, file: &Arc<str>, limit: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Record>, FileFault> {
     let broken = |error: ParquetError| FileFault::Parquet { reason: reason(&error) };
     let reader = SerializedFileReader::new(opened).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema().clone();
@@ -257,8 +262,11 @@ mod tests {
             for damage in [0x01, 0x80, 0xff] {
                 let mut damaged = table.clone();
                 damaged[place] ^= damage;
-                let _ = read(&damaged, &["prompt", "choice", "age"]);
-                let _ = read(&damaged, &["prompt", "choice"]);
+                for wanted in [["prompt", "choice"], ["prompt", "age"]] {
+                    if let Err(fault) = read(&damaged, &wanted) {
+                        assert!(!fault.to_string().is_empty());
+                    }
+                }
             }
         }
     }

@@ -62,10 +62,11 @@ impl<'de> Visitor<'de> for Build {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
-        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
+        while let Some(key) = entries.next_key::<String>()? {
             if fields.contains_key(&key) {
                 return Err(A::Error::custom(format!("the key {key:?} appears twice in one object; remove one")));
             }
+            let Strict(value) = entries.next_value()?;
             fields.insert(key, value);
         }
         Ok(Value::Object(fields))
