@@ -72,8 +72,12 @@ pub(super) fn instead_of(key: &str) -> String {
 /// The most similar of some names, if one is similar: mostly the same, or one slip away.
 pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let slip = |known: &str| known.len() > 2 && strsim::damerau_levenshtein(known, &name) == 1;
-    let similar = names.map(|known| (if slip(known) { 1.0 } else { strsim::jaro_winkler(known, &name) }, known));
+    let score = |known: &str| match strsim::damerau_levenshtein(known, &name) {
+        0 => 2.0,
+        1 if known.len() > 2 => 1.0,
+        _ => strsim::jaro_winkler(known, &name),
+    };
+    let similar = names.map(|known| (score(known), known));
     similar.filter(|(score, _)| *score > 0.84).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
