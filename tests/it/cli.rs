@@ -71,7 +71,9 @@ fn a_run_leaves_a_table_a_picture_and_models() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("two-stage") && text.contains("hbat") && text.contains("dpo-2"), "{text}");
-    for file in ["config.toml", "summary.md", "plot.png", "hbat/metrics.jsonl", "hbat/best/config.json", "two-stage/last/config.json"] {
+    for file in
+        ["config.toml", "summary.md", "plot.png", "hbat/metrics.jsonl", "hbat/best/config.json", "two-stage/last/config.json"]
+    {
         assert!(folder.path().join("out").join(file).is_file(), "{file} is missing");
     }
     let steps: Vec<Value> = metrics(&folder.path().join("out/hbat")).into_iter().filter(|r| r["kind"] == "step").collect();
@@ -131,7 +133,8 @@ fn a_signal_saves_the_run_and_resume_finishes_it() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["methods=[\"hbat\"]"];
     assert!(run(&train("whole", &settings), folder.path()).status.success());
-    let mut child = Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
     while !folder.path().join("stopped/metrics.jsonl").exists() {
         std::thread::sleep(Duration::from_millis(5));
     }

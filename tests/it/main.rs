@@ -1,9 +1,9 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
+mod cli;
 mod config;
 mod data;
 mod data_faults;
-mod cli;
 mod devices;
 mod engine;
 mod fixtures;

@@ -142,8 +142,7 @@ fn gradients_are_the_slopes_of_the_scores() {
         let seeds = |scores: Tensor<1>| Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &scores.device());
         let found = collect(&policy, |sink| Engine::Whole.gradients(&policy, &batch, seeds, sink));
         for (unit, gradient) in found.iter().enumerate() {
-            let (steepest, slope) =
-                gradient.iter().copied().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
+            let (steepest, slope) = gradient.iter().copied().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
             let (up, down) = (nudged(&mut policy, unit, steepest, 2e-3), nudged(&mut policy, unit, steepest, -2e-3));
             let measured = up.difference(&down, &batch, &weights) / 4e-3;
             let off = (measured - f64::from(slope)).abs() / f64::from(slope).abs();
@@ -182,8 +181,7 @@ fn padding_and_order_of_a_batch_change_nothing() {
         same(&policy, &gradients(engine, &policy, &Batch::new(&groups, 32)), &plain, 1e-5);
         same(&policy, &gradients(engine, &policy, &Batch::new(&reversed, 1)), &plain, 1e-5);
     }
-    let alone: Vec<f32> =
-        groups.iter().flat_map(|g| values(&Engine::Whole.scores(&policy, &Batch::new([g], 1)))).collect();
+    let alone: Vec<f32> = groups.iter().flat_map(|g| values(&Engine::Whole.scores(&policy, &Batch::new([g], 1)))).collect();
     let together = values(&Engine::Whole.scores(&policy, &Batch::new(&groups, 32)));
     same(&policy, &[together], &[alone], 1e-6);
 }
