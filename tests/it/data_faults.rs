@@ -101,7 +101,8 @@ fn columns_that_do_not_fit() {
     );
     check(
         json!({"prompt": "q", "completion": "r", "messages": []}),
-        ": its columns (prompt, completion, messages) fit more than one format: prompt-completion (prompt, completion); messages (messages); say which with demonstration_format",
+        ": its columns (prompt, completion, messages) fit more than one format: prompt-completion (prompt, completion); \
+         messages (messages); say which with demonstration_format",
     );
     check(
         json!({"prompt": ["q"], "completion": "r"}),

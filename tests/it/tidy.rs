@@ -162,7 +162,8 @@ fn versions_stand_in_one_place_and_burn_is_exact() {
 #[test]
 fn core_chooses_no_backend() {
     let mut burn = vec![manifest("")["workspace"]["dependencies"]["burn"].clone()];
-    burn.extend(dependencies(&manifest("core")).get("burn").cloned());
+    // Its own tests run on a device like any program, so dev-dependencies may choose one.
+    burn.extend(manifest("core")["dependencies"].get("burn").cloned());
     let features = burn.iter().filter_map(|value| value.get("features")?.as_array()).flatten().filter_map(|value| value.as_str());
     none(features.filter(|name| !["std", "autodiff"].contains(name)).map(|name| format!("burn/{name} is not core's to choose")));
 }
