@@ -72,7 +72,7 @@ fn without_a_run_file_the_toy_is_trained_both_ways() {
     let methods: Vec<Method> = plan.schedules.iter().map(|schedule| schedule.method).collect();
     assert_eq!(methods, [Method::TwoStage, Method::Hbat]);
     assert_eq!(phases(&plan.schedules[1]).len(), 4);
-    assert_eq!(plan.settings.keep_start, KeepStart::Copy);
+    assert_eq!(plan.settings.keep_start, KeepStart::Stored);
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn sections_become_cores_settings() {
     let sft = plan.schedules[0].sft;
     assert_eq!((sft.warmup.steps, sft.warmup.fraction, sft.optimizer.clip), (3, 0.5, f64::INFINITY));
     assert_eq!((plan.settings.dpo.beta, plan.settings.dpo.label_smoothing), (0.5, 0.1));
-    let set = ["data.shuffle=false", "consolidation.rule=fisher", "consolidation.f_max=7", "checkpoints.phase_start=disk"];
+    let set = ["data.shuffle=false", "consolidation.rule=fisher", "consolidation.f_max=7"];
     let plan = toy(&set).expect("valid");
-    assert_eq!((plan.settings.order, plan.settings.keep_start), (Order::AsGiven, KeepStart::Stored));
+    assert_eq!(plan.settings.order, Order::AsGiven);
     assert_eq!(plan.schedules[1].consolidation.f_max, 7.0);
 }
 

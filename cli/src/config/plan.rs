@@ -14,7 +14,7 @@ use toml::Table;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{AUTO, CheckpointsSection, EngineSection, PhaseStart, RunFile};
+use super::run_file::{AUTO, EngineSection, RunFile};
 
 /// Where the weights to start from come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,16 +191,7 @@ fn settings(run: &RunFile) -> Settings {
         micro_batch,
         bucket,
         dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
-        keep_start: keep_start(run),
-    }
-}
-
-fn keep_start(run: &RunFile) -> KeepStart {
-    let CheckpointsSection { phase_start, .. } = run.checkpoints;
-    match phase_start {
-        PhaseStart::Memory => KeepStart::Copy,
-        PhaseStart::Disk => KeepStart::Stored,
-        PhaseStart::Auto if run.model.is_toy() => KeepStart::Copy,
-        PhaseStart::Auto => KeepStart::Stored,
+        // Every phase begins with a checkpoint, which holds its start.
+        keep_start: KeepStart::Stored,
     }
 }

@@ -259,8 +259,6 @@ pub struct CheckpointsSection {
     pub every: usize,
     /// Complete checkpoints to keep.
     pub keep: usize,
-    /// Where a phase's start is kept.
-    pub phase_start: PhaseStart,
 }
 
 /// The weights a phase starts from.
@@ -271,16 +269,4 @@ pub enum ContinueFrom {
     Last,
     /// The best on the validation data so far.
     Best,
-}
-
-/// Where the weights of a phase's start are kept when no anchor keeps them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PhaseStart {
-    /// In memory for the toy, else on disk.
-    Auto,
-    /// As a copy in memory.
-    Memory,
-    /// In the checkpoint of the phase's start.
-    Disk,
 }
