@@ -22,7 +22,7 @@ pub const CONFIGURATION: i32 = 78;
 
 /// The code that tells a script what kind of error this is: that of the first known cause in the chain.
 pub fn code(error: &anyhow::Error) -> i32 {
-    error.chain().find_map(|cause| known(cause)).unwrap_or(INTERNAL)
+    error.chain().find_map(known).unwrap_or(INTERNAL)
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {

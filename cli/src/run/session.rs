@@ -107,7 +107,7 @@ impl Session<'_> {
         self.steps += 1;
         self.metrics.append(&step_record(report, seconds, self.steps))?;
         self.display.step(report, seconds);
-        let due = |every: usize| every > 0 && report.step % every == 0 && report.step < report.steps;
+        let due = |every: usize| every > 0 && report.step.is_multiple_of(every) && report.step < report.steps;
         if due(self.validate_every) {
             self.evaluate(Some(&format!("{} step {}", report.phase, report.step))).await?;
         }

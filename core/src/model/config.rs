@@ -144,10 +144,10 @@ impl LlamaConfig {
                 return inconsistent(field, value, "it must be at least 1");
             }
         }
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return inconsistent("num_key_value_heads", self.num_key_value_heads, "it must divide num_attention_heads");
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return inconsistent("head_dim", self.head_dim, "rotary embedding needs an even number");
         }
         Ok(self)
