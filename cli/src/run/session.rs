@@ -112,7 +112,8 @@ impl Session<'_> {
             self.evaluate(Some(&format!("{} step {}", report.phase, report.step))).await?;
         }
         if due(self.saving.every) {
-            self.save().await?;
+            // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
+            self.start = Some(self.save().await?);
         }
         Ok(())
     }
