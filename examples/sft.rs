@@ -8,7 +8,9 @@ fn main() -> Result<(), hbat::error::Error> {
     let mut trainer = Trainer::new(tiny_policy(), toy_data(), phases(&schedule(Method::Sft)), settings());
     loop {
         match pollster::block_on(trainer.step())? {
-            Event::Step(report) => println!("step {:>2}/{}  loss {:.4}  rate {:.2e}", report.step, report.steps, report.loss, report.learning_rate),
+            Event::Step(report) => {
+                println!("step {:>2}/{}  loss {:.4}  rate {:.2e}", report.step, report.steps, report.loss, report.learning_rate)
+            }
             Event::Finished => return Ok(()),
             _ => {}
         }

@@ -31,7 +31,10 @@ impl ToyRun {
     pub fn new(config: &str, seed: u64) -> Result<ToyRun, JsError> {
         let config: LlamaConfig = serde_json::from_str(config)?;
         if config.vocab_size < skill::TOKENS.len() {
-            return Err(JsError::new(&format!("`vocab_size` must be at least {}, the toy's number of tokens", skill::TOKENS.len())));
+            return Err(JsError::new(&format!(
+                "`vocab_size` must be at least {}, the toy's number of tokens",
+                skill::TOKENS.len()
+            )));
         }
         let skill::SkillData { demonstrations, preferences, .. } =
             skill::generate(&skill::SkillSettings { seed, ..skill::SkillSettings::default() })?;
@@ -51,7 +54,9 @@ impl ToyRun {
                 "kind": "step", "phase": report.phase, "objective": report.objective, "step": report.step,
                 "loss": report.loss, "penalty": report.penalty, "grad_norm": report.grad_norm,
             }),
-            Event::PhaseStarted(started) => serde_json::json!({ "kind": "phase-start", "phase": started.phase, "steps": started.steps }),
+            Event::PhaseStarted(started) => {
+                serde_json::json!({ "kind": "phase-start", "phase": started.phase, "steps": started.steps })
+            }
             Event::PhaseEnded(ended) => serde_json::json!({ "kind": "phase-end", "phase": ended.phase, "C": ended.change }),
             Event::Scored { done, total } => serde_json::json!({ "kind": "scored", "done": done, "total": total }),
             Event::Measured { done, total } => serde_json::json!({ "kind": "measured", "done": done, "total": total }),

@@ -24,8 +24,10 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let codec = Codec::load(&options.model, options.reading.codec())?;
     let read = options.reading.read(options.limit);
     let files = &options.files;
-    let demonstrations = if files.demonstrations.is_empty() { None } else { Some(load_demonstrations(&files.demonstrations, &read, &codec)?) };
-    let preferences = if files.preferences.is_empty() { None } else { Some(load_preferences(&files.preferences, &read, &codec)?) };
+    let demonstrations =
+        if files.demonstrations.is_empty() { None } else { Some(load_demonstrations(&files.demonstrations, &read, &codec)?) };
+    let preferences =
+        if files.preferences.is_empty() { None } else { Some(load_preferences(&files.preferences, &read, &codec)?) };
     for warning in demonstrations.iter().chain(&preferences).flat_map(|loaded| loaded.report.warnings()) {
         eprintln!("warning: {warning}");
     }
@@ -58,7 +60,11 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
         evaluation.preference_examples.clear();
     }
     let mut out = std::io::stdout().lock();
-    if options.json { writeln!(out, "{}", serde_json::to_string(&evaluation)?)? } else { write!(out, "{evaluation}")? }
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string(&evaluation)?)?
+    } else {
+        write!(out, "{evaluation}")?
+    }
     Ok(0)
 }
 

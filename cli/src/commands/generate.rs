@@ -37,10 +37,17 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
 }
 
 fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSettings> {
-    let warp = Warp { temperature: options.temperature, top_p: options.top_p, top_k: (options.top_k > 0).then_some(options.top_k) };
+    let warp =
+        Warp { temperature: options.temperature, top_p: options.top_p, top_k: (options.top_k > 0).then_some(options.top_k) };
     let sampling = if options.temperature == 0.0 { Sampling::Greedy } else { Sampling::Sample(warp) };
     let eos = vec![codec.tokenizer().end()?];
-    Ok(GenerateSettings { max_new_tokens: options.max_new_tokens, sampling, eos, seed: options.seed, ..GenerateSettings::default() })
+    Ok(GenerateSettings {
+        max_new_tokens: options.max_new_tokens,
+        sampling,
+        eos,
+        seed: options.seed,
+        ..GenerateSettings::default()
+    })
 }
 
 /// The one prompt, or every line of a file that is not empty.

@@ -124,7 +124,10 @@ impl fmt::Display for ExampleScore {
         match self {
             Self::Demonstration { index, logprob, tokens } => write!(f, "{index:>6}  logp {logprob:.4}, {tokens} tokens"),
             Self::Preference { index, chosen, rejected, chosen_tokens, rejected_tokens } => {
-                write!(f, "{index:>6}  chosen {chosen:.4}, {chosen_tokens} tokens; rejected {rejected:.4}, {rejected_tokens} tokens")
+                write!(
+                    f,
+                    "{index:>6}  chosen {chosen:.4}, {chosen_tokens} tokens; rejected {rejected:.4}, {rejected_tokens} tokens"
+                )
             }
         }
     }
@@ -173,8 +176,7 @@ pub fn evaluate_preferences(
 }
 
 fn against(scores: &Sequences, reference: &Sequences, dpo: Dpo) -> Against {
-    let margins: Vec<f64> =
-        scores.iter().zip(reference).map(|(s, r)| dpo.beta * ((s[0] - r[0]) - (s[1] - r[1]))).collect();
+    let margins: Vec<f64> = scores.iter().zip(reference).map(|(s, r)| dpo.beta * ((s[0] - r[0]) - (s[1] - r[1]))).collect();
     let mean = |f: &dyn Fn(f64) -> f64| margins.iter().map(|&m| f(m)).sum::<f64>() / margins.len() as f64;
     let loss = |m: f64| (1.0 - dpo.label_smoothing) * softplus(-m) + dpo.label_smoothing * softplus(m);
     Against { dpo_loss: mean(&loss), margin: mean(&|m| m), accuracy: mean(&|m| if m > 0.0 { 1.0 } else { 0.0 }) }

@@ -52,8 +52,8 @@ impl Inputs {
 
     fn toy(plan: &Plan) -> anyhow::Result<Self> {
         let settings = plan.run.toy.settings(plan.run.seed);
-        let skill::SkillData { demonstrations, preferences, problems } =
-            skill::generate(&settings).map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
+        let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
+            .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
             folder: toy_folder()?,
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },

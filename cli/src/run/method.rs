@@ -118,7 +118,9 @@ impl MethodRun<'_> {
     /// Data too small for the schedule is a matter of `schedule.subsets`, and said so with the place where it was set.
     fn refused(&self, error: Error) -> anyhow::Error {
         match &error {
-            Error::TooFewExamples { .. } => self.plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into(),
+            Error::TooFewExamples { .. } => {
+                self.plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into()
+            }
             _ => error.into(),
         }
     }

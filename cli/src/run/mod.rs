@@ -84,7 +84,8 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     let mut whole = Some(run);
     let mut moments: Vec<Moment> = Vec::new();
     for schedule in &plan.schedules {
-        let run = if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
+        let run =
+            if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
         let method = MethodRun { plan: &plan, schedule, inputs: &inputs, validation: &validation, compute: &compute, volume };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
             Ended::Finished(of_method) => moments.extend(of_method),

@@ -7,8 +7,8 @@ use anyhow::Context;
 use hbat::consolidation::Rule;
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
-use super::checkpoint::{self, PhaseStart};
 use super::best;
+use super::checkpoint::{self, PhaseStart};
 use super::validation::Validation;
 use crate::config::ContinueFrom;
 use crate::model::{Export, ModelFolder};

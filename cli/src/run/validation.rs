@@ -47,7 +47,8 @@ impl Reference {
             return Ok(None);
         }
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let reference: Self = serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        let reference: Self =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display()))?;
         let found = reference.preferences.len();
         anyhow::ensure!(found == pairs, "{} is about {found} pairs, the validation set has {pairs}", path.display());
         Ok(Some(reference))
@@ -70,8 +71,14 @@ impl Validation {
     ) -> anyhow::Result<Moment> {
         let (demonstrations, preferences) = (self.demonstrations.len(), self.preferences.len());
         let total = demonstrations + preferences;
-        let mut moment =
-            Moment { method: method.into(), phase: phase.map(Into::into), sft_nll: None, accuracy: None, margin: None, extra: vec![] };
+        let mut moment = Moment {
+            method: method.into(),
+            phase: phase.map(Into::into),
+            sft_nll: None,
+            accuracy: None,
+            margin: None,
+            extra: vec![],
+        };
         if demonstrations > 0 {
             let scores = self.scorer.score(policy, &self.demonstrations, &mut |done| progress(done, total)).await?;
             moment.sft_nll = Some(evaluate_demonstrations(&self.demonstrations, &scores).0.nll);
