@@ -210,3 +210,154 @@ fn check_settings(settings: &GenerateSettings) -> Result<(), GenerateError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use burn::tensor::Device;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::compute::Compute;
+    use crate::model::{InitError, Storage, Unit};
+    use crate::toy::random_policy;
+
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("Flex computes at once"),
+        }
+    }
+
+    fn tiny() -> Policy {
+        let config = r#"{"vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+            "num_attention_heads": 2}"#;
+        random_policy(serde_json::from_str(config).unwrap(), Compute::host(Device::flex()), 4)
+    }
+
+    fn prompts() -> Vec<Vec<u32>> {
+        vec![vec![3], vec![1, 2, 3, 4, 5], vec![9, 8], vec![7, 7, 7, 1]]
+    }
+
+    fn settings(sampling: Sampling) -> GenerateSettings {
+        GenerateSettings { max_new_tokens: 9, sampling, eos: vec![], seed: 5, batch_size: 64 }
+    }
+
+    fn sampled() -> GenerateSettings {
+        settings(Sampling::Sample(Warp { temperature: 1.5, top_k: Some(20), top_p: 0.95 }))
+    }
+
+    fn golden(name: &str) -> Value {
+        let path = format!("{}/../tests/goldens/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))).unwrap()
+    }
+
+    fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+        serde_json::from_value(value.clone()).unwrap()
+    }
+
+    fn golden_policy(golden: &Value) -> Policy {
+        let config = serde_json::from_value(golden["config"].clone()).unwrap();
+        let read = |unit: &Unit| {
+            let values: Vec<f32> = numbers(&golden["weights"][&unit.name]["data"]);
+            let [rows, columns] = unit.dims();
+            let values = match unit.storage {
+                Storage::AsIs => values,
+                Storage::Transposed => (0..rows * columns).map(|i| values[i % columns * rows + i / columns]).collect(),
+            };
+            Ok::<_, InitError>(TensorData::new(values, [rows, columns]))
+        };
+        Policy::load(config, Compute::host(Device::flex()), read).unwrap()
+    }
+
+    #[test]
+    fn greedy_continuations_are_those_of_transformers() {
+        let golden_file = golden("generation.json");
+        let greedy = &golden_file["greedy"];
+        let policy = golden_policy(&golden(greedy["model"].as_str().unwrap()));
+        let prompts: Vec<Vec<u32>> = numbers(&greedy["prompts"]);
+        let expect: Vec<Vec<u32>> = numbers(&greedy["continuations"]);
+        let settings = GenerateSettings { max_new_tokens: expect[0].len(), ..settings(Sampling::Greedy) };
+        let found = ready(generate(&policy, &prompts, &settings)).unwrap();
+        assert_eq!(found.into_iter().map(|completion| completion.tokens).collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn kept_tokens_and_their_probabilities_are_those_of_transformers() {
+        for case in golden("generation.json")["warped"].as_array().unwrap() {
+            let warp: Warp = serde_json::from_value(serde_json::json!({
+                "temperature": case["temperature"], "top_k": case["top_k"], "top_p": case["top_p"]
+            }))
+            .unwrap();
+            let mut found = warp.distribution(&numbers::<Vec<f32>>(&case["logits"]));
+            found.sort_by_key(|(token, _)| *token);
+            let expect: Vec<f64> = numbers(&case["probabilities"]);
+            assert_eq!(found.iter().map(|(token, _)| *token).collect::<Vec<_>>(), numbers::<Vec<u32>>(&case["kept"]), "{warp:?}");
+            assert!(found.iter().zip(&expect).all(|((_, p), q)| (p - q).abs() < 1e-6), "{warp:?}: {found:?}, not {expect:?}");
+        }
+    }
+
+    #[test]
+    fn batching_changes_nothing() {
+        for settings in [settings(Sampling::Greedy), sampled()] {
+            let together = ready(generate(&tiny(), &prompts(), &settings)).unwrap();
+            for batch_size in [1, 3] {
+                let settings = GenerateSettings { batch_size, ..settings.clone() };
+                assert_eq!(ready(generate(&tiny(), &prompts(), &settings)).unwrap(), together, "batches of {batch_size}");
+            }
+        }
+    }
+
+    #[test]
+    fn draws_depend_on_the_seed() {
+        let with = |seed| ready(generate(&tiny(), &prompts(), &GenerateSettings { seed, ..sampled() })).unwrap();
+        assert_eq!(with(1), with(1));
+        assert_ne!(with(1), with(2));
+    }
+
+    #[test]
+    fn a_response_ends_with_its_first_end_of_sequence_token() {
+        let free = ready(generate(&tiny(), &prompts(), &sampled())).unwrap();
+        let eos = free[1].tokens[3];
+        let ended = ready(generate(&tiny(), &prompts(), &GenerateSettings { eos: vec![eos], ..sampled() })).unwrap();
+        for (free, ended) in free.iter().zip(&ended) {
+            let expect = free.tokens.iter().position(|&token| token == eos).map(|at| &free.tokens[..=at]);
+            assert_eq!(ended.tokens, expect.unwrap_or(&free.tokens));
+            assert_eq!(ended.finish == Finish::Eos, expect.is_some());
+        }
+        assert_eq!(ended[1].finish, Finish::Eos);
+        assert!(free.iter().all(|completion| completion.finish == Finish::Length && completion.tokens.len() == 9));
+    }
+
+    #[test]
+    fn a_prompt_may_end_with_the_end_of_sequence_token() {
+        let settings = GenerateSettings { eos: vec![3], max_new_tokens: 2, ..settings(Sampling::Greedy) };
+        assert!(!ready(generate(&tiny(), &[vec![3]], &settings)).unwrap()[0].tokens.is_empty());
+    }
+
+    fn refused(policy: &Policy, prompts: &[Vec<u32>], settings: &GenerateSettings, expect: &str) {
+        let error = ready(generate(policy, prompts, settings)).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_continued_is_refused() {
+        let greedy = settings(Sampling::Greedy);
+        refused(&tiny(), &[vec![1], vec![]], &greedy, "prompt 1 has no tokens");
+        refused(&tiny(), &[vec![1, 23]], &greedy, "prompt 0 has the token id 23, but the model knows 23");
+        refused(&tiny(), &[vec![1]], &GenerateSettings { batch_size: 0, ..greedy }, "`batch_size` is 0");
+        let warp = |warp| settings(Sampling::Sample(warp));
+        refused(&tiny(), &[vec![1]], &warp(Warp { temperature: 0.0, ..Warp::default() }), "`temperature` is 0");
+        refused(&tiny(), &[vec![1]], &warp(Warp { top_p: f64::NAN, ..Warp::default() }), "`top_p` is NaN");
+        refused(&tiny(), &[vec![1]], &warp(Warp { top_k: Some(0), ..Warp::default() }), "`top_k` is 0");
+    }
+
+    #[test]
+    fn a_broken_model_is_reported_and_not_sampled_from() {
+        let mut policy = tiny();
+        policy.tensors_mut()[0].inplace(|embedding| embedding * f32::NAN);
+        refused(&policy, &[vec![1]], &sampled(), "logits for prompt 0 are not finite after 0 new tokens");
+    }
+}
