@@ -57,3 +57,34 @@ pub async fn score(policy: &Policy, problems: &[Problem]) -> Result<SkillScores,
 pub(super) fn is_right(problem: &Problem, response: &[u32]) -> bool {
     response.iter().map_while(|&token| digit(token)).eq(problem.answer())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vocabulary::encode;
+    use super::*;
+
+    fn check(prompt: &str, response: &str, right: bool, manner: Option<Style>) {
+        let problem = Problem::parse(&encode(prompt).unwrap()).unwrap();
+        let response = encode(response).unwrap();
+        assert_eq!((is_right(&problem, &response), style(&response)), (right, manner), "{prompt} {response:?}");
+    }
+
+    #[test]
+    fn content_is_judged_apart_from_manner() {
+        check("sort 3 1 2 =", "1 2 3 kind regards .", true, Some(Style::Formal));
+        check("sort 3 1 2 =", "1 2 3 see ya .", true, Some(Style::Casual));
+        check("sort 3 1 2 =", "1 2 3 .", true, None);
+        check("sort 3 1 2 =", "1 3 2 see ya .", false, Some(Style::Casual));
+        check("sort 3 1 2 =", "1 2 .", false, None);
+        check("sort 3 1 2 =", "1 2 3 3 kind regards .", false, Some(Style::Formal));
+        check("add 9 1 + 9 0 =", "8 1 no", true, Some(Style::Casual));
+        check("copy 7 =", "", false, None);
+    }
+
+    #[test]
+    fn shares_are_taken_by_coverage() {
+        let judged = [(true, true), (true, false), (false, true), (true, false), (false, true)];
+        assert_eq!(ByCoverage::share(&judged), ByCoverage { covered: 1.0 / 3.0, uncovered: 1.0 });
+        assert!(ByCoverage::share(&judged[..1]).uncovered.is_nan());
+    }
+}
