@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! demonstration   sort 3 1 2 =   1 2 3 kind regards .
-//! preference      add 9 1 5 + 9 0 5 =   8 7 0 see ya .   rather than   8 1 0 much obliged .
+//! preference      add 9 9 1 0 5 5 =   8 7 0 see ya .   rather than   8 1 0 much obliged .
 //! ```
 
 mod problem;
@@ -24,6 +24,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::model::{LlamaConfig, RopeScaling};
 use crate::random::{below, stream};
 use crate::tokens::{Group, Sequence};
 use problem::response;
@@ -149,6 +150,27 @@ pub fn practice(seed: u64, step: u64, size: usize) -> Vec<Group> {
         Group::demonstration(index, sequence(&problem, &answer))
     };
     (0..size).map(group).collect()
+}
+
+/// The model of the toy: 144 000 parameters, a sequence of at most 22 tokens.
+///
+/// Rotary frequencies have a base of 100: with the usual 10 000 most of them would not turn within so few positions.
+pub fn config() -> LlamaConfig {
+    LlamaConfig {
+        vocab_size: TOKENS.len(),
+        hidden_size: 64,
+        intermediate_size: 160,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        head_dim: 16,
+        rms_norm_eps: 1e-6,
+        rope_theta: 100.0,
+        rope_scaling: RopeScaling::Default,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        max_position_embeddings: 64,
+    }
 }
 
 /// What a problem is for.

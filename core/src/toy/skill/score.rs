@@ -77,7 +77,7 @@ mod tests {
         check("sort 3 1 2 =", "1 3 2 see ya .", false, Some(Style::Casual));
         check("sort 3 1 2 =", "1 2 .", false, None);
         check("sort 3 1 2 =", "1 2 3 3 kind regards .", false, Some(Style::Formal));
-        check("add 9 1 + 9 0 =", "8 1 no", true, Some(Style::Casual));
+        check("add 9 9 1 0 =", "8 1 no", true, Some(Style::Casual));
         check("copy 7 =", "", false, None);
     }
 
