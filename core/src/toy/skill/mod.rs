@@ -135,16 +135,14 @@ pub fn generate(settings: &SkillSettings) -> Result<SkillData, SkillError> {
     Ok(SkillData { demonstrations, preferences, problems })
 }
 
-/// Text that a model learns the skill from before any alignment: right answers on all tasks, half of them without a tail,
-/// a quarter in either style. The `step`-th batch of `size` sequences; problems held out for validation do not occur.
+/// Text that a model learns the `tasks` from before any alignment: right answers, half of them without a tail, a quarter in
+/// either style. The `step`-th batch of `size` sequences; problems held out for validation do not occur.
 ///
-/// Additions, the hardest, occur twice as often as each of the others. Operands begin at one digit: sums are learned
-/// where there is nothing to align, and aligned afterwards.
-pub fn practice(seed: u64, step: u64, size: usize) -> Vec<Group> {
-    const TASKS: [Task; 5] = [Task::Copy, Task::Reverse, Task::Sort, Task::Add, Task::Add];
+/// Operands begin at one digit: sums are learned where there is nothing to align, and aligned afterwards.
+pub fn practice(tasks: &[Task], seed: u64, step: u64, size: usize) -> Vec<Group> {
     let mut rng = stream(seed, "practice", &[step]);
     let group = |index| {
-        let problem = draw(&TASKS, [1, 6], Use::Training, &mut rng);
+        let problem = draw(tasks, [1, 6], Use::Training, &mut rng);
         let manner = [None, None, Some(Style::Formal), Some(Style::Casual)][below(4, &mut rng) as usize];
         let answer = response(&problem.answer(), manner, &mut rng);
         Group::demonstration(index, sequence(&problem, &answer))
@@ -292,7 +290,7 @@ mod tests {
         let held = &(&prompts(&data.demonstrations.validation) | &prompts(&data.preferences.validation));
         let other = generate(&SkillSettings { seed: 99, demonstrations: 4000, ..settings() }).unwrap();
         assert!(held.is_disjoint(&prompts(&other.demonstrations.train)));
-        assert!(held.is_disjoint(&prompts(&practice(1, 0, 4000))));
+        assert!(held.is_disjoint(&prompts(&practice(&Task::ALL, 1, 0, 4000))));
     }
 
     #[test]
@@ -310,12 +308,12 @@ mod tests {
 
     #[test]
     fn practice_shows_every_task_right_and_every_manner() {
-        let groups = practice(5, 7, 800);
+        let groups = practice(&Task::ALL, 5, 7, 800);
         assert_eq!(right(&groups, 0), 1.0);
         let manners: Vec<_> = groups.iter().map(|g| vocabulary::style(g.sequences[0].response())).collect();
         let count = |manner| manners.iter().filter(|&&m| m == manner).count();
         assert!(count(None).abs_diff(400) < 60 && count(Some(Style::Casual)).abs_diff(200) < 50, "{}", count(None));
-        assert_ne!(groups, practice(5, 8, 800));
+        assert_ne!(groups, practice(&Task::ALL, 5, 8, 800));
     }
 
     fn refused(settings: &SkillSettings, expect: &str) {
