@@ -1,13 +1,22 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
+#[cfg(feature = "wgpu")]
+mod backends_agree;
 mod cli;
 mod config;
+mod consolidation;
 mod data;
 mod data_faults;
 mod devices;
 mod engine;
 mod fixtures;
+mod invariants;
 mod model_io;
+mod objectives;
+mod optimizer;
+mod ranks;
+mod resume_core;
+mod runs;
 mod store;
 mod support;
 mod tidy;

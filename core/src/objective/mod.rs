@@ -61,14 +61,14 @@ pub trait Objective: Send + Sync {
     fn loss(&self, scores: Tensor<1>, batch: &Batch) -> Loss;
 }
 
-/// The loss of `scores` `[R]` without gradients, and its seeds d loss / d scores `[R]`, both times `factor`.
+/// The loss of `scores` `[R]` without gradients, and its seeds d loss / d scores `[R]`, the seeds times `factor`.
 pub(crate) fn seeds(objective: &dyn Objective, scores: Tensor<1>, batch: &Batch, factor: f64) -> (Tensor<1>, Loss) {
     let leaf = scores.autodiff().require_grad();
     let loss = objective.loss(leaf.clone(), batch);
     let mut gradients = loss.sum.backward();
     let seeds = leaf.grad_remove(&mut gradients).unwrap_or_else(|| leaf.clone().inner().zeros_like());
     let metrics = loss.metrics.into_iter().map(|(name, value)| (name, value.inner())).collect();
-    (seeds * factor, Loss { sum: loss.sum.inner() * factor, metrics })
+    (seeds * factor, Loss { sum: loss.sum.inner(), metrics })
 }
 
 /// Sums token scores `[R]` by sequence: `[sequences]`.

@@ -293,8 +293,10 @@ impl<R: Reduce> Trainer<R> {
     async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let mut gradients = Vec::new();
-        for (gradient, frozen) in sink.into_sums().into_iter().zip(&running.frozen) {
-            gradients.push(match gradient {
+        for (unit, (gradient, frozen)) in sink.into_sums().into_iter().zip(&running.frozen).enumerate() {
+            // A rank whose share of the batch is empty has no gradient, and still takes part in the sum.
+            let none = || (self.reduce.world() > 1).then(|| self.policy.tensors()[unit].zeros_like());
+            gradients.push(match gradient.or_else(none) {
                 Some(gradient) if !frozen => Some(self.reduce.sum_tensor(gradient).await),
                 _ => None,
             });

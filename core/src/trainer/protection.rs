@@ -51,9 +51,13 @@ impl<R: Reduce> Trainer<R> {
 
     /// Whether a later phase needs this phase's Fisher information.
     pub(super) fn needs_fisher(&self) -> bool {
-        self.phases[self.position + 1..]
-            .iter()
-            .any(|p| matches!(p.protection, Protection::Consolidate(Consolidation { rule: Rule::Fisher, .. })))
+        self.phases[self.position + 1..].iter().any(held_by_fisher)
+    }
+
+    /// Whether a phase of this side has been finished and measured its Fisher information.
+    pub(super) fn has_measured(&self, side: Side) -> bool {
+        let needed = |phase: usize| self.phases[phase + 1..].iter().any(held_by_fisher);
+        (0..self.position).any(|i| self.phases[i].side() == side && needed(i))
     }
 
     /// C per unit, Eq. 7.
@@ -96,6 +100,10 @@ impl<R: Reduce> Trainer<R> {
         self.fisher.insert(side, sums);
         Ok(())
     }
+}
+
+fn held_by_fisher(phase: &Phase) -> bool {
+    matches!(phase.protection, Protection::Consolidate(Consolidation { rule: Rule::Fisher, .. }))
 }
 
 fn per_element(fisher: &[Slab], lambda: f64) -> Vec<Strength> {

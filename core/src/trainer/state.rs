@@ -133,15 +133,28 @@ impl<R: Reduce> Trainer<R> {
         trainer.check_progress(&progress)?;
         trainer.position = progress.phases_done;
         trainer.ledger = progress.ledger;
-        for (side, set) in [(Side::Instruction, TensorSet::FisherInstruction), (Side::Preference, TensorSet::FisherPreference)] {
-            if let Some(slabs) = all(trainer.slabs(set, read)?) {
-                trainer.fisher.insert(side, slabs);
-            }
-        }
+        trainer.read_fisher(read)?;
         if let Some(running) = progress.running {
             trainer.current = Some(trainer.resume_phase(running, read).await?);
         }
         Ok(trainer)
+    }
+
+    /// Reads the Fisher information of the finished phases, which phases to come may be held by.
+    fn read_fisher(&mut self, read: ReadTensor<'_>) -> Result<(), Error> {
+        for (side, set) in [(Side::Instruction, TensorSet::FisherInstruction), (Side::Preference, TensorSet::FisherPreference)] {
+            match all(self.slabs(set, read)?) {
+                Some(slabs) => drop(self.fisher.insert(side, slabs)),
+                None if self.has_measured(side) => {
+                    return Err(Error::ForeignState(format!(
+                        "the Fisher information that phases to come need is not all in {}",
+                        set.name()
+                    )));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     fn check_progress(&self, progress: &Progress) -> Result<(), Error> {
@@ -149,6 +162,11 @@ impl<R: Reduce> Trainer<R> {
         let names: Vec<&str> = self.phases.iter().map(|p| p.name.as_str()).collect();
         if progress.phases_done > names.len() {
             return foreign(format!("it has finished {} phases, the schedule has {}", progress.phases_done, names.len()));
+        }
+        let recorded: Vec<&str> = progress.ledger.records().iter().map(|r| r.phase.as_str()).collect();
+        if recorded != names[..progress.phases_done] {
+            let expected = &names[..progress.phases_done];
+            return foreign(format!("its ledger has the phases {recorded:?}, the schedule has done {expected:?}"));
         }
         if let Some(record) = progress.ledger.records().iter().find(|r| r.change.len() != self.policy.units().len()) {
             let (found, expected) = (record.change.len(), self.policy.units().len());
@@ -171,6 +189,7 @@ impl<R: Reduce> Trainer<R> {
         }
         if progress.steps > 0 {
             let (first, second) = (self.slabs(TensorSet::FirstMoment, read)?, self.slabs(TensorSet::SecondMoment, read)?);
+            self.check_moments(&running.frozen, [&first, &second])?;
             running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, progress.steps as u64);
         }
         if let Some(Pull { anchor, .. }) = &mut running.pull {
@@ -181,15 +200,41 @@ impl<R: Reduce> Trainer<R> {
             return Err(Error::ForeignState("the weights of the phase's start were kept in memory alone".into()));
         }
         running.unscored.retain(|example| !progress.references.contains_key(example));
+        if progress.steps > 0 && !running.unscored.is_empty() {
+            let missing = running.unscored.len();
+            let reason = format!("{missing} preferences of phase {} have no reference log-probabilities", phase.name);
+            return Err(Error::ForeignState(reason));
+        }
         running.references = progress.references;
         running.done = progress.steps;
         Ok(running)
     }
 
+    /// Every unit that is trained and owned here has both moments once a step was taken.
+    fn check_moments(&self, frozen: &[bool], moments: [&[Option<Slab>]; 2]) -> Result<(), Error> {
+        let needed = |unit: usize| self.reduce.owns(unit) && !frozen[unit];
+        let lacks = |unit: usize| moments.iter().any(|m| m[unit].is_none());
+        match (0..frozen.len()).find(|&unit| needed(unit) && lacks(unit)) {
+            Some(unit) => Err(Error::ForeignState(format!("the moments of {} were not saved", self.policy.units()[unit].name))),
+            None => Ok(()),
+        }
+    }
+
     fn slabs(&self, set: TensorSet, read: ReadTensor<'_>) -> Result<Vec<Option<Slab>>, Error> {
-        let compute = self.policy.compute();
-        let slab = |unit: &Unit| Ok(read(set, unit)?.map(|values| Slab::from_values(values, unit.dims(), compute)));
-        self.policy.units().iter().map(slab).collect()
+        self.policy
+            .units()
+            .iter()
+            .map(|unit| read(set, unit)?.map(|values| self.slab_of(set, unit, values)).transpose())
+            .collect()
+    }
+
+    fn slab_of(&self, set: TensorSet, unit: &Unit, values: Vec<f32>) -> Result<Slab, Error> {
+        if values.len() != unit.elements() {
+            let (name, found, expected) = (&unit.name, values.len(), unit.elements());
+            let reason = format!("{} of {name} has {found} values where the model has {expected}", set.name());
+            return Err(Error::ForeignState(reason));
+        }
+        Ok(Slab::from_values(values, unit.dims(), self.policy.compute()))
     }
 }
 

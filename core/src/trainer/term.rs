@@ -25,7 +25,7 @@ pub struct Term<'a> {
 pub struct TermReport {
     /// The mean loss, without the factor.
     pub loss: f64,
-    /// Means over groups.
+    /// Means over groups; empty on a rank that had no batch.
     pub metrics: Vec<(&'static str, f64)>,
 }
 
@@ -54,27 +54,36 @@ pub async fn accumulate<R: Reduce>(
             };
             engine.gradients(policy, batch, seeds, sink);
         }
-        reports.push(report(losses, term.factor, totals[1], reduce).await?);
+        reports.push(report(losses, totals, reduce).await?);
     }
     Ok(reports)
 }
 
-async fn report<R: Reduce>(losses: Vec<Loss>, factor: f64, groups: f64, reduce: &R) -> Result<TermReport, Error> {
-    let Some(first) = losses.first() else {
-        return Ok(TermReport::default());
-    };
-    let names: Vec<&'static str> = first.metrics.iter().map(|(name, _)| *name).collect();
+/// Means over all ranks from sums over this rank's batches; `totals` are the objective's weight and the number of groups.
+///
+/// A rank without a batch takes part in the sums, and learns the loss; the names of metrics it has no way to know.
+async fn report<R: Reduce>(losses: Vec<Loss>, totals: [f64; 2], reduce: &R) -> Result<TermReport, Error> {
+    let names: Vec<&'static str> = losses.first().into_iter().flat_map(|l| &l.metrics).map(|(name, _)| *name).collect();
+    let mut sums = vec![0.0; width(names.len(), losses.is_empty(), reduce).await];
     let rows = losses.len();
     let values: Vec<Tensor<1>> =
         losses.into_iter().flat_map(|l| std::iter::once(l.sum).chain(l.metrics.into_iter().map(|(_, v)| v))).collect();
-    let values = floats(Tensor::cat(values, 0).into_data_async().await.map_err(Error::device)?)?;
-    let mut sums = vec![0.0; names.len() + 1];
-    for row in values.chunks(values.len() / rows) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*value);
+    if !values.is_empty() {
+        let values = floats(Tensor::cat(values, 0).into_data_async().await.map_err(Error::device)?)?;
+        for row in values.chunks(values.len() / rows) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
         }
     }
     reduce.sum(&mut sums).await;
-    let metrics = names.into_iter().zip(&sums[1..]).map(|(name, sum)| (name, sum / groups)).collect();
-    Ok(TermReport { loss: sums[0] / factor, metrics })
+    let metrics = names.into_iter().zip(&sums[1..]).map(|(name, sum)| (name, sum / totals[1])).collect();
+    Ok(TermReport { loss: sums[0] / totals[0], metrics })
+}
+
+/// How many numbers every rank has to sum: the loss and the metrics, as counted by the ranks that have a batch.
+async fn width<R: Reduce>(metrics: usize, empty: bool, reduce: &R) -> usize {
+    let mut counts = if empty { [0.0; 2] } else { [metrics as f64, 1.0] };
+    reduce.sum(&mut counts).await;
+    1 + (counts[0] / counts[1].max(1.0)) as usize
 }

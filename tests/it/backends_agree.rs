@@ -1,0 +1,79 @@
+//! A whole HBAT run gives the same numbers on the CPU and on a GPU.
+
+use burn::tensor::Device;
+use hbat::compute::Compute;
+use hbat::consolidation::Rule;
+use hbat::engine::Engine;
+use hbat::schedule::{Method, ScheduleSettings, phases};
+use hbat::toy::random_policy;
+use hbat::trainer::{Settings, Trainer};
+use hbat_backends::{DeviceName, open};
+
+use crate::runs::{Outcome, close, comparable, config, data, finish, largest_difference, schedule, settings};
+use crate::support::skip;
+
+/// Two steps in each of four phases. AdamW divides rounding noise by itself where a gradient is almost zero; with this ε it does
+/// not.
+fn short(rule: Rule) -> ScheduleSettings {
+    let mut schedule = schedule(Method::Hbat, rule);
+    (schedule.sft.epochs, schedule.dpo.epochs) = (1, 1);
+    for training in [&mut schedule.sft, &mut schedule.dpo] {
+        (training.batch_size, training.optimizer.eps) = (2, 1e-2);
+    }
+    schedule
+}
+
+fn run_on(compute: Compute, rule: Rule, engine: Engine) -> Outcome {
+    let settings = Settings { engine, bucket: 8, ..settings() };
+    finish(&mut Trainer::new(random_policy(config(), compute, 5), data(8, 8), phases(&short(rule)), settings))
+}
+
+fn compare(found: &Outcome, expected: &Outcome) {
+    let difference = largest_difference(&found.weights, &expected.weights);
+    assert!(difference <= 1e-4, "weights are off by {difference:e}");
+    assert_eq!(found.steps().len(), 8);
+    for (found, expected) in found.steps().into_iter().zip(expected.steps()) {
+        close("loss", found.loss, expected.loss, 1e-4);
+        close("gradient norm", found.grad_norm, expected.grad_norm, 1e-4);
+        close("penalty", found.penalty, expected.penalty, 1e-3); // quadratic in a small difference of weights
+        for ((name, found), (_, expected)) in comparable(found).zip(comparable(expected)) {
+            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{name}: {found}, on the CPU {expected}");
+        }
+    }
+    for (found, expected) in found.ended().into_iter().zip(expected.ended()) {
+        found.change.iter().zip(&expected.change).for_each(|(found, expected)| close("C", *found, *expected, 1e-3));
+    }
+    let importances = |outcome: &Outcome| -> Vec<f64> {
+        outcome.started().into_iter().filter_map(|p| p.importance.as_ref()).flat_map(|i| i.importance.clone()).collect()
+    };
+    assert!(!importances(expected).is_empty());
+    for (found, expected) in importances(found).into_iter().zip(importances(expected)) {
+        close("F", found, expected, 1e-3);
+    }
+}
+
+/// The first GPU that works here, or `None` after recording a skip.
+fn gpu() -> Option<Device> {
+    open(DeviceName::Wgpu(0)).map_err(|error| skip(&error.to_string())).ok()
+}
+
+fn check(rule: Rule, engine: Engine) {
+    let Some(device) = gpu() else { return };
+    let found = run_on(Compute::device(device), rule, engine);
+    compare(&found, &run_on(Compute::host(Device::flex()), rule, engine));
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does_with_everything_kept() {
+    check(Rule::Relative, Engine::Whole);
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does_layer_by_layer() {
+    check(Rule::Relative, Engine::Segmented);
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does_under_fisher_information() {
+    check(Rule::Fisher, Engine::Whole);
+}
