@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod evaluate;
 pub mod generate;
+mod host;
 mod kernel;
 pub mod model;
 pub mod objective;
@@ -17,6 +18,8 @@ pub mod random;
 pub mod reduce;
 pub mod schedule;
 pub mod slab;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod toy;
 pub mod trainer;

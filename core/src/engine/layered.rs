@@ -1,174 +1,117 @@
 //! Layer by layer: a forward pass that keeps what the caller affords, then each layer's closed-form backward pass.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::Tensor;
 
-use super::{GradientSink, Indices};
-use crate::kernel::norm::{rms_norm, rms_norm_backward};
-use crate::kernel::vocabulary::{log_probs, logits_gradient};
-use crate::model::{Decoder, Kept, LayerInput, Policy};
-use crate::tokens::Batch;
+use super::passes::{Head, Layers};
+use super::{GradientSink, Reads};
+use crate::model::LlamaConfig;
 
 /// What the forward pass keeps for the backward pass.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Keep {
-    /// Every activation, and the probabilities of every response position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Every activation, and the logits of every response position.
     Activations,
-    /// Each layer's input; logits only for this many response positions at a time.
-    Inputs { head_chunk: usize },
+    /// Each layer's input.
+    Inputs,
 }
 
-enum Tape {
-    Kept(Kept),
-    Input(Tensor<2>),
+/// The hidden states that are read, `[R, D]`, after all layers.
+pub(super) fn read<L: Layers>(layers: &L, count: usize, positions: &[i32]) -> Tensor<2> {
+    let hidden = (0..count).fold(layers.embed(), |hidden, layer| layers.forward(layer, &hidden).0);
+    layers.read(hidden, positions)
 }
 
-pub(super) fn scores(policy: &Policy, batch: &Batch, head_chunk: usize) -> Tensor<1> {
-    let device = &policy.compute().device;
-    let decoder = policy.decoder();
-    let shared = LayerInput::new(policy.config(), batch.rows, batch.width, device);
-    let indices = Indices::new(batch, device);
-    let read = decoder.hidden(indices.tokens, &shared).select(0, indices.reads); // [R, D]
-    let normed = decoder.norm(read);
-    let chunks = chunks(batch.response_tokens(), head_chunk);
-    Tensor::cat(chunks.map(|(from, len)| head_scores(&decoder, &normed, &indices.targets, from, len).0).collect(), 0)
+/// The score of every read.
+pub(super) fn scores<L: Layers, H: Head>(layers: &L, head: &H, config: &LlamaConfig, reads: &Reads) -> Tensor<1> {
+    let read = read(layers, config.num_hidden_layers, &reads.positions);
+    let score = |chunk: Chunk| head.forward(chunk.rows(&read), chunk.targets(reads)).0;
+    Tensor::cat(reads.chunks().map(score).collect(), 0)
 }
 
-pub(super) fn logits(policy: &Policy, batch: &Batch) -> Tensor<2> {
-    let device = &policy.compute().device;
-    let decoder = policy.decoder();
-    let shared = LayerInput::new(policy.config(), batch.rows, batch.width, device);
-    let hidden = decoder.hidden(Indices::new(batch, device).tokens, &shared);
-    decoder.norm(hidden).matmul(decoder.head())
-}
-
-pub(super) fn gradients(
-    policy: &Policy,
-    batch: &Batch,
-    keep: Keep,
+/// Forward, seeds, backward; every unit's gradient goes to `sink`.
+pub(super) fn gradients<L: Layers, H: Head>(
+    (layers, head): (&L, H),
+    (config, keep): (&LlamaConfig, Keep),
+    reads: &Reads,
     seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
     sink: &mut dyn GradientSink,
 ) {
-    let device = &policy.compute().device;
-    let decoder = policy.decoder();
-    let shared = LayerInput::new(policy.config(), batch.rows, batch.width, device);
-    let indices = Indices::new(batch, device);
-    let (hidden, tape) = forward(&decoder, indices.tokens.clone(), &shared, keep);
-    let read = hidden.clone().select(0, indices.reads.clone()); // [R, D]
-    let zeros = hidden.zeros_like();
-    drop(hidden);
-    let (dread, head_gradient) = head(&decoder, read, &indices.targets, keep, seeds, sink);
-    let mut gradient = zeros.select_assign(0, indices.reads, dread, IndexingUpdateOp::Add); // [N, D]
-    for (layer, entry) in tape.into_iter().enumerate().rev() {
-        gradient = backward(&decoder, layer, entry, gradient, &shared, sink);
+    let mut tape = Vec::with_capacity(config.num_hidden_layers);
+    let mut hidden = layers.embed();
+    for layer in 0..config.num_hidden_layers {
+        let (output, kept) = layers.forward(layer, &hidden);
+        tape.push((hidden, (keep == Keep::Activations).then_some(kept)));
+        hidden = output;
     }
-    let table = head_gradient.unwrap_or_else(|| policy.tensors()[0].zeros_like()); // [V, D]
-    sink.take(0, table.select_assign(0, indices.tokens, gradient, IndexingUpdateOp::Add));
-}
-
-fn forward(decoder: &Decoder, tokens: Tensor<1, Int>, shared: &LayerInput, keep: Keep) -> (Tensor<2>, Vec<Tape>) {
-    let mut hidden = decoder.embed(tokens);
-    let mut tape = Vec::with_capacity(decoder.layers());
-    for layer in 0..decoder.layers() {
-        match keep {
-            Keep::Activations => {
-                let (output, kept) = decoder.layer(layer).forward_keeping(hidden, shared);
-                tape.push(Tape::Kept(kept));
-                hidden = output;
-            }
-            Keep::Inputs { .. } => {
-                tape.push(Tape::Input(hidden.clone()));
-                hidden = decoder.layer(layer).forward(hidden, shared);
-            }
+    let read = layers.read(hidden, &reads.positions);
+    let (read_gradient, embedding) = through_head(head, config, keep, (&read, reads), seeds, sink);
+    let mut gradient = layers.spread(read_gradient, &reads.positions);
+    for (layer, (input, kept)) in tape.into_iter().enumerate().rev() {
+        let kept = kept.unwrap_or_else(|| layers.keep(layer, &input));
+        let (next, units) = layers.backward(layer, input, kept, gradient);
+        gradient = next;
+        for (offset, unit) in units.into_iter().enumerate() {
+            sink.take(config.layer_start(layer) + offset, unit);
         }
     }
-    (hidden, tape)
+    let table = embedding.unwrap_or_else(|| Tensor::zeros([config.vocab_size, config.hidden_size], &read.device()));
+    sink.take(0, layers.embed_backward(table, gradient));
 }
 
-fn backward(
-    decoder: &Decoder,
-    layer: usize,
-    entry: Tape,
-    gradient: Tensor<2>,
-    shared: &LayerInput,
-    sink: &mut dyn GradientSink,
-) -> Tensor<2> {
-    let weights = decoder.layer(layer);
-    let kept = match entry {
-        Tape::Kept(kept) => kept,
-        Tape::Input(input) => weights.forward_keeping(input, shared).1,
-    };
-    let (gradient, units) = weights.backward(kept, gradient, shared);
-    for (offset, unit) in units.into_iter().enumerate() {
-        sink.take(decoder.layer_start(layer) + offset, unit);
-    }
-    gradient
-}
-
-/// The final norm and the vocabulary head, forward and backward, for the hidden states that are read, `[R, D]`.
-///
-/// Returns their gradient, and the head's gradient `[V, D]` where the head is the embedding, which has more to come.
-fn head(
-    decoder: &Decoder,
-    read: Tensor<2>,
-    targets: &Tensor<1, Int>,
+/// The gradient of the hidden states that are read, and the head's where the head is the embedding, which has more to come.
+fn through_head<H: Head>(
+    mut head: H,
+    config: &LlamaConfig,
     keep: Keep,
+    (read, reads): (&Tensor<2>, &Reads),
     seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
     sink: &mut dyn GradientSink,
 ) -> (Tensor<2>, Option<Tensor<2>>) {
-    let count = read.dims()[0];
-    let normed = rms_norm(read.clone(), decoder.norm_weight(), decoder.eps());
-    let chunk = match keep {
-        Keep::Activations => count,
-        Keep::Inputs { head_chunk } => head_chunk,
-    };
-    let mut kept = Vec::new();
-    let mut scores = Vec::new();
-    for (from, len) in chunks(count, chunk) {
-        let (log_probs, probabilities) = head_scores(decoder, &normed, targets, from, len);
-        scores.push(log_probs);
-        kept.push(matches!(keep, Keep::Activations).then_some(probabilities));
+    let (mut scores, mut tape) = (Vec::new(), Vec::new());
+    for chunk in reads.chunks() {
+        let (chunk_scores, kept) = head.forward(chunk.rows(read), chunk.targets(reads));
+        scores.push(chunk_scores);
+        tape.push((keep == Keep::Activations).then_some(kept));
     }
     let seeds = seeds(Tensor::cat(scores, 0));
-    let mut dnormed = Vec::new();
-    let mut weight: Option<Tensor<2>> = None;
-    for ((from, len), probabilities) in chunks(count, chunk).zip(kept) {
-        let probabilities = probabilities.unwrap_or_else(|| head_scores(decoder, &normed, targets, from, len).1);
-        let dlogits = logits_gradient(probabilities, targets.clone().narrow(0, from, len), seeds.clone().narrow(0, from, len));
-        let part = head_weight_gradient(decoder, normed.clone().narrow(0, from, len), dlogits.clone());
-        weight = Some(weight.map_or(part.clone(), |sum| sum + part));
-        dnormed.push(dlogits.matmul(decoder.head().transpose())); // [len, D]
+    let mut gradients = Vec::with_capacity(tape.len());
+    for (chunk, kept) in reads.chunks().zip(tape) {
+        let (rows, targets) = (chunk.rows(read), chunk.targets(reads));
+        let kept = kept.unwrap_or_else(|| head.forward(rows.clone(), targets).1);
+        gradients.push(head.backward(rows, kept, targets, seeds.clone().narrow(0, chunk.from, chunk.len)));
     }
-    let (dread, dnorm) = rms_norm_backward(read, decoder.norm_weight(), Tensor::cat(dnormed, 0), decoder.eps());
-    sink.take(decoder.norm_index(), dnorm);
-    match (decoder.head_index(), weight) {
-        (0, weight) => (dread, weight),
-        (index, Some(weight)) => {
-            sink.take(index, weight);
-            (dread, None)
+    let weights = head.gradients();
+    sink.take(config.norm_index(), weights.norm);
+    let embedding = match config.head_index() {
+        0 => Some(weights.weight),
+        index => {
+            sink.take(index, weights.weight);
+            None
         }
-        (_, None) => (dread, None),
+    };
+    (Tensor::cat(gradients, 0), embedding)
+}
+
+impl Reads {
+    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
+        let (count, len) = (self.targets.len(), self.chunk.max(1));
+        (0..count).step_by(len).map(move |from| Chunk { from, len: len.min(count - from) })
     }
 }
 
-fn head_scores(
-    decoder: &Decoder,
-    normed: &Tensor<2>,
-    targets: &Tensor<1, Int>,
+/// Some of the reads, one after the other.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
     from: usize,
     len: usize,
-) -> (Tensor<1>, Tensor<2>) {
-    log_probs(normed.clone().narrow(0, from, len), decoder.head(), targets.clone().narrow(0, from, len))
 }
 
-/// In the layout in which the weight is kept, so that the product comes out contiguous.
-fn head_weight_gradient(decoder: &Decoder, normed: Tensor<2>, dlogits: Tensor<2>) -> Tensor<2> {
-    match decoder.head_index() {
-        0 => dlogits.transpose().matmul(normed), // [V, D]
-        _ => normed.transpose().matmul(dlogits), // [D, V]
+impl Chunk {
+    fn rows(self, read: &Tensor<2>) -> Tensor<2> {
+        read.clone().narrow(0, self.from, self.len)
     }
-}
 
-fn chunks(count: usize, chunk: usize) -> impl Iterator<Item = (usize, usize)> {
-    let chunk = chunk.max(1);
-    (0..count.div_ceil(chunk)).map(move |i| (i * chunk, chunk.min(count - i * chunk)))
+    fn targets(self, reads: &Reads) -> &[i32] {
+        &reads.targets[self.from..self.from + self.len]
+    }
 }

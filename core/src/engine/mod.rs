@@ -2,25 +2,33 @@
 //!
 //! All engines give the same numbers. [`Engine::Autodiff`] records one graph of Burn's autodiff and is the oracle the
 //! others are tested against. [`Engine::Whole`] and [`Engine::Segmented`] run the layers' closed-form backward passes;
-//! they differ in what the forward pass keeps: every activation, or only each layer's input.
+//! they differ in what the forward pass keeps: every activation, or only each layer's input. Where tensors are ordinary
+//! memory they run as loops over it, elsewhere as tensor operations.
 
 mod layered;
 mod oracle;
+mod passes;
 mod sink;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use passes::{Head, HeadGradients, Layers, Texts};
 pub use sink::{Accumulate, GradientSink, Square};
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Policy;
+use crate::compute::Memory;
+use crate::host::{self, HostLayers};
+use crate::model::{Policy, Readout};
 use crate::tokens::Batch;
 use layered::Keep;
+use tensors::{TensorLayers, Value, Vocabulary};
 
-/// Response positions whose logits exist at the same time in [`Engine::Segmented`].
-const HEAD_CHUNK: usize = 256;
+/// Response positions whose logits are computed together: enough to reuse the vocabulary's weights, while the logits of
+/// 50 000 tokens still take no more than 100 MB.
+const HEAD_CHUNK: usize = 512;
 
 /// How a model's backward pass is organised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,20 +39,25 @@ pub enum Engine {
     /// Keeps every layer's activations: fastest, memory grows with layers · tokens.
     #[default]
     Whole,
-    /// Keeps each layer's input and recomputes the layer on the way back; the vocabulary head runs in chunks. A third
-    /// more arithmetic for a fraction of the memory.
+    /// Keeps each layer's input and recomputes the layer on the way back; the logits of the response tokens exist chunk
+    /// by chunk. A third more arithmetic for a fraction of the memory.
     Segmented,
 }
 
 impl Engine {
-    /// log π of every response token, `[R]`, without any gradient.
+    /// One score per response token, `[R]`, as [`Policy::readout`] says, without any gradient.
     pub fn scores(self, policy: &Policy, batch: &Batch) -> Tensor<1> {
-        layered::scores(policy, batch, HEAD_CHUNK)
+        let reads = Reads::new(policy.readout(), batch, HEAD_CHUNK);
+        scores(policy, batch, &reads)
     }
 
-    /// The logits of every position, padding included, `[rows · width, V]`.
+    /// The logits of every position of a model with a vocabulary head, `[rows · width, V]`; those of padding mean nothing.
+    ///
+    /// # Panics
+    /// If the model has a value head.
     pub fn logits(self, policy: &Policy, batch: &Batch) -> Tensor<2> {
-        layered::logits(policy, batch)
+        let positions: Vec<i32> = (0..batch.tokens.len() as i32).collect();
+        logits(policy, &Texts { lengths: vec![batch.width; batch.rows], ..Texts::of(batch) }, &positions)
     }
 
     /// Runs forward, asks `seeds` for d loss / d scores given the scores `[R]`, and hands every unit's gradient to `sink`.
@@ -55,24 +68,80 @@ impl Engine {
         seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
         sink: &mut dyn GradientSink,
     ) {
+        let reads = Reads::new(policy.readout(), batch, HEAD_CHUNK);
         match self {
-            Self::Autodiff => oracle::gradients(policy, batch, seeds, sink),
-            Self::Whole => layered::gradients(policy, batch, Keep::Activations, seeds, sink),
-            Self::Segmented => layered::gradients(policy, batch, Keep::Inputs { head_chunk: HEAD_CHUNK }, seeds, sink),
+            Self::Autodiff => oracle::gradients(policy, batch, &reads, seeds, sink),
+            Self::Whole => gradients(policy, batch, (Keep::Activations, &reads), seeds, sink),
+            Self::Segmented => gradients(policy, batch, (Keep::Inputs, &reads), seeds, sink),
         }
     }
 }
 
-/// A batch's integers on the device.
-struct Indices {
-    tokens: Tensor<1, Int>,
-    reads: Tensor<1, Int>,
-    targets: Tensor<1, Int>,
+/// What is read of a batch.
+pub(crate) struct Reads {
+    /// Padded positions of hidden states. `[R]`
+    positions: Vec<i32>,
+    /// The response tokens they are read for. `[R]`
+    targets: Vec<i32>,
+    /// How many are read together.
+    chunk: usize,
 }
 
-impl Indices {
-    fn new(batch: &Batch, device: &Device) -> Self {
-        let tensor = |values: &[i32]| Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
-        Self { tokens: tensor(&batch.tokens), reads: tensor(&batch.reads), targets: tensor(&batch.targets) }
+impl Reads {
+    fn new(readout: Readout, batch: &Batch, chunk: usize) -> Self {
+        let offset = match readout {
+            Readout::LogProbs | Readout::ValueBefore => 0,
+            Readout::ValueAfter => 1,
+        };
+        let positions = batch.reads.iter().map(|read| read + offset).collect();
+        Self { positions, targets: batch.targets.clone(), chunk }
+    }
+}
+
+fn scores(policy: &Policy, batch: &Batch, reads: &Reads) -> Tensor<1> {
+    let (config, texts) = (policy.config(), Texts::of(batch));
+    match (policy.compute().memory, policy.readout()) {
+        (Memory::Host, Readout::LogProbs) => {
+            layered::scores(&HostLayers::new(policy, &texts), &host::Vocabulary::new(policy), config, reads)
+        }
+        (Memory::Host, _) => layered::scores(&HostLayers::new(policy, &texts), &Value::new(policy), config, reads),
+        (Memory::Device, Readout::LogProbs) => {
+            layered::scores(&TensorLayers::new(policy, &texts), &Vocabulary::new(policy), config, reads)
+        }
+        (Memory::Device, _) => layered::scores(&TensorLayers::new(policy, &texts), &Value::new(policy), config, reads),
+    }
+}
+
+fn gradients(
+    policy: &Policy,
+    batch: &Batch,
+    (keep, reads): (Keep, &Reads),
+    seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
+    sink: &mut dyn GradientSink,
+) {
+    let (how, texts) = ((policy.config(), keep), Texts::of(batch));
+    let (host, tensors) = (|| HostLayers::new(policy, &texts), || TensorLayers::new(policy, &texts));
+    match (policy.compute().memory, policy.readout()) {
+        (Memory::Host, Readout::LogProbs) => {
+            layered::gradients((&host(), host::Vocabulary::new(policy)), how, reads, seeds, sink);
+        }
+        (Memory::Host, _) => layered::gradients((&host(), Value::new(policy)), how, reads, seeds, sink),
+        (Memory::Device, Readout::LogProbs) => {
+            layered::gradients((&tensors(), Vocabulary::new(policy)), how, reads, seeds, sink);
+        }
+        (Memory::Device, _) => layered::gradients((&tensors(), Value::new(policy)), how, reads, seeds, sink),
+    }
+}
+
+/// The logits at padded positions of texts, `[positions, V]`.
+pub(crate) fn logits(policy: &Policy, texts: &Texts, positions: &[i32]) -> Tensor<2> {
+    assert_eq!(policy.readout(), Readout::LogProbs, "logits need a vocabulary head");
+    let layers = policy.config().num_hidden_layers;
+    match policy.compute().memory {
+        Memory::Host => {
+            let read = layered::read(&HostLayers::new(policy, texts), layers, positions);
+            host::Vocabulary::new(policy).logits(read)
+        }
+        Memory::Device => Vocabulary::new(policy).logits(layered::read(&TensorLayers::new(policy, texts), layers, positions)),
     }
 }

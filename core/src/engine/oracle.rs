@@ -4,22 +4,33 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation::log_softmax};
 
-use super::{GradientSink, Indices};
-use crate::model::{Decoder, LayerInput, Policy};
+use super::tensors::indices;
+use super::{GradientSink, Reads, Texts};
+use crate::model::{Decoder, LayerInput, Policy, Readout};
 use crate::tokens::Batch;
 
-pub(super) fn gradients(policy: &Policy, batch: &Batch, seeds: impl FnOnce(Tensor<1>) -> Tensor<1>, sink: &mut dyn GradientSink) {
-    let device = &policy.compute().device;
+pub(super) fn gradients(
+    policy: &Policy,
+    batch: &Batch,
+    reads: &Reads,
+    seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
+    sink: &mut dyn GradientSink,
+) {
+    let (device, texts) = (&policy.compute().device, Texts::of(batch));
     let leaves: Vec<Tensor<2>> = policy.tensors().iter().map(|t| t.clone().autodiff().require_grad()).collect();
     let decoder = Decoder::new(Arc::new(policy.config().clone()), leaves.clone());
-    let shared = LayerInput::new(policy.config(), batch.rows, batch.width, device);
-    let indices = Indices::new(batch, device);
-    let read = decoder.norm(decoder.hidden(indices.tokens, &shared)).select(0, indices.reads); // [R, D]
-    let count = batch.response_tokens();
-    let log_probs = log_softmax(read.matmul(decoder.head()), 1).gather(1, indices.targets.reshape([count, 1]));
-    let log_probs = log_probs.reshape([count]);
-    let seeds = seeds(log_probs.clone().inner());
-    let mut gradients = (log_probs * seeds).sum().backward();
+    let shared = LayerInput::new(policy.config(), texts.width, device);
+    let hidden = decoder.norm(decoder.hidden(indices(&texts.tokens, device), &shared));
+    let read = hidden.select(0, indices(&reads.positions, device)); // [R, D]
+    let scores = match policy.readout() {
+        Readout::LogProbs => {
+            let targets = indices(&reads.targets, device).unsqueeze_dim::<2>(1); // [R, 1]
+            log_softmax(read.matmul(decoder.head()), 1).gather(1, targets).squeeze_dim::<1>(1)
+        }
+        Readout::ValueBefore | Readout::ValueAfter => read.matmul(decoder.head()).squeeze_dim::<1>(1),
+    };
+    let seeds = seeds(scores.clone().inner());
+    let mut gradients = (scores * seeds).sum().backward();
     for (unit, leaf) in leaves.iter().enumerate() {
         if let Some(gradient) = leaf.grad_remove(&mut gradients) {
             sink.take(unit, gradient);

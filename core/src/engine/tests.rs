@@ -2,39 +2,35 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::layered::{self, Keep};
-use super::{Accumulate, Engine};
+use super::{Accumulate, Engine, Keep, Reads};
 use crate::compute::Compute;
-use crate::model::{InitError, LlamaConfig, Policy, Unit};
+use crate::model::{InitError, LlamaConfig, Policy, Readout, Unit};
+use crate::testing::Noise;
 use crate::tokens::{Batch, Group, Sequence};
-
-/// Numbers in [-1, 1) that look random.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    fn values(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.next() * scale).collect()
-    }
-
-    fn tokens(&mut self, n: usize) -> Vec<u32> {
-        (0..n).map(|_| ((self.next() + 1.0) * 18.0) as u32).collect()
-    }
-}
 
 const GROUPED: &str = r#""num_key_value_heads": 2, "head_dim": 6, "tie_word_embeddings": true"#;
 const BIASED: &str = r#""num_key_value_heads": 4, "attention_bias": true"#;
 const STRETCHED: &str = r#""num_key_value_heads": 1, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
     "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}"#;
-const MODELS: [&str; 3] = [GROUPED, BIASED, STRETCHED];
+const VALUED: &str = r#""num_key_value_heads": 2, "architectures": ["LlamaForSequenceClassification"]"#;
 
-fn model(extra: &str, head_scale: f32) -> Policy {
+/// As loops over memory, and as tensor operations on the same memory.
+fn computes() -> [Compute; 2] {
+    [Compute::host(Device::flex()), Compute::device(Device::flex())]
+}
+
+fn models() -> Vec<Policy> {
+    let models = [GROUPED, BIASED, STRETCHED].map(|extra| computes().map(|compute| model(extra, compute, 0.5)));
+    models.into_iter().flatten().collect()
+}
+
+fn value_models() -> Vec<Policy> {
+    let models = computes().map(|compute| model(VALUED, compute, 0.5));
+    let both = |model: Policy| [model.clone().reading(Readout::ValueBefore), model.reading(Readout::ValueAfter)];
+    models.into_iter().flat_map(both).collect()
+}
+
+fn model(extra: &str, compute: Compute, head_scale: f32) -> Policy {
     let config = format!(
         r#"{{"vocab_size": 37, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4,
             "rms_norm_eps": 1e-5, {extra}}}"#
@@ -50,14 +46,14 @@ fn model(extra: &str, head_scale: f32) -> Policy {
         };
         Ok::<_, InitError>(TensorData::new(values, unit.dims()))
     };
-    Policy::load(config, Compute::host(Device::flex()), weights).unwrap()
+    Policy::load(config, compute, weights).unwrap()
 }
 
 fn groups(lengths: &[(usize, usize)]) -> Vec<Group> {
     let mut noise = Noise(11);
     let mut sequence = |&(prompt, response): &(usize, usize)| {
-        let prompt = noise.tokens(prompt);
-        Sequence::new(prompt, &noise.tokens(response)).unwrap()
+        let prompt = noise.tokens(prompt, 37);
+        Sequence::new(prompt, &noise.tokens(response, 37)).unwrap()
     };
     lengths.iter().enumerate().map(|(i, lengths)| Group::demonstration(i, sequence(lengths))).collect()
 }
@@ -97,7 +93,7 @@ fn same(policy: &Policy, found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f
 #[test]
 fn closed_form_gradients_are_those_of_autodiff() {
     let batch = Batch::new(&uneven(), 1);
-    for policy in MODELS.map(|extra| model(extra, 0.5)) {
+    for policy in models().into_iter().chain(value_models()) {
         let oracle = gradients(Engine::Autodiff, &policy, &batch);
         same(&policy, &gradients(Engine::Whole, &policy, &batch), &oracle, 1e-5);
         same(&policy, &gradients(Engine::Segmented, &policy, &batch), &oracle, 1e-5);
@@ -108,14 +104,16 @@ fn closed_form_gradients_are_those_of_autodiff() {
 fn chunks_of_the_vocabulary_head_need_not_divide_the_response_tokens() {
     let batch = Batch::new(&uneven(), 1);
     assert_eq!(batch.response_tokens(), 28);
-    for policy in MODELS.map(|extra| model(extra, 0.5)) {
+    for policy in models() {
         let whole = gradients(Engine::Whole, &policy, &batch);
         let scores = values(&Engine::Whole.scores(&policy, &batch));
-        for head_chunk in [1, 5, 27, 28, 29] {
-            let keep = Keep::Inputs { head_chunk };
-            let chunked = collect(&policy, |sink| layered::gradients(&policy, &batch, keep, seeds, sink));
-            same(&policy, &chunked, &whole, 1e-5);
-            same(&policy, &[values(&layered::scores(&policy, &batch, head_chunk))], &[scores.clone()], 1e-6);
+        for chunk in [1, 5, 27, 28, 29] {
+            let reads = Reads::new(Readout::LogProbs, &batch, chunk);
+            same(&policy, &[values(&super::scores(&policy, &batch, &reads))], std::slice::from_ref(&scores), 1e-6);
+            for keep in [Keep::Inputs, Keep::Activations] {
+                let chunked = collect(&policy, |sink| super::gradients(&policy, &batch, (keep, &reads), seeds, sink));
+                same(&policy, &chunked, &whole, 1e-5);
+            }
         }
     }
 }
@@ -123,7 +121,7 @@ fn chunks_of_the_vocabulary_head_need_not_divide_the_response_tokens() {
 #[test]
 fn scores_are_the_log_softmax_of_the_logits() {
     let batch = Batch::new(&uneven(), 1);
-    for policy in MODELS.map(|extra| model(extra, 0.5)) {
+    for policy in models() {
         let logits = values(&Engine::Whole.logits(&policy, &batch));
         let scores = values(&Engine::Whole.scores(&policy, &batch));
         for (i, (read, target)) in batch.reads.iter().zip(&batch.targets).enumerate() {
@@ -138,7 +136,7 @@ fn scores_are_the_log_softmax_of_the_logits() {
 fn gradients_are_the_slopes_of_the_scores() {
     let batch = Batch::new(&uneven(), 1);
     let weights: Vec<f32> = Noise(3).values(batch.response_tokens(), 1.0);
-    for mut policy in MODELS.map(|extra| model(extra, 0.5)) {
+    for mut policy in models().into_iter().chain(value_models()) {
         let seeds = |scores: Tensor<1>| Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &scores.device());
         let found = collect(&policy, |sink| Engine::Whole.gradients(&policy, &batch, seeds, sink));
         for (unit, gradient) in found.iter().enumerate() {
@@ -173,31 +171,47 @@ impl Nudged {
 
 #[test]
 fn padding_and_order_of_a_batch_change_nothing() {
-    let policy = model(GROUPED, 0.5);
     let groups = uneven();
     let reversed: Vec<_> = groups.iter().rev().cloned().collect();
-    for engine in [Engine::Whole, Engine::Segmented] {
+    for policy in models().into_iter().chain(value_models()) {
+        let engine = Engine::Segmented;
         let plain = gradients(engine, &policy, &Batch::new(&groups, 1));
         same(&policy, &gradients(engine, &policy, &Batch::new(&groups, 32)), &plain, 1e-5);
         same(&policy, &gradients(engine, &policy, &Batch::new(&reversed, 1)), &plain, 1e-5);
+        let score = |groups: &[Group], bucket| values(&engine.scores(&policy, &Batch::new(groups, bucket)));
+        let alone: Vec<f32> = groups.iter().flat_map(|group| score(std::slice::from_ref(group), 1)).collect();
+        same(&policy, &[score(&groups, 32)], &[alone], 1e-6);
     }
-    let alone: Vec<f32> = groups.iter().flat_map(|g| values(&Engine::Whole.scores(&policy, &Batch::new([g], 1)))).collect();
-    let together = values(&Engine::Whole.scores(&policy, &Batch::new(&groups, 32)));
-    same(&policy, &[together], &[alone], 1e-6);
+}
+
+#[test]
+fn a_reward_is_the_value_that_a_critic_would_see_one_token_later() {
+    let batch = Batch::new(&uneven(), 1);
+    for compute in computes() {
+        let reward = model(VALUED, compute, 0.5);
+        let critic = reward.clone().reading(Readout::ValueBefore);
+        let (after, before) = (values(&Engine::Whole.scores(&reward, &batch)), values(&Engine::Whole.scores(&critic, &batch)));
+        for tokens in &batch.sequences {
+            for token in tokens.start + 1..tokens.end {
+                assert_eq!(before[token], after[token - 1]);
+            }
+        }
+    }
 }
 
 #[test]
 fn logits_of_a_hundred_overflow_nothing() {
-    let policy = model(STRETCHED, 30.0);
     let batch = Batch::new(&uneven(), 1);
-    let logits = values(&Engine::Whole.logits(&policy, &batch));
-    let largest = logits.iter().fold(0f32, |m, v| m.max(v.abs()));
-    assert!(largest > 100.0, "{largest}");
-    let scores = values(&Engine::Whole.scores(&policy, &batch));
-    assert!(scores.iter().all(|s| s.is_finite() && *s <= 0.0) && scores.iter().any(|s| *s < -100.0), "{scores:?}");
-    let constant = |scores: Tensor<1>| scores.ones_like();
-    let run = |engine: Engine| collect(&policy, |sink| engine.gradients(&policy, &batch, constant, sink));
-    // Logits this large are themselves rounded to 1e-5.
-    same(&policy, &run(Engine::Whole), &run(Engine::Autodiff), 1e-4);
-    same(&policy, &run(Engine::Segmented), &run(Engine::Autodiff), 1e-4);
+    for policy in computes().map(|compute| model(STRETCHED, compute, 30.0)) {
+        let logits = values(&Engine::Whole.logits(&policy, &batch));
+        let largest = logits.iter().fold(0f32, |m, v| m.max(v.abs()));
+        assert!(largest > 100.0, "{largest}");
+        let scores = values(&Engine::Whole.scores(&policy, &batch));
+        assert!(scores.iter().all(|s| s.is_finite() && *s <= 0.0) && scores.iter().any(|s| *s < -100.0), "{scores:?}");
+        let constant = |scores: Tensor<1>| scores.ones_like();
+        let run = |engine: Engine| collect(&policy, |sink| engine.gradients(&policy, &batch, constant, sink));
+        // Logits this large are themselves rounded to 1e-5.
+        same(&policy, &run(Engine::Whole), &run(Engine::Autodiff), 1e-4);
+        same(&policy, &run(Engine::Segmented), &run(Engine::Autodiff), 1e-4);
+    }
 }

@@ -8,11 +8,12 @@ mod sampling;
 
 pub use sampling::{Sampling, Warp};
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{Texts, logits};
 use crate::error::Error;
-use crate::model::{LayerInput, Policy};
+use crate::model::Policy;
 use crate::random::stream;
 use crate::slab::floats;
 
@@ -160,24 +161,8 @@ impl Row {
 
 /// The logits after the last token of each text, `[rows * V]`; only these are read back.
 async fn next_logits(policy: &Policy, texts: &[&[u32]]) -> Result<Vec<f32>, GenerateError> {
-    let device = &policy.compute().device;
-    let width = texts.iter().map(|text| text.len()).max().unwrap_or(0);
-    let mut tokens = vec![0i32; texts.len() * width];
-    let mut reads = Vec::with_capacity(texts.len());
-    for (row, text) in texts.iter().enumerate() {
-        let start = row * width;
-        tokens.iter_mut().skip(start).zip(*text).for_each(|(cell, &token)| *cell = token as i32);
-        reads.push((start + text.len() - 1) as i32);
-    }
-    let tensor = |values: Vec<i32>| {
-        let count = values.len();
-        Tensor::<1, Int>::from_data(TensorData::new(values, [count]), device)
-    };
-    let decoder = policy.decoder();
-    let shared = LayerInput::new(policy.config(), texts.len(), width, device);
-    let hidden = decoder.hidden(tensor(tokens), &shared).select(0, tensor(reads)); // [rows, D]
-    let logits = decoder.norm(hidden).matmul(decoder.head()); // [rows, V]
-    let data = logits.into_data_async().await.map_err(Error::device)?;
+    let texts = Texts::new(texts);
+    let data = logits(policy, &texts, &texts.ends()).into_data_async().await.map_err(Error::device)?;
     Ok(floats(data.convert_dtype(DType::F32))?)
 }
 

@@ -2,50 +2,53 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
-/// The sizes of an attention block.
+/// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
-    /// Sequences, B.
-    pub(crate) rows: usize,
-    /// Positions of each, T.
-    pub(crate) width: usize,
-    /// Query heads.
+    /// Query heads, H.
     pub(crate) query: usize,
-    /// Key and value heads.
+    /// Key and value heads, KV.
     pub(crate) key_value: usize,
-    /// Width of a head.
+    /// Width of a head, hd.
     pub(crate) dim: usize,
 }
 
 impl Heads {
-    fn group(&self) -> usize {
+    /// Query heads per key head, G.
+    pub(crate) fn group(&self) -> usize {
         self.query / self.key_value
     }
 
-    fn scale(&self) -> f64 {
+    /// 1/√hd.
+    pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.dim as f64).sqrt()
     }
 
     /// `[B·T, H·hd]` → `[B, KV, G·T, hd]`: the queries that share a key head, one below the other.
-    fn split_queries(&self, x: Tensor<2>) -> Tensor<4> {
-        let x = x.reshape([self.rows, self.width, self.query, self.dim]).swap_dims(1, 2); // [B, H, T, hd]
-        x.reshape([self.rows, self.key_value, self.group() * self.width, self.dim])
+    fn split_queries(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
+        let rows = x.dims()[0] / width;
+        let x = x.reshape([rows, width, self.query, self.dim]).swap_dims(1, 2); // [B, H, T, hd]
+        x.reshape([rows, self.key_value, self.group() * width, self.dim])
     }
 
     /// `[B·T, KV·hd]` → `[B, KV, T, hd]`.
-    fn split_keys(&self, x: Tensor<2>) -> Tensor<4> {
-        x.reshape([self.rows, self.width, self.key_value, self.dim]).swap_dims(1, 2)
+    fn split_keys(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
+        let rows = x.dims()[0] / width;
+        x.reshape([rows, width, self.key_value, self.dim]).swap_dims(1, 2)
     }
 
     /// The inverse of [`split_queries`](Self::split_queries).
     fn join_queries(&self, x: Tensor<4>) -> Tensor<2> {
-        let x = x.reshape([self.rows, self.query, self.width, self.dim]).swap_dims(1, 2);
-        x.reshape([self.rows * self.width, self.query * self.dim])
+        let [rows, _, group_width, _] = x.dims();
+        let width = group_width / self.group();
+        let x = x.reshape([rows, self.query, width, self.dim]).swap_dims(1, 2);
+        x.reshape([rows * width, self.query * self.dim])
     }
 
     /// The inverse of [`split_keys`](Self::split_keys).
     fn join_keys(&self, x: Tensor<4>) -> Tensor<2> {
-        x.swap_dims(1, 2).reshape([self.rows * self.width, self.key_value * self.dim])
+        let [rows, _, width, _] = x.dims();
+        x.swap_dims(1, 2).reshape([rows * width, self.key_value * self.dim])
     }
 }
 
@@ -53,8 +56,9 @@ impl Heads {
 ///
 /// `mask` is the `[T, T]` matrix of [`causal_mask`].
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<2>, heads: Heads) -> Tensor<2> {
-    let probabilities = probabilities(heads.split_queries(query), heads.split_keys(key), mask, heads);
-    heads.join_queries(probabilities.matmul(heads.split_keys(value)))
+    let width = mask.dims()[0];
+    let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
+    heads.join_queries(probabilities(query, key, mask, heads).matmul(heads.split_keys(value, width)))
 }
 
 /// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
@@ -66,8 +70,9 @@ pub(crate) fn attention_backward(
     mask: Tensor<2>,
     heads: Heads,
 ) -> [Tensor<2>; 3] {
-    let (query, key, value) = (heads.split_queries(query), heads.split_keys(key), heads.split_keys(value));
-    let dy = heads.split_queries(dy); // [B, KV, G·T, hd]
+    let width = mask.dims()[0];
+    let (query, dy) = (heads.split_queries(query, width), heads.split_queries(dy, width)); // [B, KV, G·T, hd]
+    let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
     let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
     let value_gradient = probabilities.clone().swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
     let dp = dy.matmul(value.swap_dims(2, 3)); // [B, KV, G·T, T]
@@ -81,9 +86,9 @@ pub(crate) fn attention_backward(
 
 fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<2>, heads: Heads) -> Tensor<4> {
     let scores = query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3)); // [B, KV, G·T, T]
-    let by_head = [heads.rows * heads.key_value, heads.group(), heads.width, heads.width];
-    let masked = scores.reshape(by_head) + mask.reshape([1, 1, heads.width, heads.width]);
-    softmax(masked, 3).reshape([heads.rows, heads.key_value, heads.group() * heads.width, heads.width])
+    let (shape, width) = (scores.dims(), mask.dims()[0]);
+    let by_head = scores.reshape([shape[0] * shape[1], heads.group(), width, width]);
+    softmax(by_head + mask.reshape([1, 1, width, width]), 3).reshape(shape)
 }
 
 /// 0 on and below the diagonal, a very negative number above: position t sees positions up to t. `[T, T]`

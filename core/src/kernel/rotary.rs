@@ -4,7 +4,40 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::model::{LlamaConfig, RopeScaling};
 
-/// Cosines and sines of every position, `[T, head_dim / 2]` each, f32 whatever the model computes in.
+/// Cosines and sines of the first positions, f32 whatever the model computes in.
+#[derive(Debug, Clone)]
+pub(crate) struct Angles {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Angles {
+    /// For positions 0 to `width` − 1.
+    pub(crate) fn new(config: &LlamaConfig, width: usize) -> Self {
+        let frequencies = frequencies(config);
+        let angles: Vec<f32> = (0..width).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
+        let table = |f: fn(f32) -> f32| angles.iter().map(|&a| f(a)).collect();
+        Self { half: frequencies.len(), cos: table(f32::cos), sin: table(f32::sin) }
+    }
+
+    /// Half the width of a head: the number of angles per position.
+    pub(crate) fn half(&self) -> usize {
+        self.half
+    }
+
+    /// The cosines of a position, `[head_dim / 2]`.
+    pub(crate) fn cos(&self, position: usize) -> &[f32] {
+        &self.cos[position * self.half..][..self.half]
+    }
+
+    /// The sines of a position, `[head_dim / 2]`.
+    pub(crate) fn sin(&self, position: usize) -> &[f32] {
+        &self.sin[position * self.half..][..self.half]
+    }
+}
+
+/// [`Angles`] on a device, `[T, head_dim / 2]` each.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotary {
     cos: Tensor<2>,
@@ -21,15 +54,11 @@ pub(crate) enum Turn {
 }
 
 impl Rotary {
-    /// Tables for the given position of every row of a `[T, ..]` block.
-    pub(crate) fn new(config: &LlamaConfig, positions: &[usize], device: &Device) -> Self {
-        let frequencies = frequencies(config);
-        let angles: Vec<f32> = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f)).collect();
-        let table = |f: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().map(|&a| f(a)).collect();
-            Tensor::from_data(TensorData::new(values, [positions.len(), frequencies.len()]), device)
-        };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
+    /// The tables' tensors.
+    pub(crate) fn new(angles: Angles, device: &Device) -> Self {
+        let shape = [angles.cos.len() / angles.half, angles.half];
+        let table = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        Self { cos: table(angles.cos), sin: table(angles.sin) }
     }
 
     /// Turns the heads of `x` `[B·T, heads · head_dim]`, where T is the number of positions of the table.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::units::{Storage, Unit};
+use crate::kernel::attention::Heads;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,10 +54,47 @@ pub enum RopeScaling {
     },
 }
 
+/// What stands on the decoder, after Hugging Face's class in `architectures`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "[&'static str; 1]")]
+pub enum HeadKind {
+    /// A score for every token of the vocabulary: `LlamaForCausalLM`.
+    Vocabulary,
+    /// One number, `score.weight` `[1, D]` without bias: `LlamaForSequenceClassification` with one label.
+    Value,
+}
+
+impl HeadKind {
+    fn of(architectures: &[String]) -> Result<Self, ConfigError> {
+        match architectures {
+            [] => Ok(Self::Vocabulary),
+            [name] if name == "LlamaForCausalLM" => Ok(Self::Vocabulary),
+            [name] if name == "LlamaForSequenceClassification" => Ok(Self::Value),
+            other => Err(ConfigError::Unsupported {
+                field: "architectures",
+                value: other.join(", "),
+                supported: "LlamaForCausalLM, LlamaForSequenceClassification",
+            }),
+        }
+    }
+}
+
+impl From<HeadKind> for [&'static str; 1] {
+    fn from(head: HeadKind) -> Self {
+        match head {
+            HeadKind::Vocabulary => ["LlamaForCausalLM"],
+            HeadKind::Value => ["LlamaForSequenceClassification"],
+        }
+    }
+}
+
 /// A LLaMA-type decoder: grouped-query attention, RMSNorm, SwiGLU, rotate-half rotary embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "HuggingFaceConfig")]
 pub struct LlamaConfig {
+    /// What stands on the decoder.
+    #[serde(rename = "architectures")]
+    pub head: HeadKind,
     /// Number of token ids.
     pub vocab_size: usize,
     /// Width of the residual stream, D.
@@ -94,10 +132,35 @@ impl LlamaConfig {
             self.push_layer(&mut units, layer);
         }
         units.push(Unit::new("model.norm.weight", &[d], Storage::AsIs));
-        if !self.tie_word_embeddings {
-            units.push(Unit::new("lm_head.weight", &[v, d], Storage::Transposed));
+        match self.head {
+            HeadKind::Vocabulary if self.tie_word_embeddings => {}
+            HeadKind::Vocabulary => units.push(Unit::new("lm_head.weight", &[v, d], Storage::Transposed)),
+            HeadKind::Value => units.push(Unit::new("score.weight", &[1, d], Storage::AsIs)),
         }
         units
+    }
+
+    /// The unit index of a layer's first tensor.
+    pub(crate) fn layer_start(&self, layer: usize) -> usize {
+        1 + layer * self.units_per_layer()
+    }
+
+    /// The unit index of the final norm.
+    pub(crate) fn norm_index(&self) -> usize {
+        self.layer_start(self.num_hidden_layers)
+    }
+
+    /// The unit index of the head; 0, the embedding, where they are tied.
+    pub(crate) fn head_index(&self) -> usize {
+        match self.head {
+            HeadKind::Vocabulary if self.tie_word_embeddings => 0,
+            _ => self.norm_index() + 1,
+        }
+    }
+
+    /// The heads of every layer's attention.
+    pub(crate) fn heads(&self) -> Heads {
+        Heads { query: self.num_attention_heads, key_value: self.num_key_value_heads, dim: self.head_dim }
     }
 
     /// How many units a layer has.
@@ -157,6 +220,7 @@ impl LlamaConfig {
 /// The fields of config.json that are read, under the names that transformers has used over time.
 #[derive(Deserialize)]
 struct HuggingFaceConfig {
+    architectures: Option<Vec<String>>,
     model_type: Option<String>,
     vocab_size: usize,
     hidden_size: usize,
@@ -229,6 +293,7 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
         let rope = raw.rope_parameters.or(raw.rope_scaling);
         let nested_theta = rope.as_ref().and_then(|r| r.rope_theta);
         Self {
+            head: HeadKind::of(raw.architectures.as_deref().unwrap_or_default())?,
             vocab_size: raw.vocab_size,
             hidden_size: raw.hidden_size,
             intermediate_size: raw.intermediate_size,
@@ -265,6 +330,8 @@ mod tests {
         assert_eq!(untied.num_key_value_heads, 2);
         assert_eq!(parse(r#", "tie_word_embeddings": true"#).unwrap().units().len(), 9 * 2 + 2);
         assert_eq!(parse(r#", "attention_bias": true"#).unwrap().units().len(), 13 * 2 + 3);
+        let value = parse(r#", "architectures": ["LlamaForSequenceClassification"], "tie_word_embeddings": true"#).unwrap();
+        assert_eq!(value.units().last(), Some(&Unit::new("score.weight", &[1, 8], Storage::AsIs)));
     }
 
     #[test]
@@ -276,9 +343,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_read_again() {
+        let stretched = r#", "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#;
+        for extra in ["", r#", "architectures": ["LlamaForSequenceClassification"]"#, stretched] {
+            let config = parse(extra).unwrap();
+            let written = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<LlamaConfig>(&written).unwrap(), config);
+        }
+    }
+
+    #[test]
     fn what_is_not_implemented_is_refused_by_name() {
         let message = |extra: &str| parse(extra).unwrap_err();
         assert!(message(r#", "model_type": "mamba""#).contains("`model_type` is mamba; supported: llama"));
+        assert!(message(r#", "architectures": ["LlamaModel"]"#).contains("`architectures` is LlamaModel"));
         assert!(message(r#", "hidden_act": "gelu""#).contains("`hidden_act` is gelu"));
         assert!(message(r#", "rope_scaling": {"rope_type": "yarn", "factor": 2.0}"#).contains("yarn"));
         assert!(message(r#", "num_key_value_heads": 3"#).contains("must divide num_attention_heads"));

@@ -1,13 +1,12 @@
 //! One decoder layer: forward, and backward in closed form from what the forward pass kept.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::LlamaConfig;
 use crate::kernel::attention::{Heads, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
-use crate::kernel::rotary::{Rotary, Turn};
+use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
-use burn::tensor::Device;
 
 /// What all layers of one forward pass share.
 #[derive(Debug, Clone)]
@@ -19,39 +18,55 @@ pub(crate) struct LayerInput {
 }
 
 impl LayerInput {
-    /// For `rows` sequences of `width` tokens, the first at position 0.
-    pub(crate) fn new(config: &LlamaConfig, rows: usize, width: usize, device: &Device) -> Self {
-        let positions: Vec<usize> = (0..width).collect();
-        let heads =
-            Heads { rows, width, query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim };
+    /// For texts of `width` tokens, the first of each at position 0.
+    pub(crate) fn new(config: &LlamaConfig, width: usize, device: &Device) -> Self {
         Self {
-            rotary: Rotary::new(config, &positions, device),
+            rotary: Rotary::new(Angles::new(config, width), device),
             mask: causal_mask(width, device),
-            heads,
+            heads: config.heads(),
             eps: config.rms_norm_eps,
         }
     }
 }
 
-/// The weights of one layer, in the order of [`LlamaConfig::units`].
-#[derive(Debug, Clone)]
-pub(crate) struct Layer {
-    attention_norm: Tensor<2>,
-    feed_forward_norm: Tensor<2>,
-    query: Tensor<2>,
-    key: Tensor<2>,
-    value: Tensor<2>,
-    output: Tensor<2>,
-    gate: Tensor<2>,
-    up: Tensor<2>,
-    down: Tensor<2>,
-    biases: Option<[Tensor<2>; 4]>,
+/// A layer's tensors by their place among its units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerUnit {
+    AttentionNorm,
+    FeedForwardNorm,
+    Query,
+    Key,
+    Value,
+    Output,
+    Gate,
+    Up,
+    Down,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    OutputBias,
 }
 
-/// What a forward pass keeps so that the backward pass need not repeat it. All `[N, ..]` with N = B·T.
+impl LayerUnit {
+    /// The bias that a model with biases adds to this projection's result.
+    pub(crate) fn bias(self) -> Option<Self> {
+        match self {
+            Self::Query => Some(Self::QueryBias),
+            Self::Key => Some(Self::KeyBias),
+            Self::Value => Some(Self::ValueBias),
+            Self::Output => Some(Self::OutputBias),
+            _ => None,
+        }
+    }
+}
+
+/// The weights of one layer, in the order of [`LlamaConfig::units`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layer<'a>(pub(crate) &'a [Tensor<2>]);
+
+/// What a forward pass keeps besides its input, so that the backward pass need not repeat it. All `[N, ..]` with N = B·T.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    input: Tensor<2>,
     query: Tensor<2>,
     key: Tensor<2>,
     value: Tensor<2>,
@@ -61,99 +76,96 @@ pub(crate) struct Kept {
     up: Tensor<2>,
 }
 
-impl Layer {
-    /// Takes a layer's tensors in unit order.
-    pub(crate) fn new(tensors: &[Tensor<2>]) -> Self {
-        let at = |i: usize| tensors[i].clone();
-        let biases = (tensors.len() > 9).then(|| [at(9), at(10), at(11), at(12)]);
-        Self {
-            attention_norm: at(0),
-            feed_forward_norm: at(1),
-            query: at(2),
-            key: at(3),
-            value: at(4),
-            output: at(5),
-            gate: at(6),
-            up: at(7),
-            down: at(8),
-            biases,
-        }
-    }
-
-    /// The residual stream after this layer, `[N, D]` → `[N, D]`.
-    pub(crate) fn forward(&self, input: Tensor<2>, shared: &LayerInput) -> Tensor<2> {
-        self.forward_keeping(input, shared).0
-    }
-
-    /// Like [`forward`](Self::forward), with what [`backward`](Self::backward) needs.
-    pub(crate) fn forward_keeping(&self, input: Tensor<2>, shared: &LayerInput) -> (Tensor<2>, Kept) {
+impl Layer<'_> {
+    /// Everything up to the activation: what [`backward`](Self::backward) needs.
+    pub(crate) fn keep(&self, input: Tensor<2>, shared: &LayerInput) -> Kept {
         let dim = shared.heads.dim;
-        let normed = rms_norm(input.clone(), self.attention_norm.clone(), shared.eps);
-        let [q, k, v] = self.project(normed);
-        let query = shared.rotary.turn(q, dim, Turn::Forward);
-        let key = shared.rotary.turn(k, dim, Turn::Forward);
-        let context = attention(query.clone(), key.clone(), v.clone(), shared.mask.clone(), shared.heads);
-        let middle = input.clone() + self.add_bias(context.clone().matmul(self.output.clone()), 3);
-        let normed = rms_norm(middle.clone(), self.feed_forward_norm.clone(), shared.eps);
-        let gate = normed.clone().matmul(self.gate.clone());
-        let up = normed.matmul(self.up.clone());
-        let output = middle.clone() + swiglu(gate.clone(), up.clone()).matmul(self.down.clone());
-        (output, Kept { input, query, key, value: v, context, middle, gate, up })
+        let normed = rms_norm(input.clone(), self.weight(LayerUnit::AttentionNorm), shared.eps);
+        let query = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Query), dim, Turn::Forward);
+        let key = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Key), dim, Turn::Forward);
+        let value = self.project(normed, LayerUnit::Value);
+        let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.heads);
+        let middle = input + self.project(context.clone(), LayerUnit::Output);
+        let normed = rms_norm(middle.clone(), self.weight(LayerUnit::FeedForwardNorm), shared.eps);
+        let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
+        Kept { query, key, value, context, middle, gate, up }
     }
 
-    fn project(&self, normed: Tensor<2>) -> [Tensor<2>; 3] {
-        let q = self.add_bias(normed.clone().matmul(self.query.clone()), 0);
-        let k = self.add_bias(normed.clone().matmul(self.key.clone()), 1);
-        let v = self.add_bias(normed.matmul(self.value.clone()), 2);
-        [q, k, v]
+    /// The residual stream after the layer, `[N, D]`.
+    pub(crate) fn output(&self, kept: &Kept) -> Tensor<2> {
+        kept.middle.clone() + self.project(swiglu(kept.gate.clone(), kept.up.clone()), LayerUnit::Down)
     }
 
-    fn add_bias(&self, x: Tensor<2>, which: usize) -> Tensor<2> {
-        match &self.biases {
-            Some(biases) => x + biases[which].clone(),
-            None => x,
+    fn weight(&self, unit: LayerUnit) -> Tensor<2> {
+        self.0[unit as usize].clone()
+    }
+
+    /// `x` · W + b.
+    fn project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        let product = x.matmul(self.weight(unit));
+        match unit.bias().and_then(|bias| self.0.get(bias as usize)) {
+            Some(bias) => product + bias.clone(),
+            None => product,
         }
+    }
+
+    /// `dy` · Wᵀ.
+    fn back(&self, dy: &Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        dy.clone().matmul(self.weight(unit).transpose())
     }
 
     /// The gradient with respect to the layer's input, `[N, D]`, and with respect to its tensors in unit order.
-    pub(crate) fn backward(&self, kept: Kept, dy: Tensor<2>, shared: &LayerInput) -> (Tensor<2>, Vec<Tensor<2>>) {
+    pub(crate) fn backward(
+        &self,
+        input: Tensor<2>,
+        kept: Kept,
+        dy: Tensor<2>,
+        shared: &LayerInput,
+    ) -> (Tensor<2>, Vec<Tensor<2>>) {
         let (middle_gradient, feed_forward) = self.feed_forward_backward(&kept, dy, shared.eps);
-        let (input_gradient, attention) = self.attention_backward(kept, middle_gradient, shared);
+        let (input_gradient, attention) = self.attention_backward(input, kept, middle_gradient, shared);
         let [norm, query, key, value, output] = attention.weights;
         let [feed_forward_norm, gate, up, down] = feed_forward;
         let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
-        gradients.extend(attention.biases.into_iter().flatten());
+        gradients.extend(attention.biases);
         (input_gradient, gradients)
     }
 
     fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>, eps: f64) -> (Tensor<2>, [Tensor<2>; 4]) {
+        let weight = self.weight(LayerUnit::FeedForwardNorm);
         let activated = swiglu(kept.gate.clone(), kept.up.clone());
         let down = activated.transpose().matmul(dy.clone()); // [F, D]
-        let da = dy.clone().matmul(self.down.clone().transpose()); // [N, F]
+        let da = self.back(&dy, LayerUnit::Down); // [N, F]
         let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da);
-        let normed = rms_norm(kept.middle.clone(), self.feed_forward_norm.clone(), eps).transpose(); // [D, N]
-        let gate = normed.clone().matmul(dg.clone());
-        let up = normed.matmul(du.clone());
-        let dn = dg.matmul(self.gate.clone().transpose()) + du.matmul(self.up.clone().transpose());
-        let (dx, norm) = rms_norm_backward(kept.middle.clone(), self.feed_forward_norm.clone(), dn, eps);
+        let normed = rms_norm(kept.middle.clone(), weight.clone(), eps).transpose(); // [D, N]
+        let (gate, up) = (normed.clone().matmul(dg.clone()), normed.matmul(du.clone()));
+        let dn = self.back(&dg, LayerUnit::Gate) + self.back(&du, LayerUnit::Up);
+        let (dx, norm) = rms_norm_backward(kept.middle.clone(), weight, dn, eps);
         (dy + dx, [norm, gate, up, down])
     }
 
-    fn attention_backward(&self, kept: Kept, dy: Tensor<2>, shared: &LayerInput) -> (Tensor<2>, AttentionGradients) {
+    fn attention_backward(
+        &self,
+        input: Tensor<2>,
+        kept: Kept,
+        dy: Tensor<2>,
+        shared: &LayerInput,
+    ) -> (Tensor<2>, AttentionGradients) {
+        let weight = self.weight(LayerUnit::AttentionNorm);
         let output = kept.context.transpose().matmul(dy.clone());
-        let dc = dy.clone().matmul(self.output.clone().transpose());
+        let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
         let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.heads);
         let dq = shared.rotary.turn(dq, shared.heads.dim, Turn::Backward);
         let dk = shared.rotary.turn(dk, shared.heads.dim, Turn::Backward);
-        let normed = rms_norm(kept.input.clone(), self.attention_norm.clone(), shared.eps).transpose(); // [D, N]
-        let weights = [&dq, &dk, &dv].map(|d| normed.clone().matmul(d.clone()));
-        let biases = self.biases.as_ref().map(|_| [&dq, &dk, &dv, &dy].map(|d| d.clone().sum_dim(0)));
-        let dn = dq.matmul(self.query.clone().transpose())
-            + dk.matmul(self.key.clone().transpose())
-            + dv.matmul(self.value.clone().transpose());
-        let (dx, norm) = rms_norm_backward(kept.input, self.attention_norm.clone(), dn, shared.eps);
-        let [query, key, value] = weights;
+        let normed = rms_norm(input.clone(), weight.clone(), shared.eps).transpose(); // [D, N]
+        let [query, key, value] = [&dq, &dk, &dv].map(|d| normed.clone().matmul(d.clone()));
+        let biases = match self.0.get(LayerUnit::QueryBias as usize) {
+            Some(_) => [&dq, &dk, &dv, &dy].map(|d| d.clone().sum_dim(0)).into(),
+            None => Vec::new(),
+        };
+        let dn = self.back(&dq, LayerUnit::Query) + self.back(&dk, LayerUnit::Key) + self.back(&dv, LayerUnit::Value);
+        let (dx, norm) = rms_norm_backward(input, weight, dn, shared.eps);
         (dy + dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
     }
 }
@@ -161,5 +173,5 @@ impl Layer {
 /// Gradients of the attention half: norm, query, key, value, output; and the four biases where the model has them.
 struct AttentionGradients {
     weights: [Tensor<2>; 5],
-    biases: Option<[Tensor<2>; 4]>,
+    biases: Vec<Tensor<2>>,
 }

@@ -5,9 +5,9 @@ mod layer;
 mod policy;
 mod units;
 
-pub use config::{ConfigError, LlamaConfig, RopeScaling};
-pub use policy::{InitError, Policy, Tensors};
+pub use config::{ConfigError, HeadKind, LlamaConfig, RopeScaling};
+pub use policy::{InitError, Policy, Readout, Tensors};
 pub use units::{Storage, Unit};
 
-pub(crate) use layer::{Kept, Layer, LayerInput};
+pub(crate) use layer::{Kept, Layer, LayerInput, LayerUnit};
 pub(crate) use policy::Decoder;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Layer, LayerInput, LlamaConfig, Unit};
+use super::{HeadKind, Layer, LayerInput, LlamaConfig, Unit};
 use crate::compute::Compute;
 use crate::kernel::norm::rms_norm;
 
@@ -26,12 +26,24 @@ pub enum InitError {
     },
 }
 
-/// A causal language model: configuration, weights, and the device they are on.
+/// What a model says about each response token y_t.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readout {
+    /// log π(y_t | y_<t, x), from the hidden state before it.
+    LogProbs,
+    /// The value of the hidden state before it: a critic's estimate while y_t is not yet known.
+    ValueBefore,
+    /// The value of its own hidden state: a reward model's verdict, which counts at the last token.
+    ValueAfter,
+}
+
+/// A causal decoder and what stands on it: configuration, weights, and the device they are on.
 #[derive(Debug, Clone)]
 pub struct Policy {
     config: Arc<LlamaConfig>,
     units: Arc<[Unit]>,
     tensors: Tensors,
+    readout: Readout,
     compute: Compute,
 }
 
@@ -52,7 +64,27 @@ impl Policy {
             check_shape(unit, &data)?;
             tensors.push(Tensor::from_data(data, &compute.device));
         }
-        Ok(Self { config: Arc::new(config), units, tensors, compute })
+        let readout = match config.head {
+            HeadKind::Vocabulary => Readout::LogProbs,
+            HeadKind::Value => Readout::ValueAfter,
+        };
+        Ok(Self { config: Arc::new(config), units, tensors, readout, compute })
+    }
+
+    /// The same model, read otherwise: a reward model becomes a critic.
+    ///
+    /// # Panics
+    /// If the model has not the head for it.
+    pub fn reading(mut self, readout: Readout) -> Self {
+        let needed = if readout == Readout::LogProbs { HeadKind::Vocabulary } else { HeadKind::Value };
+        assert_eq!(self.config.head, needed, "{readout:?} needs another head");
+        self.readout = readout;
+        self
+    }
+
+    /// What the model says about response tokens.
+    pub fn readout(&self) -> Readout {
+        self.readout
     }
 
     /// The model's configuration.
@@ -80,6 +112,16 @@ impl Policy {
         &self.compute
     }
 
+    /// The tensors of one layer.
+    pub(crate) fn layer_tensors(&self, layer: usize) -> &[Tensor<2>] {
+        &self.tensors[self.config.layer_start(layer)..][..self.config.units_per_layer()]
+    }
+
+    /// The weight of the final norm.
+    pub(crate) fn norm_weight(&self) -> Tensor<2> {
+        self.tensors[self.config.norm_index()].clone()
+    }
+
     /// A decoder over the weights as they are, without autodiff.
     pub(crate) fn decoder(&self) -> Decoder {
         Decoder::new(self.config.clone(), self.tensors.clone())
@@ -104,60 +146,32 @@ impl Decoder {
         Self { config, tensors }
     }
 
-    pub(crate) fn layers(&self) -> usize {
-        self.config.num_hidden_layers
-    }
-
-    pub(crate) fn eps(&self) -> f64 {
-        self.config.rms_norm_eps
-    }
-
-    /// The unit index of a layer's first tensor.
-    pub(crate) fn layer_start(&self, layer: usize) -> usize {
-        1 + layer * self.config.units_per_layer()
-    }
-
-    /// The unit index of the final norm.
-    pub(crate) fn norm_index(&self) -> usize {
-        self.layer_start(self.layers())
-    }
-
-    /// The unit index of the vocabulary head; 0, the embedding, when tied.
-    pub(crate) fn head_index(&self) -> usize {
-        if self.config.tie_word_embeddings { 0 } else { self.norm_index() + 1 }
-    }
-
     /// Token embeddings, `[N]` → `[N, D]`.
     pub(crate) fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
         self.tensors[0].clone().select(0, tokens)
     }
 
-    pub(crate) fn layer(&self, layer: usize) -> Layer {
-        let start = self.layer_start(layer);
-        Layer::new(&self.tensors[start..start + self.config.units_per_layer()])
-    }
-
-    pub(crate) fn norm_weight(&self) -> Tensor<2> {
-        self.tensors[self.norm_index()].clone()
+    pub(crate) fn layer(&self, layer: usize) -> Layer<'_> {
+        Layer(&self.tensors[self.config.layer_start(layer)..][..self.config.units_per_layer()])
     }
 
     /// The final norm, `[N, D]` → `[N, D]`.
     pub(crate) fn norm(&self, hidden: Tensor<2>) -> Tensor<2> {
-        rms_norm(hidden, self.norm_weight(), self.config.rms_norm_eps)
+        rms_norm(hidden, self.tensors[self.config.norm_index()].clone(), self.config.rms_norm_eps)
     }
 
-    /// The vocabulary head as `[D, V]`.
+    /// The head as `[D, V]`, or `[D, 1]` for values.
     pub(crate) fn head(&self) -> Tensor<2> {
-        let weight = self.tensors[self.head_index()].clone();
-        if self.config.tie_word_embeddings { weight.transpose() } else { weight }
+        let weight = self.tensors[self.config.head_index()].clone();
+        let transposed = self.config.head == HeadKind::Value || self.config.head_index() == 0;
+        if transposed { weight.transpose() } else { weight }
     }
 
     /// The residual stream after the last layer, before the final norm: `[N]` tokens → `[N, D]`.
     pub(crate) fn hidden(&self, tokens: Tensor<1, Int>, shared: &LayerInput) -> Tensor<2> {
-        let mut hidden = self.embed(tokens);
-        for layer in 0..self.layers() {
-            hidden = self.layer(layer).forward(hidden, shared);
-        }
-        hidden
+        (0..self.config.num_hidden_layers).fold(self.embed(tokens), |hidden, layer| {
+            let layer = self.layer(layer);
+            layer.output(&layer.keep(hidden, shared))
+        })
     }
 }

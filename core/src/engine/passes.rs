@@ -1,0 +1,93 @@
+//! What the layer-by-layer passes are made of. Two implementations: on tensors, and on ordinary memory.
+
+use burn::tensor::Tensor;
+
+use crate::tokens::Batch;
+
+/// Texts as the layers see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Texts {
+    /// Token ids, row by row, padded on the right. `[rows · width]`
+    pub(crate) tokens: Vec<i32>,
+    /// The longest row's length, or more.
+    pub(crate) width: usize,
+    /// Every row's length without padding. `[rows]`
+    pub(crate) lengths: Vec<usize>,
+}
+
+impl Texts {
+    /// The sequences of a batch. Each ends with its response, whose last token is predicted one position before it.
+    pub(crate) fn of(batch: &Batch) -> Self {
+        let last = batch.sequences.iter().map(|responses| batch.reads[responses.end - 1] as usize);
+        let lengths = last.enumerate().map(|(row, read)| read - row * batch.width + 2).collect();
+        Self { tokens: batch.tokens.clone(), width: batch.width, lengths }
+    }
+
+    /// Texts of different lengths, each continued or not.
+    pub(crate) fn new(texts: &[&[u32]]) -> Self {
+        let width = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        let padded = |text: &&[u32]| text.iter().map(|t| *t as i32).chain(std::iter::repeat(0)).take(width).collect::<Vec<_>>();
+        Self { tokens: texts.iter().flat_map(padded).collect(), width, lengths: texts.iter().map(|text| text.len()).collect() }
+    }
+
+    /// The padded position of every text's last token. `[rows]`
+    pub(crate) fn ends(&self) -> Vec<i32> {
+        self.lengths.iter().enumerate().map(|(row, length)| (row * self.width + length - 1) as i32).collect()
+    }
+}
+
+/// The layers of a decoder over some texts, forward and backward.
+pub(crate) trait Layers {
+    /// The residual stream of all tokens.
+    type Hidden;
+    /// What a layer's backward pass needs besides the layer's input.
+    type Kept;
+
+    /// Token embeddings.
+    fn embed(&self) -> Self::Hidden;
+
+    /// A layer's output, and what its backward pass needs.
+    fn forward(&self, layer: usize, input: &Self::Hidden) -> (Self::Hidden, Self::Kept);
+
+    /// What a layer's backward pass needs, computed again.
+    fn keep(&self, layer: usize, input: &Self::Hidden) -> Self::Kept;
+
+    /// From the gradient of a layer's output to that of its input, and of its units in their order.
+    fn backward(
+        &self,
+        layer: usize,
+        input: Self::Hidden,
+        kept: Self::Kept,
+        gradient: Self::Hidden,
+    ) -> (Self::Hidden, Vec<Tensor<2>>);
+
+    /// The hidden states at padded positions, `[R, D]`.
+    fn read(&self, hidden: Self::Hidden, positions: &[i32]) -> Tensor<2>;
+
+    /// The transpose of [`read`](Self::read): adds each row to its position, and leaves the others zero.
+    fn spread(&self, gradient: Tensor<2>, positions: &[i32]) -> Self::Hidden;
+
+    /// Adds each token's gradient to its row of a table `[V, D]`.
+    fn embed_backward(&self, table: Tensor<2>, gradient: Self::Hidden) -> Tensor<2>;
+}
+
+/// The final norm and what stands on it: from hidden states that are read to one score each.
+pub(crate) trait Head {
+    /// What the backward pass needs besides the hidden states.
+    type Kept;
+
+    /// The scores of hidden states `[C, D]` with the response tokens they are read for, `[C]`.
+    fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Self::Kept);
+
+    /// The gradient of the hidden states for `seeds` `[C]`; those of the weights are added up until [`gradients`](Self::gradients).
+    fn backward(&mut self, read: Tensor<2>, kept: Self::Kept, targets: &[i32], seeds: Tensor<1>) -> Tensor<2>;
+
+    /// The gradients of the weights after all chunks.
+    fn gradients(self) -> HeadGradients;
+}
+
+/// Gradients of the final norm and of the weight above it, which may be the embedding.
+pub(crate) struct HeadGradients {
+    pub(crate) norm: Tensor<2>,
+    pub(crate) weight: Tensor<2>,
+}

@@ -1,0 +1,189 @@
+//! The passes as tensor operations, for any backend; also the reference of those over ordinary memory.
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::passes::{Head, HeadGradients, Layers, Texts};
+use crate::kernel::norm::{rms_norm, rms_norm_backward};
+use crate::kernel::vocabulary::{log_probs, logits_gradient};
+use crate::model::{Decoder, Kept, LayerInput, Policy};
+
+/// Integers as a tensor.
+pub(super) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+/// A decoder's layers over one batch of padded texts.
+pub(super) struct TensorLayers {
+    decoder: Decoder,
+    shared: LayerInput,
+    tokens: Tensor<1, Int>,
+}
+
+impl TensorLayers {
+    pub(super) fn new(policy: &Policy, texts: &Texts) -> Self {
+        let device = &policy.compute().device;
+        Self {
+            decoder: policy.decoder(),
+            shared: LayerInput::new(policy.config(), texts.width, device),
+            tokens: indices(&texts.tokens, device),
+        }
+    }
+}
+
+impl Layers for TensorLayers {
+    type Hidden = Tensor<2>;
+    type Kept = Kept;
+
+    fn embed(&self) -> Tensor<2> {
+        self.decoder.embed(self.tokens.clone())
+    }
+
+    fn forward(&self, layer: usize, input: &Tensor<2>) -> (Tensor<2>, Kept) {
+        let layer = self.decoder.layer(layer);
+        let kept = layer.keep(input.clone(), &self.shared);
+        (layer.output(&kept), kept)
+    }
+
+    fn keep(&self, layer: usize, input: &Tensor<2>) -> Kept {
+        self.decoder.layer(layer).keep(input.clone(), &self.shared)
+    }
+
+    fn backward(&self, layer: usize, input: Tensor<2>, kept: Kept, gradient: Tensor<2>) -> (Tensor<2>, Vec<Tensor<2>>) {
+        self.decoder.layer(layer).backward(input, kept, gradient, &self.shared)
+    }
+
+    fn read(&self, hidden: Tensor<2>, positions: &[i32]) -> Tensor<2> {
+        let positions = indices(positions, &hidden.device());
+        hidden.select(0, positions)
+    }
+
+    fn spread(&self, gradient: Tensor<2>, positions: &[i32]) -> Tensor<2> {
+        let device = gradient.device();
+        let zeros = Tensor::zeros([self.tokens.dims()[0], gradient.dims()[1]], (&device, gradient.dtype()));
+        zeros.select_assign(0, indices(positions, &device), gradient, IndexingUpdateOp::Add)
+    }
+
+    fn embed_backward(&self, table: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
+        table.select_assign(0, self.tokens.clone(), gradient, IndexingUpdateOp::Add)
+    }
+}
+
+/// The final norm of any head.
+struct Norm {
+    weight: Tensor<2>,
+    eps: f64,
+    gradient: Option<Tensor<2>>,
+}
+
+impl Norm {
+    fn new(policy: &Policy) -> Self {
+        Self { weight: policy.norm_weight(), eps: policy.config().rms_norm_eps, gradient: None }
+    }
+
+    fn forward(&self, read: Tensor<2>) -> Tensor<2> {
+        rms_norm(read, self.weight.clone(), self.eps)
+    }
+
+    fn backward(&mut self, read: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
+        let (gradient, weight) = rms_norm_backward(read, self.weight.clone(), gradient, self.eps);
+        add(&mut self.gradient, weight);
+        gradient
+    }
+}
+
+fn add(sum: &mut Option<Tensor<2>>, part: Tensor<2>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + part,
+        None => part,
+    });
+}
+
+fn or_zeros(sum: Option<Tensor<2>>, like: &Tensor<2>) -> Tensor<2> {
+    sum.unwrap_or_else(|| like.zeros_like())
+}
+
+/// Reads the log-probability of response tokens.
+pub(super) struct Vocabulary {
+    norm: Norm,
+    /// `[V, D]` where it is the embedding, else `[D, V]`.
+    weight: Tensor<2>,
+    tied: bool,
+    gradient: Option<Tensor<2>>,
+}
+
+impl Vocabulary {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let index = policy.config().head_index();
+        Self { norm: Norm::new(policy), weight: policy.tensors()[index].clone(), tied: index == 0, gradient: None }
+    }
+
+    /// As `[D, V]`.
+    fn head(&self) -> Tensor<2> {
+        if self.tied { self.weight.clone().transpose() } else { self.weight.clone() }
+    }
+
+    /// The logits of hidden states `[C, D]`, `[C, V]`.
+    pub(super) fn logits(&self, read: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(read).matmul(self.head())
+    }
+}
+
+impl Head for Vocabulary {
+    /// Probabilities, `[C, V]`.
+    type Kept = Tensor<2>;
+
+    fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Tensor<2>) {
+        let targets = indices(targets, &read.device());
+        log_probs(self.norm.forward(read), self.head(), targets)
+    }
+
+    fn backward(&mut self, read: Tensor<2>, kept: Tensor<2>, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
+        let dlogits = logits_gradient(kept, indices(targets, &read.device()), seeds); // [C, V]
+        let normed = self.norm.forward(read.clone());
+        // In the layout of the weight, so that the product comes out contiguous.
+        let weight = match self.tied {
+            true => dlogits.clone().transpose().matmul(normed),  // [V, D]
+            false => normed.transpose().matmul(dlogits.clone()), // [D, V]
+        };
+        add(&mut self.gradient, weight);
+        self.norm.backward(read, dlogits.matmul(self.head().transpose()))
+    }
+
+    fn gradients(self) -> HeadGradients {
+        HeadGradients { norm: or_zeros(self.norm.gradient, &self.norm.weight), weight: or_zeros(self.gradient, &self.weight) }
+    }
+}
+
+/// Reads one value: the normed hidden state times the weight, `[1, D]`.
+pub(super) struct Value {
+    norm: Norm,
+    weight: Tensor<2>,
+    gradient: Option<Tensor<2>>,
+}
+
+impl Value {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let weight = policy.tensors()[policy.config().head_index()].clone();
+        Self { norm: Norm::new(policy), weight, gradient: None }
+    }
+}
+
+impl Head for Value {
+    type Kept = ();
+
+    fn forward(&self, read: Tensor<2>, _: &[i32]) -> (Tensor<1>, ()) {
+        let rows = read.dims()[0];
+        ((self.norm.forward(read) * self.weight.clone()).sum_dim(1).reshape([rows]), ())
+    }
+
+    fn backward(&mut self, read: Tensor<2>, (): (), _: &[i32], seeds: Tensor<1>) -> Tensor<2> {
+        let seeds = seeds.reshape([read.dims()[0], 1]);
+        let normed = self.norm.forward(read.clone());
+        add(&mut self.gradient, (normed * seeds.clone()).sum_dim(0));
+        self.norm.backward(read, seeds * self.weight.clone())
+    }
+
+    fn gradients(self) -> HeadGradients {
+        HeadGradients { norm: or_zeros(self.norm.gradient, &self.norm.weight), weight: or_zeros(self.gradient, &self.weight) }
+    }
+}

@@ -1,0 +1,187 @@
+//! One decoder layer over ordinary memory, step by step what [`model::Layer`](crate::model) does with tensors.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+use super::attention::{Input, attention, attention_backward};
+use super::matrix::{Matrix, Write, multiplied, product};
+use super::norm::{rms_norm, rms_norm_backward};
+use super::rotary::turn;
+use super::swiglu::{swiglu, swiglu_backward};
+use super::weight::{Weight, tensor};
+use crate::kernel::attention::Heads;
+use crate::kernel::rotary::{Angles, Turn};
+use crate::model::LayerUnit;
+
+/// What all layers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Where each sequence's rows lie, without padding between them.
+    pub(super) sequences: Vec<Range<usize>>,
+    /// Every row's place in its sequence.
+    pub(super) positions: Vec<usize>,
+    pub(super) angles: Angles,
+    pub(super) heads: Heads,
+    pub(super) eps: f32,
+}
+
+/// What a forward pass keeps besides its input, `[N, ..]` each.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    context: Vec<f32>,
+    log_sums: Vec<Vec<f32>>,
+    middle: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+/// A layer's weights, read when they are needed.
+pub(super) struct Layer<'a> {
+    pub(super) tensors: &'a [Tensor<2>],
+    pub(super) shared: &'a Shared,
+}
+
+impl Layer<'_> {
+    /// Everything up to the activation: what [`backward`](Self::backward) needs.
+    pub(super) fn keep(&self, input: &[f32]) -> Kept {
+        let normed = rms_norm(input, self.weight(LayerUnit::AttentionNorm).values(), self.shared.eps);
+        let (mut query, mut key) = (self.project(&normed, LayerUnit::Query), self.project(&normed, LayerUnit::Key));
+        let value = self.project(&normed, LayerUnit::Value);
+        self.turn(&mut query, Turn::Forward);
+        self.turn(&mut key, Turn::Forward);
+        let read = Input { query: &query, key: &key, value: &value };
+        let (context, log_sums) = attention(read, &self.shared.sequences, self.shared.heads);
+        let mut middle = input.to_vec();
+        self.add_product(&context, LayerUnit::Output, &mut middle);
+        let normed = rms_norm(&middle, self.weight(LayerUnit::FeedForwardNorm).values(), self.shared.eps);
+        let (gate, up) = (self.project(&normed, LayerUnit::Gate), self.project(&normed, LayerUnit::Up));
+        Kept { query, key, value, context, log_sums, middle, gate, up }
+    }
+
+    /// The residual stream after the layer.
+    pub(super) fn output(&self, kept: &Kept) -> Vec<f32> {
+        let mut output = kept.middle.clone();
+        self.add_product(&swiglu(&kept.gate, &kept.up), LayerUnit::Down, &mut output);
+        output
+    }
+
+    /// Turns the gradient with respect to the layer's output into that with respect to its input; returns the gradients
+    /// of its tensors in unit order.
+    pub(super) fn backward(&self, input: &[f32], mut kept: Kept, gradient: &mut [f32]) -> Vec<Tensor<2>> {
+        let [feed_forward_norm, gate, up, down] = self.feed_forward_backward(&mut kept, gradient);
+        let ([norm, query, key, value, output], biases) = self.attention_backward(input, kept, gradient);
+        let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
+        gradients.extend(biases);
+        let tensors = gradients.into_iter().zip(self.tensors);
+        tensors.map(|(values, like)| tensor(values, like.dims(), like)).collect()
+    }
+
+    fn feed_forward_backward(&self, kept: &mut Kept, gradient: &mut [f32]) -> [Vec<f32>; 4] {
+        let rows = self.shared.positions.len();
+        let mut activated = self.back(gradient, LayerUnit::Down); // d activation, for the moment
+        swiglu_backward(&mut kept.gate, &mut kept.up, &mut activated);
+        let (dg, du) = (&kept.gate, &kept.up);
+        let down = outer(&activated, gradient, rows);
+        drop(activated);
+        let weight = self.weight(LayerUnit::FeedForwardNorm);
+        let normed = rms_norm(&kept.middle, weight.values(), self.shared.eps);
+        let (gate, up) = (outer(&normed, dg, rows), outer(&normed, du, rows));
+        let mut dn = self.back(dg, LayerUnit::Gate);
+        self.add_back(du, LayerUnit::Up, &mut dn);
+        let norm = rms_norm_backward(&kept.middle, weight.values(), &dn, self.shared.eps, gradient);
+        [norm, gate, up, down]
+    }
+
+    /// Gradients of norm, query, key, value, output; and of the biases where the model has them.
+    fn attention_backward(&self, input: &[f32], kept: Kept, gradient: &mut [f32]) -> ([Vec<f32>; 5], Vec<Vec<f32>>) {
+        let rows = self.shared.positions.len();
+        let output = outer(&kept.context, gradient, rows);
+        let dc = self.back(gradient, LayerUnit::Output);
+        let read = Input { query: &kept.query, key: &kept.key, value: &kept.value };
+        let [mut dq, mut dk, dv] =
+            attention_backward(read, (&kept.context, &dc), &kept.log_sums, &self.shared.sequences, self.shared.heads);
+        drop((kept, dc));
+        self.turn(&mut dq, Turn::Backward);
+        self.turn(&mut dk, Turn::Backward);
+        let biases = self.bias_gradients([&dq, &dk, &dv, gradient]);
+        let weight = self.weight(LayerUnit::AttentionNorm);
+        let normed = rms_norm(input, weight.values(), self.shared.eps);
+        let [query, key, value] = [&dq, &dk, &dv].map(|d| outer(&normed, d, rows));
+        let mut dn = self.back(&dq, LayerUnit::Query);
+        self.add_back(&dk, LayerUnit::Key, &mut dn);
+        self.add_back(&dv, LayerUnit::Value, &mut dn);
+        let norm = rms_norm_backward(input, weight.values(), &dn, self.shared.eps, gradient);
+        ([norm, query, key, value, output], biases)
+    }
+
+    fn weight(&self, unit: LayerUnit) -> Weight {
+        Weight::new(self.tensors[unit as usize].clone())
+    }
+
+    fn turn(&self, x: &mut [f32], way: Turn) {
+        turn(x, &self.shared.positions, &self.shared.angles, way);
+    }
+
+    /// `x` `[N, in]` as a matrix.
+    fn matrix<'a>(&self, x: &'a [f32]) -> Matrix<'a> {
+        let rows = self.shared.positions.len();
+        Matrix::new(x, rows, x.len() / rows)
+    }
+
+    /// `x` · W + b.
+    fn project(&self, x: &[f32], unit: LayerUnit) -> Vec<f32> {
+        let mut out = multiplied(self.matrix(x), self.weight(unit).matrix());
+        self.add_bias(unit, &mut out);
+        out
+    }
+
+    /// `out` + `x` · W + b.
+    fn add_product(&self, x: &[f32], unit: LayerUnit, out: &mut [f32]) {
+        product(self.matrix(x), self.weight(unit).matrix(), out, Write::Add);
+        self.add_bias(unit, out);
+    }
+
+    /// `dy` · Wᵀ.
+    fn back(&self, dy: &[f32], unit: LayerUnit) -> Vec<f32> {
+        multiplied(self.matrix(dy), self.weight(unit).matrix().transposed())
+    }
+
+    /// `out` + `dy` · Wᵀ.
+    fn add_back(&self, dy: &[f32], unit: LayerUnit, out: &mut [f32]) {
+        product(self.matrix(dy), self.weight(unit).matrix().transposed(), out, Write::Add);
+    }
+
+    fn add_bias(&self, unit: LayerUnit, out: &mut [f32]) {
+        let Some(bias) = unit.bias().and_then(|bias| self.tensors.get(bias as usize)) else {
+            return;
+        };
+        let bias = Weight::new(bias.clone());
+        for row in out.chunks_exact_mut(bias.values().len()) {
+            row.iter_mut().zip(bias.values()).for_each(|(out, bias)| *out += bias);
+        }
+    }
+
+    fn bias_gradients(&self, gradients: [&[f32]; 4]) -> Vec<Vec<f32>> {
+        if self.tensors.len() <= LayerUnit::QueryBias as usize {
+            return Vec::new();
+        }
+        let rows = self.shared.positions.len();
+        let sum = |d: &[f32]| {
+            let mut sum = vec![0.0; d.len() / rows];
+            for row in d.chunks_exact(sum.len()) {
+                sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+            }
+            sum
+        };
+        gradients.map(sum).into()
+    }
+}
+
+/// `x`ᵀ · `dy`, `[in, out]`: the gradient of a weight.
+fn outer(x: &[f32], dy: &[f32], rows: usize) -> Vec<f32> {
+    multiplied(Matrix::new(x, rows, x.len() / rows).transposed(), Matrix::new(dy, rows, dy.len() / rows))
+}

@@ -1,0 +1,102 @@
+//! The layers of a decoder over ordinary memory. Padding is left out of all of it.
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use super::layer::{Kept, Layer, Shared};
+use super::weight::{Weight, tensor};
+use crate::engine::{Layers, Texts};
+use crate::kernel::rotary::Angles;
+use crate::model::Policy;
+
+/// A policy's layers over one batch of texts.
+pub(crate) struct HostLayers<'a> {
+    policy: &'a Policy,
+    tokens: Vec<i32>,
+    width: usize,
+    shared: Shared,
+}
+
+impl<'a> HostLayers<'a> {
+    pub(crate) fn new(policy: &'a Policy, texts: &Texts) -> Self {
+        let config = policy.config();
+        let mut sequences: Vec<Range<usize>> = Vec::with_capacity(texts.lengths.len());
+        for length in &texts.lengths {
+            let start = sequences.last().map_or(0, |last| last.end);
+            sequences.push(start..start + length);
+        }
+        let rows = texts.tokens.chunks(texts.width.max(1)).zip(&texts.lengths);
+        let tokens = rows.flat_map(|(row, length)| row[..*length].iter().copied()).collect();
+        let positions = texts.lengths.iter().flat_map(|length| 0..*length).collect();
+        let shared = Shared {
+            sequences,
+            positions,
+            angles: Angles::new(config, texts.width),
+            heads: config.heads(),
+            eps: config.rms_norm_eps as f32,
+        };
+        Self { policy, tokens, width: texts.width, shared }
+    }
+
+    fn layer(&self, layer: usize) -> Layer<'_> {
+        Layer { tensors: self.policy.layer_tensors(layer), shared: &self.shared }
+    }
+
+    /// Where a padded position lies without the padding.
+    fn row(&self, position: i32) -> usize {
+        let (row, offset) = (position as usize / self.width, position as usize % self.width);
+        self.shared.sequences[row].start + offset
+    }
+}
+
+impl Layers for HostLayers<'_> {
+    type Hidden = Vec<f32>;
+    type Kept = Kept;
+
+    fn embed(&self) -> Vec<f32> {
+        let tokens =
+            Tensor::<1, Int>::from_data(TensorData::new(self.tokens.clone(), [self.tokens.len()]), &self.policy.compute().device);
+        Weight::new(self.policy.tensors()[0].clone().select(0, tokens)).values().to_vec()
+    }
+
+    fn forward(&self, layer: usize, input: &Vec<f32>) -> (Vec<f32>, Kept) {
+        let layer = self.layer(layer);
+        let kept = layer.keep(input);
+        (layer.output(&kept), kept)
+    }
+
+    fn keep(&self, layer: usize, input: &Vec<f32>) -> Kept {
+        self.layer(layer).keep(input)
+    }
+
+    fn backward(&self, layer: usize, input: Vec<f32>, kept: Kept, mut gradient: Vec<f32>) -> (Vec<f32>, Vec<Tensor<2>>) {
+        let units = self.layer(layer).backward(&input, kept, &mut gradient);
+        (gradient, units)
+    }
+
+    fn read(&self, hidden: Vec<f32>, positions: &[i32]) -> Tensor<2> {
+        let width = self.policy.config().hidden_size;
+        let rows = positions.iter().flat_map(|p| hidden[self.row(*p) * width..][..width].iter().copied());
+        tensor(rows.collect(), [positions.len(), width], &self.policy.tensors()[0])
+    }
+
+    fn spread(&self, gradient: Tensor<2>, positions: &[i32]) -> Vec<f32> {
+        let width = self.policy.config().hidden_size;
+        let mut out = vec![0.0; self.tokens.len() * width];
+        for (position, from) in positions.iter().zip(Weight::new(gradient).values().chunks_exact(width)) {
+            out[self.row(*position) * width..][..width].iter_mut().zip(from).for_each(|(out, from)| *out += from);
+        }
+        out
+    }
+
+    fn embed_backward(&self, table: Tensor<2>, gradient: Vec<f32>) -> Tensor<2> {
+        let dims = table.dims();
+        let mut table = Weight::new(table);
+        let values = table.values_mut();
+        for (token, from) in self.tokens.iter().zip(gradient.chunks_exact(dims[1])) {
+            values[*token as usize * dims[1]..][..dims[1]].iter_mut().zip(from).for_each(|(out, from)| *out += from);
+        }
+        table.into_tensor(&self.policy.tensors()[0])
+    }
+}

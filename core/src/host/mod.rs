@@ -1,0 +1,25 @@
+//! The arithmetic of [`kernel`](crate::kernel) once more, as loops over ordinary memory.
+//!
+//! On a CPU a pass over memory costs as much as the arithmetic in it. Here every operation of a layer is one pass,
+//! matrix products accumulate where they can, masked halves and padding are never computed, and temporaries are reused.
+//! Vector instructions are chosen at run time ([`pulp`]). The tensor operations in `kernel` say the same in fewer lines
+//! and are what these functions are tested against.
+
+mod attention;
+mod exponential;
+mod head;
+mod layer;
+mod layers;
+mod matrix;
+mod norm;
+mod rotary;
+mod simd;
+mod swiglu;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod vocabulary;
+mod weight;
+
+pub(crate) use head::Vocabulary;
+pub(crate) use layers::HostLayers;
