@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(batch.reads, [1, 2, 5]);
         assert_eq!(batch.targets, [3, 4, 5]);
         assert_eq!(batch.sequences, [0..2, 2..3]);
-        assert_eq!((batch.groups, batch.indices), (vec![0..2], vec![7]));
+        assert_eq!((batch.groups.len(), batch.groups[0].clone(), batch.indices), (1, 0..2, vec![7]));
     }
 
     #[test]

@@ -281,17 +281,17 @@ fn settings_that_contradict_each_other_are_refused() {
     set_refused("toy.digits=[4,3]", &["the fewest digits are more than the most"]);
     let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
     says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);
-    let best = from_text(MINIMAL, &["schedule.continue_from=best"]).err().expect("no validation");
+    let best = from_text(MINIMAL, &["schedule.continue_from=best"]).expect_err("no validation");
     says(&best, &["schedule.continue_from = \"best\"", "name files in [validation]"]);
-    let format = from_text(MINIMAL, &["data.demonstration_format=alpaca-farm"]).err().expect("of preferences");
+    let format = from_text(MINIMAL, &["data.demonstration_format=alpaca-farm"]).expect_err("of preferences");
     says(&format, &["this is a format of preferences", "set data.preference_format"]);
-    let empty = from_text(MINIMAL, &["data.preferences=['']"]).err().expect("no path");
+    let empty = from_text(MINIMAL, &["data.preferences=['']"]).expect_err("no path");
     says(&empty, &["an empty path names no file"]);
 }
 
 #[test]
 fn what_has_no_default_must_be_set() {
-    let unset = |text| from_text(text, &[]).err().expect("incomplete").to_string();
+    let unset = |text| from_text(text, &[]).expect_err("incomplete").to_string();
     assert!(unset("").contains("run.toml: model.path is not set; name a folder in Hugging Face layout, or \"toy\""));
     assert!(unset("model.path = \"\"").contains("model.path is not set"));
     assert!(unset("model.path = \"m\"").contains("data.demonstrations is not set"));
@@ -302,7 +302,7 @@ fn what_has_no_default_must_be_set() {
 
 #[test]
 fn files_that_are_no_run_files_are_refused() {
-    let of = |bytes: &[u8]| config::resolve(&request(&written(bytes).file, &[])).err().expect("no run file");
+    let of = |bytes: &[u8]| config::resolve(&request(&written(bytes).file, &[])).expect_err("no run file");
     says(&of(b"seed = 1\nseed = 2\n"), &["run.toml, line 2: is no valid TOML: duplicate key", "`seed = 2`"]);
     says(&of(b"seed = 1\n[sft\nepochs = 1\n"), &["run.toml, line 2: is no valid TOML", "`[sft`"]);
     says(&of(b"seed = 1e\n"), &["run.toml, line 1", "`seed = 1e`"]);
@@ -311,10 +311,10 @@ fn files_that_are_no_run_files_are_refused() {
     says(&of(b"\x00\x01\x02"), &["run.toml, line 1: is no valid TOML"]);
     says(&of(b"PAR1\x15\x04"), &["run.toml, line 1: is no valid TOML"]);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    says(&config::resolve(&request(folder.path(), &[])).err().expect("a folder"), &["it is a folder", "hbat recipes cat toy"]);
-    let missing = config::resolve(&request(&folder.path().join("x.toml"), &[])).err().expect("nothing there");
+    says(&config::resolve(&request(folder.path(), &[])).expect_err("a folder"), &["it is a folder", "hbat recipes cat toy"]);
+    let missing = config::resolve(&request(&folder.path().join("x.toml"), &[])).expect_err("nothing there");
     says(&missing, &["x.toml: there is no such run file", "hbat recipes ls"]);
-    let name = config::resolve(&request(Path::new("smollm2"), &[])).err().expect("a recipe");
+    let name = config::resolve(&request(Path::new("smollm2"), &[])).expect_err("a recipe");
     says(&name, &["it is the name of a recipe: `hbat recipes cp smollm2 smollm2.toml`"]);
 }
 
@@ -322,7 +322,7 @@ fn files_that_are_no_run_files_are_refused() {
 fn a_run_file_may_begin_with_a_byte_order_mark_and_have_windows_lines() {
     let text = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
     assert!(from_text(&text, &[]).is_ok());
-    let error = from_text(&format!("{text}[sft]\r\nepoch = 1\r\n"), &[]).err().expect("unknown");
+    let error = from_text(&format!("{text}[sft]\r\nepoch = 1\r\n"), &[]).expect_err("unknown");
     says(&error, &["line 5: unknown key `sft.epoch`; did you mean `sft.epochs`?"]);
 }
 

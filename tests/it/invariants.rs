@@ -285,8 +285,11 @@ fn weights_cannot_be_replaced_within_a_phase() {
     trainer.continue_from(start());
 }
 
-/// A run whose second phase cannot stay finite, up to its error, with the weights before and after the step that failed.
-fn diverge(compute: Compute) -> (Error, [Vec<Vec<f32>>; 2], [Vec<Vec<f32>>; 2]) {
+/// Weights and first moments, unit by unit.
+type Numbers = [Vec<Vec<f32>>; 2];
+
+/// A run whose second phase cannot stay finite, up to its error, with the numbers before and after the step that failed.
+fn diverge(compute: Compute) -> (Error, Numbers, Numbers) {
     let mut schedule = schedule(Method::TwoStage, Rule::Paper);
     schedule.dpo.learning_rate = 1e25;
     let policy = random_policy(config(), compute, 5);
@@ -311,7 +314,7 @@ fn leaving_the_representable_numbers_stops_before_the_weights_are_touched() {
         let Error::NotFinite { phase, step, examples, value, .. } = &error else { panic!("{error}") };
         assert_eq!((phase.as_str(), *step, examples.len()), ("dpo-1", 2, 3));
         assert!(!value.is_finite() && examples.iter().all(|e| (100..106).contains(e)), "{error}");
-        let bits = |w: &[Vec<Vec<f32>>; 2]| w.iter().flatten().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let bits = |w: &Numbers| w.iter().flatten().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert!(bits(&before) == bits(&after), "the failed step moved something");
         assert!(error.to_string().contains("at step 2 of phase dpo-1") && error.to_string().contains("Lower the learning rate"));
     }

@@ -154,8 +154,11 @@ fn a_set_cannot_be_taken_over_from_nothing() {
     assert!(names(&checkpoints(&run)).is_empty());
 }
 
+/// A folder's name, with its files' names and contents.
+type Folder = (String, Vec<(String, Vec<u8>)>);
+
 /// Everything a kill during the second checkpoint can leave: each file whole, half or absent, in the order of writing.
-fn torn(whole: &Path) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+fn torn(whole: &Path) -> Vec<Folder> {
     let order = ["weights", "first_moment", "second_moment", "anchor"].map(|set| format!("{set}.safetensors"));
     let order: Vec<String> = order.into_iter().chain(["state.json".to_string()]).collect();
     let file = |name: &String| (name.clone(), fs::read(whole.join(name)).unwrap());
@@ -216,7 +219,9 @@ fn rewrite(checkpoint: &Path, from: &str, to: &str) {
 }
 
 /// What happened to a complete checkpoint, and what its refusal must name.
-const DAMAGE: [(fn(&Path), &[&str]); 12] = [
+type Damage = (fn(&Path), &'static [&'static str]);
+
+const DAMAGE: [Damage; 12] = [
     (|c| edit(&c.join("weights.safetensors"), |b| b.truncate(b.len() / 2)), &["safetensors has", "bytes, not"]),
     (|c| edit(&c.join("first_moment.safetensors"), |b| b.truncate(4)), &["first_moment.safetensors has 4 bytes"]),
     (|c| edit(&c.join("second_moment.safetensors"), Vec::clear), &["second_moment.safetensors has 0 bytes"]),
