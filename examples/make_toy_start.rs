@@ -22,8 +22,8 @@ use hbat::toy::skill::{EOS, PAD, SkillSettings, config, generate, practice, scor
 use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer};
 use hbat_cli::model::{Export, ModelFolder, SaveDtype, SpecialTokens};
 
-const SEED: u64 = 0;
-const STEPS: usize = 2500;
+const SEED: u64 = 1;
+const STEPS: usize = 3000;
 const BATCH: usize = 48;
 
 #[tokio::main(flavor = "current_thread")]
