@@ -159,7 +159,7 @@ pub fn practice(seed: u64, steps: usize, size: usize) -> Vec<Group> {
     (0..steps * size).map(&mut group).collect()
 }
 
-/// The model of the toy: 144 000 parameters, a sequence of at most 22 tokens.
+/// The model of the toy: 144 000 parameters, a sequence of at most 23 tokens.
 ///
 /// Rotary frequencies have a base of 100: with the usual 10 000 most of them would not turn within so few positions.
 pub fn config() -> LlamaConfig {
