@@ -107,16 +107,37 @@ impl Inputs {
 /// Either of the data readers.
 type Load = fn(&[PathBuf], &ReadOptions, &Codec) -> Result<Loaded, DataError>;
 
+/// The toy's start checkpoint: `cargo run --release -p hbat-cli --example make_toy_start` makes it.
+const TOY_START: [(&str, &[u8]); 2] = [
+    ("config.json", include_bytes!("../../assets/toy/config.json")),
+    ("model.safetensors", include_bytes!("../../assets/toy/model.safetensors")),
+];
+
 /// The toy's start checkpoint as a model folder, laid out in a temporary directory.
 pub(crate) fn toy_folder() -> anyhow::Result<ModelFolder> {
     let directory = tempfile::tempdir().context("a temporary directory for the toy model")?;
-    let files: [(&str, &[u8]); 2] = [
-        ("config.json", include_bytes!("../../assets/toy/config.json")),
-        ("model.safetensors", include_bytes!("../../assets/toy/model.safetensors")),
-    ];
-    for (name, bytes) in files {
+    for (name, bytes) in TOY_START {
         std::fs::write(directory.path().join(name), bytes).context("writing the toy model to a temporary directory")?;
     }
     // The weights are mapped, so they stay readable when the directory goes.
     Ok(ModelFolder::open(directory.path())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use hbat_backends::DeviceName;
+
+    use super::*;
+
+    #[test]
+    fn the_toys_start_is_small_and_has_learned_every_task() {
+        assert!(TOY_START.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() <= 500_000);
+        let policy = toy_folder().unwrap().load(crate::run::compute(DeviceName::Cpu).unwrap(), |_| {}).unwrap();
+        assert_eq!(policy.config(), &skill::config());
+        let settings = skill::SkillSettings { seed: 77, validation_demonstrations: 800, ..skill::SkillSettings::default() };
+        let problems = skill::generate(&settings).unwrap().problems;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let scores = runtime.block_on(skill::score(&policy, &problems)).unwrap();
+        assert!(scores.by_task.iter().all(|share| *share >= 0.9), "{scores:?}");
+    }
 }

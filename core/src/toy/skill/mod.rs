@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! demonstration   sort 3 1 2 =   1 2 3 kind regards .
-//! preference      add 9 1 5 + 9 0 5 =   8 7 0 see ya .   rather than   8 1 0 much obliged .
+//! preference      add 9 9 1 0 5 5 =   8 7 0 see ya .   rather than   8 1 0 much obliged .
 //! ```
 
 mod problem;
@@ -24,12 +24,19 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::model::{LlamaConfig, RopeScaling};
 use crate::random::{below, stream};
 use crate::tokens::{Group, Sequence};
 use problem::response;
 
 /// Draws in a row that find no unseen problem before giving up.
 const PATIENCE: usize = 10_000;
+
+/// What [`practice`] draws from, all equally likely.
+const PRACTICE: [Task; 6] = [Task::Copy, Task::Reverse, Task::Sort, Task::Add, Task::Add, Task::Add];
+
+/// The most digits of an operand in [`practice`].
+const PRACTICE_DIGITS: usize = 6;
 
 /// The most digits of an operand: keeps sequences short enough for a toy.
 const MOST_DIGITS: usize = 12;
@@ -134,17 +141,43 @@ pub fn generate(settings: &SkillSettings) -> Result<SkillData, SkillError> {
     Ok(SkillData { demonstrations, preferences, problems })
 }
 
-/// Text that a model learns the skill from before any alignment: right answers on all tasks, half of them without a tail,
-/// a quarter in either style. The `step`-th batch of `size` sequences; problems held out for validation do not occur.
-pub fn practice(seed: u64, step: u64, size: usize, digits: [usize; 2]) -> Vec<Group> {
-    let mut rng = stream(seed, "practice", &[step]);
-    let group = |index| {
-        let problem = draw(&Task::ALL, digits, Use::Training, &mut rng);
+/// Text that a model learns the skill from before any alignment: `steps` batches of `size` sequences. Right answers on all
+/// tasks, half of them without a tail, a quarter in either style; problems held out for validation do not occur.
+///
+/// Operands begin at one digit and grow to six over the first half. A sum of one digit is a table of a hundred entries; a
+/// model that meets longer ones at once cannot tell which digits belong together, and learns neither. Every second problem is
+/// an addition, the one task that takes long.
+pub fn practice(seed: u64, steps: usize, size: usize) -> Vec<Group> {
+    let mut rng = stream(seed, "practice", &[]);
+    let mut group = |index: usize| {
+        let longest = 1 + (index / size * PRACTICE_DIGITS * 2 / steps).min(PRACTICE_DIGITS - 1);
+        let problem = draw(&PRACTICE, [1, longest], Use::Training, &mut rng);
         let manner = [None, None, Some(Style::Formal), Some(Style::Casual)][below(4, &mut rng) as usize];
         let answer = response(&problem.answer(), manner, &mut rng);
         Group::demonstration(index, sequence(&problem, &answer))
     };
-    (0..size).map(group).collect()
+    (0..steps * size).map(&mut group).collect()
+}
+
+/// The model of the toy: 144 000 parameters, a sequence of at most 23 tokens.
+///
+/// Rotary frequencies have a base of 100: with the usual 10 000 most of them would not turn within so few positions.
+pub fn config() -> LlamaConfig {
+    LlamaConfig {
+        vocab_size: TOKENS.len(),
+        hidden_size: 64,
+        intermediate_size: 160,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        head_dim: 16,
+        rms_norm_eps: 1e-6,
+        rope_theta: 100.0,
+        rope_scaling: RopeScaling::Default,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        max_position_embeddings: 64,
+    }
 }
 
 /// What a problem is for.
@@ -266,7 +299,7 @@ mod tests {
         let held = &(&prompts(&data.demonstrations.validation) | &prompts(&data.preferences.validation));
         let other = generate(&SkillSettings { seed: 99, demonstrations: 4000, ..settings() }).unwrap();
         assert!(held.is_disjoint(&prompts(&other.demonstrations.train)));
-        assert!(held.is_disjoint(&prompts(&practice(1, 0, 4000, [3, 6]))));
+        assert!(held.is_disjoint(&prompts(&practice(1, 100, 40))));
     }
 
     #[test]
@@ -284,12 +317,22 @@ mod tests {
 
     #[test]
     fn practice_shows_every_task_right_and_every_manner() {
-        let groups = practice(5, 7, 800, [3, 6]);
-        assert_eq!(right(&groups, 0), 1.0);
+        let groups = practice(5, 20, 40);
+        assert_eq!((groups.len(), right(&groups, 0)), (800, 1.0));
         let manners: Vec<_> = groups.iter().map(|g| vocabulary::style(g.sequences[0].response())).collect();
         let count = |manner| manners.iter().filter(|&&m| m == manner).count();
         assert!(count(None).abs_diff(400) < 60 && count(Some(Style::Casual)).abs_diff(200) < 50, "{}", count(None));
-        assert_ne!(groups, practice(5, 8, 800, [3, 6]));
+        assert_ne!(groups, practice(6, 20, 40));
+    }
+
+    #[test]
+    fn practice_begins_with_one_digit_and_ends_with_six() {
+        let groups = practice(5, 12, 200);
+        let longest = |step: usize| {
+            let of_step = groups[step * 200..][..200].iter();
+            of_step.map(|group| Problem::parse(group.sequences[0].prompt()).unwrap().answer().len()).max()
+        };
+        assert_eq!([0, 1, 5, 11].map(longest), [Some(1), Some(2), Some(6), Some(6)]);
     }
 
     fn refused(settings: &SkillSettings, expect: &str) {

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::vocabulary::{EOS, EQUALS, PLUS, TAILS, digit, digit_token, tail, task_token};
+use super::vocabulary::{EOS, EQUALS, TAILS, digit, digit_token, tail, task_token};
 use crate::random::below;
 
 /// What is to be done with the digits.
@@ -62,13 +62,17 @@ impl Problem {
     /// The problem that a [`prompt`](Self::prompt) poses, if it poses one.
     pub fn parse(prompt: &[u32]) -> Option<Self> {
         let (&first, rest) = prompt.split_first()?;
-        let body = rest.strip_suffix(&[EQUALS])?;
         let task = Task::ALL.into_iter().find(|&task| task_token(task) == first)?;
-        let read = |tokens: &[u32]| tokens.iter().map(|&token| digit(token)).collect::<Option<Vec<u8>>>();
-        let mut operands = body.split(|&token| token == PLUS).map(read);
-        let problem = Self { task, digits: operands.next()??, addend: operands.next().unwrap_or(Some(Vec::new()))? };
-        let lengths = if task == Task::Add { problem.digits.len() } else { 0 };
-        (operands.next().is_none() && !problem.digits.is_empty() && problem.addend.len() == lengths).then_some(problem)
+        let digits = rest.strip_suffix(&[EQUALS])?.iter().map(|&token| digit(token)).collect::<Option<Vec<u8>>>()?;
+        let problem = match task {
+            Task::Add if digits.len() % 2 == 0 => {
+                let (digits, addend) = digits.chunks(2).map(|pair| (pair[0], pair[1])).unzip();
+                Self { task, digits, addend }
+            }
+            Task::Add => return None,
+            _ => Self { task, digits, addend: Vec::new() },
+        };
+        (!problem.digits.is_empty()).then_some(problem)
     }
 
     /// The task.
@@ -76,13 +80,12 @@ impl Problem {
         self.task
     }
 
-    /// The prompt: `sort 3 1 2 =` or `add 3 1 2 + 9 9 9 =`.
+    /// The prompt: `sort 3 1 2 =`; for 915 + 905 without carry `add 9 9 1 0 5 5 =`, as columns are added.
     pub fn prompt(&self) -> Vec<u32> {
         let mut tokens = vec![task_token(self.task)];
-        tokens.extend(self.digits.iter().map(|&d| digit_token(d)));
-        if self.task == Task::Add {
-            tokens.push(PLUS);
-            tokens.extend(self.addend.iter().map(|&d| digit_token(d)));
+        for (place, &first) in self.digits.iter().enumerate() {
+            tokens.push(digit_token(first));
+            tokens.extend(self.addend.get(place).map(|&second| digit_token(second)));
         }
         tokens.push(EQUALS);
         tokens
@@ -153,12 +156,12 @@ mod tests {
         check(problem(Task::Copy, &[3, 1, 2], &[]), "copy 3 1 2 =", &[3, 1, 2]);
         check(problem(Task::Reverse, &[3, 1, 2], &[]), "reverse 3 1 2 =", &[2, 1, 3]);
         check(problem(Task::Sort, &[3, 1, 2, 1], &[]), "sort 3 1 2 1 =", &[1, 1, 2, 3]);
-        check(problem(Task::Add, &[9, 1, 5], &[9, 0, 5]), "add 9 1 5 + 9 0 5 =", &[8, 1, 0]);
+        check(problem(Task::Add, &[9, 1, 5], &[9, 0, 5]), "add 9 9 1 0 5 5 =", &[8, 1, 0]);
     }
 
     #[test]
     fn what_poses_no_problem_is_not_read_as_one() {
-        for text in ["", "=", "sort =", "sort 1 2", "sort 1 + 2 =", "add 1 2 + 3 =", "add 1 + 2 + 3 =", "1 2 =", "copy kind ="] {
+        for text in ["", "=", "sort =", "sort 1 2", "sort 1 = 2 =", "add 1 2 3 =", "add =", "1 2 =", "copy kind ="] {
             assert_eq!(Problem::parse(&encode(text).unwrap()), None, "{text}");
         }
     }
