@@ -24,7 +24,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{LlamaConfig, RopeScaling};
+use crate::model::{HeadKind, LlamaConfig, RopeScaling};
 use crate::random::{below, stream};
 use crate::tokens::{Group, Sequence};
 use problem::response;
@@ -164,6 +164,7 @@ pub fn practice(seed: u64, steps: usize, size: usize) -> Vec<Group> {
 /// Rotary frequencies have a base of 100: with the usual 10 000 most of them would not turn within so few positions.
 pub fn config() -> LlamaConfig {
     LlamaConfig {
+        head: HeadKind::Vocabulary,
         vocab_size: TOKENS.len(),
         hidden_size: 64,
         intermediate_size: 160,
