@@ -1,6 +1,6 @@
 //! Choosing vector instructions at run time.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, WithSimd};
 
 /// Runs `op`, compiled for the widest vector instructions of this machine.
 ///
@@ -11,7 +11,7 @@ pub(super) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     if !matches!(Arch::new(), Arch::V4(_))
         && let Some(simd) = pulp::x86::V3::try_new()
     {
-        return Simd::vectorize(simd, op);
+        return pulp::Simd::vectorize(simd, op);
     }
     Arch::new().dispatch(op)
 }
