@@ -35,7 +35,10 @@ fn model(extra: &str, compute: Compute, head_scale: f32) -> Policy {
         r#"{{"vocab_size": 37, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 4,
             "rms_norm_eps": 1e-5, {extra}}}"#
     );
-    let config: LlamaConfig = serde_json::from_str(&config).unwrap();
+    initialised(serde_json::from_str(&config).unwrap(), compute, head_scale)
+}
+
+fn initialised(config: LlamaConfig, compute: Compute, head_scale: f32) -> Policy {
     let mut noise = Noise(7);
     let weights = |unit: &Unit| {
         let n = unit.elements();
@@ -214,4 +217,18 @@ fn logits_of_a_hundred_overflow_nothing() {
         same(&policy, &run(Engine::Whole), &run(Engine::Autodiff), 1e-4);
         same(&policy, &run(Engine::Segmented), &run(Engine::Autodiff), 1e-4);
     }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let config = r#"{"vocab_size": 300, "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 2,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "tie_word_embeddings": true}"#;
+    let policy = initialised(serde_json::from_str(config).unwrap(), Compute::host(Device::flex()), 0.5);
+    let batch = Batch::new(&groups(&[(40, 150), (3, 70), (90, 61), (1, 199)]), 1);
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        [Engine::Whole, Engine::Segmented].map(|engine| pool.install(|| gradients(engine, &policy, &batch)))
+    };
+    let expected = on(1);
+    assert!([2, 3, 7].into_iter().all(|threads| on(threads) == expected));
 }
