@@ -7,7 +7,7 @@
 pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5·2²³ rounds to an integer, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
