@@ -163,6 +163,12 @@ fn rrhf_fits_the_seam() {
     check(&Rrhf, &scores, &batch, formula);
 }
 
+/// A column with one value per response token, `[R]`, where the scores are, and no part of their graph.
+fn token_column(which: Column, batch: &Batch, scores: &Tensor<1>) -> Tensor<1> {
+    let values = TensorData::new(batch.column(which).to_vec(), [batch.response_tokens()]);
+    Tensor::from_data(values, &scores.device().inner())
+}
+
 /// PPO's clipped surrogate (Schulman et al. 2017), a mean over response tokens.
 struct PolicyLoss;
 
@@ -176,13 +182,9 @@ impl Objective for PolicyLoss {
     }
 
     fn loss(&self, scores: Tensor<1>, batch: &Batch) -> Loss {
-        let device = scores.device().inner();
-        let column = |which| {
-            let values = batch.column(which).to_vec();
-            Tensor::<1>::from_data(TensorData::new(values, [batch.response_tokens()]), &device)
-        };
-        let advantage = column(Column::Advantage);
-        let ratio = (scores - column(Column::OldLogProb)).exp();
+        let column = |which| token_column(which, batch, &scores);
+        let (advantage, old) = (column(Column::Advantage), column(Column::OldLogProb));
+        let ratio = (scores - old).exp();
         let plain = (advantage.clone() * ratio.clone()).neg();
         let clipped = (advantage * ratio.clone().clamp(0.8, 1.2)).neg();
         let outside = (ratio - 1.0).abs().greater_scalar(0.2).float().sum();
@@ -203,11 +205,7 @@ impl Objective for ValueLoss {
     }
 
     fn loss(&self, scores: Tensor<1>, batch: &Batch) -> Loss {
-        let device = scores.device().inner();
-        let column = |which| {
-            let values = batch.column(which).to_vec();
-            Tensor::<1>::from_data(TensorData::new(values, [batch.response_tokens()]), &device)
-        };
+        let column = |which| token_column(which, batch, &scores);
         let (old, returns) = (column(Column::OldValue), column(Column::Return));
         let clipped = (scores.clone() - old.clone()).clamp(-0.2, 0.2) + old - returns.clone();
         let error = (scores - returns).square().max_pair(clipped.square());
