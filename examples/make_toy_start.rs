@@ -37,10 +37,12 @@ async fn main() -> anyhow::Result<()> {
     while learn(&mut trainer).await? {}
     let tokens = SpecialTokens { bos: None, eos: Some(EOS), pad: Some(PAD) };
     let policy = trainer.policy();
-    Export { dtype: SaveDtype::F16, tokens, ..Export::new(policy.config(), None) }.write_policy(policy, &folder).await?;
-    let worst = measure(&ModelFolder::open(&folder)?.load(compute, |_| {})?).await?;
-    ensure!(worst >= 0.9, "{} has not learned its tasks", folder.display());
-    Ok(())
+    let export = Export { dtype: SaveDtype::F16, tokens, ..Export::new(policy.config(), None) };
+    let trial = tempfile::tempdir()?;
+    export.write_policy(policy, trial.path()).await?;
+    let worst = measure(&ModelFolder::open(trial.path())?.load(compute, |_| {})?).await?;
+    ensure!(worst >= 0.9, "the model has not learned its tasks; {} is left as it is", folder.display());
+    Ok(export.write_policy(policy, &folder).await?)
 }
 
 /// Does the next step; false when there is none.

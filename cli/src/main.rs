@@ -2,13 +2,14 @@
 
 use clap::Parser;
 use hbat_cli::args::Args;
-use hbat_cli::{commands, exit};
+use hbat_cli::{commands, exit, memory};
 
-/// Keeps large blocks instead of returning them to the system, whose page faults would cost more than the arithmetic.
+/// Reuses large blocks, see [`memory::keep_freed`].
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() {
+    memory::keep_freed();
     std::process::exit(match commands::run(Args::parse()) {
         Ok(code) => code,
         Err(error) => {

@@ -21,10 +21,11 @@ use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column, Group, Sequence};
 use hbat::toy::random_policy;
 use hbat::trainer::{Term, accumulate};
+use hbat_cli::memory;
 
 /// The program's own allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 const CONFIG: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
     "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true, "rope_theta": 100000.0}"#;
@@ -83,6 +84,7 @@ impl Options {
 }
 
 fn main() {
+    memory::keep_freed();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(run(&Options::read()));
 }

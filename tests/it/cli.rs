@@ -145,6 +145,37 @@ fn a_signal_saves_the_run_and_resume_finishes_it() {
     same_run(&folder.path().join("stopped"), &folder.path().join("whole"));
 }
 
+/// Runs where no file may become larger than some blocks of 512 bytes, which to a program is much like a full disk.
+#[cfg(unix)]
+fn run_within(blocks: u32, arguments: &[&str], folder: &Path) -> Output {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    Command::new("sh").args(["-c", &script]).arg(hbat()).args(arguments).current_dir(folder).output().expect("sh starts")
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_the_run_and_resume_finishes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]"];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    let output = run_within(800, &train("full", &settings), folder.path());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{text}");
+    assert!(text.contains("File too large") && text.contains("hbat resume") && !text.contains("panicked"), "{text}");
+    let full = folder.path().join("full");
+    assert!(checkpoints(&full).is_empty() && !full.join("last").exists(), "half-written results");
+    assert!(run(&["resume", "full"], folder.path()).status.success());
+    same_run(&full, &folder.path().join("whole"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(&train("/sys/hbat-run", &[]), folder.path(), 70, &["/sys/hbat-run cannot be written", "--output"]);
+    refused(&["recipes", "cp", "toy", "/sys/hbat.toml"], folder.path(), 78, &["/sys/hbat.toml"]);
+}
+
 #[test]
 fn what_cannot_be_done_is_said_with_the_right_code() {
     let temporary = tempfile::tempdir().unwrap();

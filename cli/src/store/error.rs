@@ -8,14 +8,16 @@ use super::tensor_file::TensorFileError;
 /// An error of the run directory. Each names the path and what to do; none of them leaves a half-written file behind.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The device is full, or a quota is.
+    /// The device is full, a quota is, or the file would become larger than one may be.
     #[error(
-        "no space left while writing {}; what was complete before is untouched. Free some space there, then go on with `hbat resume`",
+        "no space left while writing {} ({reason}); what was complete before is untouched. Free some space there, then go on with `hbat resume`",
         path.display()
     )]
     DiskFull {
         /// The file being written.
         path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
     },
     /// A read-only file system, or missing permission.
     #[error("{} cannot be written: {reason}. Choose another directory with --output, or change its permissions", path.display())]
@@ -95,7 +97,9 @@ impl StoreError {
         move |reason| {
             let path = path.to_path_buf();
             match reason.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    Self::DiskFull { path, reason }
+                }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::NotWritable { path, reason },
                 _ => Self::Io { action, path, reason },
             }

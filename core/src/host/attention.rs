@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::exponential::exp;
+use super::exponential::{exp, raise};
 use super::matrix::{Matrix, TILE_ROWS, Tile, Write, none, pack, store, tile, tile_columns, tile_of_rows};
 use super::simd::dispatch;
 use super::threads::{Threads, in_turn};
@@ -193,9 +193,7 @@ fn softmax(scores: &mut [f32], log_sums: &mut [f32]) {
     let (mut largest, mut sums) = ([f32::MIN; WIDEST], [0.0; WIDEST]);
     let (largest, sums) = (&mut largest[..columns], &mut sums[..columns]);
     for row in scores.chunks_exact(columns) {
-        for (largest, score) in largest.iter_mut().zip(row) {
-            *largest = if score > largest { *score } else { *largest };
-        }
+        raise(largest, row);
     }
     for row in scores.chunks_exact_mut(columns) {
         for ((score, largest), sum) in row.iter_mut().zip(&*largest).zip(&mut *sums) {

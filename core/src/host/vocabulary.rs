@@ -1,7 +1,7 @@
 //! The vocabulary head on logits that lie transposed, `[V, C]` for a chunk of C response tokens: every row of the vocabulary
 //! is then a row of registers, and no sum runs across one.
 
-use super::exponential::exp;
+use super::exponential::{exp, raise};
 use super::simd::dispatch;
 use super::threads::{Threads, in_chunks, in_turn};
 
@@ -42,13 +42,6 @@ fn partial_sums(logits: &[f32], columns: usize) -> (Vec<f32>, Vec<f32>) {
         }
     }
     (largest, sums)
-}
-
-#[inline(always)]
-fn raise(largest: &mut [f32], row: &[f32]) {
-    for (largest, value) in largest.iter_mut().zip(row) {
-        *largest = if value > largest { *value } else { *largest };
-    }
 }
 
 /// Turns `logits` `[V, C]` into d loss / d logits = s·(onehot(target) − p), for C `seeds` s = d loss / d log π(target).
