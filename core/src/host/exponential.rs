@@ -29,6 +29,14 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// Raises every element to that of `row` where it is larger: run over rows, the largest of each column.
+#[inline(always)]
+pub(super) fn raise(largest: &mut [f32], row: &[f32]) {
+    for (largest, value) in largest.iter_mut().zip(row) {
+        *largest = if value > largest { *value } else { *largest };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,13 +58,5 @@ mod tests {
         assert!(exp(1e30).is_finite() && exp(1e30) > 1e38);
         assert!(sigmoid(-1e4) < 1e-37 && sigmoid(1e4) == 1.0);
         assert!(exp(f32::NAN).is_nan());
-    }
-}
-
-/// Raises every element to that of `row` where it is larger: run over rows, the largest of each column.
-#[inline(always)]
-pub(super) fn raise(largest: &mut [f32], row: &[f32]) {
-    for (largest, value) in largest.iter_mut().zip(row) {
-        *largest = if value > largest { *value } else { *largest };
     }
 }
