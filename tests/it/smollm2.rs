@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::fixtures::{cpu, numbers};
-use crate::support::{golden, hbat, shared, skip, smollm2};
+use crate::support::{data, golden, hbat, skip, smollm2};
 
 /// The model's folder, whose weights must be those of the golden values.
 fn folder(golden: &Value) -> Option<PathBuf> {
@@ -86,10 +86,10 @@ fn same(found: &Value, log_prob: &str, tokens: &str, expected: &Value) -> f64 {
 fn log_probabilities_of_examples_are_those_of_transformers() {
     let golden = golden("smollm2_logits");
     let Some(folder) = folder(&golden) else { return };
-    let Some(shared) = shared() else { return skip("the test data is not there") };
+    let Some(data) = data() else { return skip("the test data is not there") };
     let of = |name: &str| golden[name].as_array().expect("examples").clone();
     let (demonstrations, preferences) = (of("demonstrations"), of("preferences"));
-    let found = eval(&folder, &shared.join("data"), demonstrations.len());
+    let found = eval(&folder, &data, demonstrations.len());
     let examples = |name: &str| found[name].as_array().expect("examples").clone();
     let mut total = 0.0;
     for (found, expected) in examples("demonstration_examples").iter().zip(&demonstrations) {

@@ -9,10 +9,11 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
 }
 
-/// The folder with test data beside the repository: `HBAT_SHARED`, or `../shared`; `None` if it is not there.
-pub(crate) fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("HBAT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
-    folder.join("data").is_dir().then_some(folder)
+/// The folder with the test data: `data` in `HBAT_SHARED` or `../shared`, else where `tests/run` puts it; `None` if it is not
+/// there.
+pub(crate) fn data() -> Option<PathBuf> {
+    let shared = std::env::var_os("HBAT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    [shared.join("data"), root().join("target/data")].into_iter().find(|folder| folder.is_dir())
 }
 
 /// SmolLM2-135M-Instruct in Hugging Face layout: `HBAT_SMOLLM2`, or where `tests/run` puts it; `None` if it is not there.

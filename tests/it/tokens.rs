@@ -1,6 +1,6 @@
 //! Token ids of whole data sets against the Hugging Face tokenizer, and the same data in different files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hbat::tokens::Group;
 use hbat_cli::data::{Codec, CodecOptions, LengthReport, Loaded, ReadOptions, TemplateChoice, TooLong};
@@ -8,13 +8,32 @@ use hbat_cli::data::{load_demonstrations, load_preferences};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::support::{golden, shared, skip};
+use crate::support::{data, golden, skip, smollm2};
 
-/// The test model's codec, without a limit on length.
-fn codec(shared: &Path, template: TemplateChoice) -> Codec {
-    let directory = shared.join("models/smollm2-135m-instruct");
-    let options = CodecOptions { template, max_length: 1 << 20, too_long: TooLong::Error };
-    Codec::load(&directory, options).unwrap_or_else(|error| panic!("{error}"))
+/// The test data and the test model, whose tokenizer it is read with.
+struct Real {
+    data: PathBuf,
+    model: PathBuf,
+}
+
+impl Real {
+    /// `None` after recording a skip.
+    fn find() -> Option<Self> {
+        let (Some(data), Some(model)) = (data(), smollm2()) else {
+            skip("the test data or the test model is not here");
+            return None;
+        };
+        Some(Self { data, model })
+    }
+
+    fn codec(&self, options: CodecOptions) -> Codec {
+        Codec::load(&self.model, options).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A codec without a limit on length.
+    fn whole(&self, template: TemplateChoice) -> Codec {
+        self.codec(CodecOptions { template, max_length: 1 << 20, too_long: TooLong::Error })
+    }
 }
 
 fn load(path: PathBuf, codec: &Codec) -> Loaded {
@@ -49,10 +68,9 @@ fn number(entry: &Value, key: &str) -> usize {
 }
 
 #[track_caller]
-fn check(shared: &Path, entry: &Value) {
+fn check(real: &Real, entry: &Value) {
     let template = if entry["mode"] == "chat" { TemplateChoice::Model } else { TemplateChoice::Plain };
-    let file = shared.join("data").join(entry["file"].as_str().unwrap());
-    let Loaded { groups, report } = load(file, &codec(shared, template));
+    let Loaded { groups, report } = load(real.data.join(entry["file"].as_str().unwrap()), &real.whole(template));
     assert_eq!(report.kept, number(entry, "count"), "{}", entry["file"]);
     for stored in entry["examples"].as_array().unwrap() {
         let group = &groups[number(stored, "index")];
@@ -68,17 +86,17 @@ fn check(shared: &Path, entry: &Value) {
 
 #[test]
 fn every_token_equals_that_of_the_hugging_face_tokenizer() {
-    let Some(shared) = shared() else { return skip("the shared data is not here") };
+    let Some(real) = Real::find() else { return };
     let golden = golden("tokens");
     let entries = golden["files"].as_array().expect("files");
     assert_eq!(entries.len(), 18);
-    entries.iter().for_each(|entry| check(&shared, entry));
+    entries.iter().for_each(|entry| check(&real, entry));
 }
 
 /// The same examples from files of different kinds; the report counts the same too.
-fn same(shared: &Path, files: [&str; 3], template: TemplateChoice) {
-    let codec = codec(shared, template);
-    let [first, rest @ ..] = files.map(|file| load(shared.join("data").join(file), &codec));
+fn same(real: &Real, files: [&str; 3], template: TemplateChoice) {
+    let codec = real.whole(template);
+    let [first, rest @ ..] = files.map(|file| load(real.data.join(file), &codec));
     for other in rest {
         assert_eq!(first.groups, other.groups, "{files:?}");
         assert_eq!(first.report, other.report, "{files:?}");
@@ -87,14 +105,14 @@ fn same(shared: &Path, files: [&str; 3], template: TemplateChoice) {
 
 #[test]
 fn json_lines_arrays_and_parquet_give_the_same_tokens() {
-    let Some(shared) = shared() else { return skip("the shared data is not here") };
+    let Some(real) = Real::find() else { return };
     for split in ["train", "valid", "test"] {
         let [lines, parquet, alpaca] =
             ["demonstrations.#.jsonl", "demonstrations.#.parquet", "alpaca.#.json"].map(|name| name.replace('#', split));
-        same(&shared, [&lines, &parquet, &alpaca], TemplateChoice::Auto);
+        same(&real, [&lines, &parquet, &alpaca], TemplateChoice::Auto);
     }
     same(
-        &shared,
+        &real,
         ["preferences.valid.jsonl", "preferences.valid.parquet", "alpaca_farm_preference.valid.json"],
         TemplateChoice::Auto,
     );
@@ -102,9 +120,9 @@ fn json_lines_arrays_and_parquet_give_the_same_tokens() {
 
 #[test]
 fn several_files_are_one_data_set() {
-    let Some(shared) = shared() else { return skip("the shared data is not here") };
-    let codec = codec(&shared, TemplateChoice::Model);
-    let paths = ["demonstrations.valid.parquet", "demonstrations.test.jsonl"].map(|name| shared.join("data").join(name));
+    let Some(real) = Real::find() else { return };
+    let codec = real.whole(TemplateChoice::Model);
+    let paths = ["demonstrations.valid.parquet", "demonstrations.test.jsonl"].map(|name| real.data.join(name));
     let whole = load_demonstrations(&paths, &ReadOptions::default(), &codec).unwrap();
     assert_eq!(whole.groups.iter().map(|group| group.index).collect::<Vec<_>>(), (0..300).collect::<Vec<_>>());
     let limited = ReadOptions { limit: Some(120), ..ReadOptions::default() };
@@ -115,11 +133,10 @@ fn several_files_are_one_data_set() {
 /// Policies on real data: what is dropped or cut is counted, and indices stay those of the file.
 #[test]
 fn length_policies_keep_count() {
-    let Some(shared) = shared() else { return skip("the shared data is not here") };
-    let path = shared.join("data/demonstrations.valid.jsonl");
+    let Some(real) = Real::find() else { return };
+    let path = real.data.join("demonstrations.valid.jsonl");
     let with = |too_long, max_length| {
-        let options = CodecOptions { template: TemplateChoice::Model, max_length, too_long };
-        let codec = Codec::load(&shared.join("models/smollm2-135m-instruct"), options).unwrap();
+        let codec = real.codec(CodecOptions { template: TemplateChoice::Model, max_length, too_long });
         load_demonstrations(std::slice::from_ref(&path), &ReadOptions::default(), &codec)
     };
     let whole = with(TooLong::Error, 4096).unwrap();
