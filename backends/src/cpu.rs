@@ -57,12 +57,27 @@ fn model() -> Option<String> {
 
 /// The memory that this process may use: the machine's, or what a container allows.
 fn memory() -> Option<u64> {
+    let machine = meminfo("MemTotal:")?;
+    Some(machine.min(cgroup("memory.max").unwrap_or(machine)))
+}
+
+/// The memory that can still be had without writing any to disk.
+pub(crate) fn free() -> Option<u64> {
+    let machine = meminfo("MemAvailable:")?;
+    let container = cgroup("memory.max").map(|most| most.saturating_sub(cgroup("memory.current").unwrap_or(0)));
+    Some(machine.min(container.unwrap_or(machine)))
+}
+
+/// A line of `/proc/meminfo` in bytes.
+fn meminfo(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let machine = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = limit.and_then(|text| text.trim().parse().ok()).unwrap_or(machine);
-    Some(machine.min(limit))
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// A number of this container's, where it has one.
+fn cgroup(file: &str) -> Option<u64> {
+    std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -78,6 +93,7 @@ mod tests {
         assert!(hardware.driver.contains("threads"));
         if cfg!(target_os = "linux") {
             assert!(hardware.memory.unwrap() > 100 << 20);
+            assert!((1 << 20..=hardware.memory.unwrap()).contains(&free().unwrap()));
         }
     }
 }

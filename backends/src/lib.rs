@@ -53,6 +53,16 @@ pub fn list() -> Vec<DeviceReport> {
     backends.into_iter().flat_map(list_backend).collect()
 }
 
+/// Bytes that a program may take on a device: on the processor what is free now, on a card all it has. `None` where nobody
+/// says.
+pub fn memory(name: DeviceName) -> Option<u64> {
+    #[cfg(feature = "cpu")]
+    if name == DeviceName::Cpu {
+        return cpu::free();
+    }
+    list_backend(name).into_iter().find(|report| report.name == name)?.hardware.ok()?.memory
+}
+
 fn list_backend(first: DeviceName) -> Vec<DeviceReport> {
     match first {
         #[cfg(feature = "cpu")]

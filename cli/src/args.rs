@@ -27,6 +27,8 @@ pub struct Args {
 pub enum Command {
     /// Train; without a run file, the toy.
     Train(Train),
+    /// Tell what a run needs, without running it: memory, disk, steps, time.
+    Plan(Plan),
     /// Go on with a run that was stopped.
     Resume(Resume),
     /// Let a model answer prompts.
@@ -46,23 +48,51 @@ pub enum Command {
 /// `hbat train`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Train {
+    /// What to run.
+    #[command(flatten)]
+    pub run: Run,
+    /// The run's folder.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// A run, and where to compute.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Run {
     /// The run file; without one, the recipe `toy`.
     #[arg(value_name = "RUN.toml")]
     pub run: Option<PathBuf>,
     /// Change a setting, such as sft.learning_rate=1e-4; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// The run's folder.
-    #[arg(short, long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
 }
 
+/// `hbat plan`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Plan {
+    /// What to run.
+    #[command(flatten)]
+    pub run: Run,
+    /// Floating-point operations per second that the device does, such as 4e14; without it, a layer is timed there.
+    #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
+    pub flops: Option<f64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl From<Run> for Request {
+    fn from(run: Run) -> Self {
+        Self { file: run.run, set: run.set, output: None, device: run.device }
+    }
+}
+
 impl From<Train> for Request {
     fn from(train: Train) -> Self {
-        Self { file: train.run, set: train.set, output: train.output, device: train.device }
+        Self { output: train.output, ..train.run.into() }
     }
 }
 

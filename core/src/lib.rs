@@ -3,6 +3,7 @@
 //! The crate computes and does nothing else: no files, no clock, no threads of its own, no output. It is handed a device
 //! and runs the same on a CPU, a GPU, or in a browser.
 
+pub mod budget;
 pub mod compute;
 pub mod consolidation;
 pub mod engine;

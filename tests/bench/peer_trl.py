@@ -9,6 +9,7 @@ computed before.
 
 `--loop trl` drives TRL's trainers, `--loop plain` a bare loop, which scores the response positions only and logs nothing.
 TRL checkpoints activations by default (`--checkpointing on`), which is slower and smaller; `off` is the faster opponent.
+`--turns asked` takes a step for every line on standard input: `in_turns.py` does that.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--objective", choices=["sft", "dpo"], required=True)
     parser.add_argument("--loop", choices=["trl", "plain"], default="trl")
     parser.add_argument("--checkpointing", choices=["on", "off"], default="off")
+    parser.add_argument("--turns", choices=["free", "asked"], default="free")
     parser.add_argument("--model", default=model, help="folder in Hugging Face layout (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="measured steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before those")
@@ -96,7 +98,7 @@ def trl_loop(arguments: argparse.Namespace) -> tuple[list[float], list[float]]:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = (sft_trainer if arguments.objective == "sft" else dpo_trainer)(arguments, folder)
-        clock = step_clock()
+        clock = step_clock(asked=arguments.turns == "asked")
         trainer.add_callback(clock)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -104,8 +106,14 @@ def trl_loop(arguments: argparse.Namespace) -> tuple[list[float], list[float]]:
     return clock.seconds, [record["loss"] for record in trainer.state.log_history if "loss" in record]
 
 
-def step_clock():
+def step_clock(*, asked: bool):
     from transformers import TrainerCallback
+
+    def wait() -> float:
+        """Waits to be asked for the next step, where steps are asked for."""
+        if asked:
+            sys.stdin.readline()
+        return time.perf_counter()
 
     class StepClock(TrainerCallback):
         """Seconds from the end of one step to the end of the next: the trainer's own work between steps is part of its cost."""
@@ -114,12 +122,13 @@ def step_clock():
             self.seconds, self.last = [], None
 
         def on_train_begin(self, *_, **__):
-            self.last = time.perf_counter()
+            self.last = wait()
 
         def on_step_end(self, *_, **__):
-            now = time.perf_counter()
-            self.seconds.append(now - self.last)
-            self.last = now
+            self.seconds.append(time.perf_counter() - self.last)
+            if asked:
+                print(json.dumps({"turn": {"trl": self.seconds[-1]}}), flush=True)
+            self.last = wait()
 
     return StepClock()
 

@@ -1,11 +1,13 @@
 //! Times optimizer steps at SmolLM2-135M's shape, f32, with random weights, for a ratio against `peer_trl.py`:
 //!
-//!     cargo run --release -p hbat-tests --bin bench_step -- --engine whole --objective sft --hold none --steps 5
+//!     cargo run --release -p hbat-tests --bin bench_step -- --configurations whole/none --objective sft --steps 5
 //!
-//! Eight sequences of 512 tokens (256 prompt, 256 response; DPO: four pairs), or `--rows`, `--width` and `--prompt`, after
-//! `--warm-up` steps that do not count. Prints one JSON line; one process measures one configuration, so that its peak memory
-//! means something. `--hold anchor` adds the consolidation penalty and its anchor. Times mean something only on a machine that
-//! does nothing else.
+//! A configuration is an engine (whole, segmented, autodiff), and whether an anchor holds the weights (none, anchor: the
+//! consolidation penalty). Several, with commas between them, take their steps in turns, so that a drift of the machine's speed
+//! meets all alike; one alone has a peak memory that means something. Eight sequences of 512 tokens (256 prompt, 256 response;
+//! DPO: four pairs), or `--rows`, `--width` and `--prompt`, after `--warm-up` steps that do not count. Prints one JSON line.
+//! `--turns asked` takes a round of steps for every line on standard input: `in_turns.py` does that. Times mean something only
+//! on a machine that does nothing else.
 
 #![allow(clippy::print_stdout)]
 
@@ -13,32 +15,49 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hbat::engine::{Accumulate, Engine};
-use hbat::model::{LlamaConfig, Policy};
+use hbat::model::Policy;
 use hbat::objective::{Dpo, Objective, Sft};
 use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
 use hbat::reduce::Alone;
 use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column, Group, Sequence};
-use hbat::toy::random_policy;
 use hbat::trainer::{Term, accumulate};
 use hbat_cli::memory;
+use hbat_tests::median;
+use serde_json::json;
 
 /// The program's own allocator.
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
-const CONFIG: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true, "rope_theta": 100000.0}"#;
-
 struct Options {
-    engine: Engine,
+    configurations: Vec<Configuration>,
     objective: String,
-    hold: String,
+    asked: bool,
     steps: usize,
     warm_up: usize,
     rows: usize,
     width: usize,
     prompt: usize,
+}
+
+#[derive(Clone, PartialEq)]
+struct Configuration {
+    engine: Engine,
+    hold: String,
+}
+
+impl Configuration {
+    fn read(text: &str) -> Self {
+        let (engine, hold) = text.split_once('/').expect("a configuration such as whole/none");
+        let engine = serde_json::from_value(engine.into()).expect("whole, segmented or autodiff");
+        assert!(["none", "anchor"].contains(&hold), "none or anchor, not {hold}");
+        Self { engine, hold: hold.to_owned() }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", json!(self.engine).as_str().expect("engines have names"), self.hold)
+    }
 }
 
 impl Options {
@@ -50,9 +69,9 @@ impl Options {
         let number = |name: &str, default: usize| given.get(name).map_or(default, |value| value.parse().expect("a number"));
         let width = number("width", 512);
         Self {
-            engine: serde_json::from_value(word("engine", "whole").into()).expect("whole, segmented or autodiff"),
+            configurations: word("configurations", "whole/none").split(',').map(Configuration::read).collect(),
             objective: word("objective", "sft"),
-            hold: word("hold", "none"),
+            asked: word("turns", "free") == "asked",
             steps: number("steps", 5),
             warm_up: number("warm-up", 2),
             rows: number("rows", 8),
@@ -68,18 +87,48 @@ impl Options {
         }
     }
 
+    fn sequence(&self, index: usize) -> Sequence {
+        hbat_tests::sequence(index, self.prompt, self.width)
+    }
+
     fn pair(&self, index: usize) -> Group {
         let mut group = Group::preference(index, self.sequence(2 * index), self.sequence(2 * index + 1));
         group.columns.insert(Column::ReferenceLogProb, vec![-2500.0, -2500.0]);
         group
     }
+}
 
-    /// Tokens that no other index has.
-    fn sequence(&self, index: usize) -> Sequence {
-        let token = |t: usize| ((index * 7919 + t * 104_729) % 49_152) as u32;
-        let prompt = (0..self.prompt).map(token).collect();
-        let response: Vec<u32> = (self.prompt..self.width).map(token).collect();
-        Sequence::new(prompt, &response).expect("neither is empty")
+/// Seconds of a step, and of its forward and backward pass alone.
+type Seconds = [f64; 2];
+
+/// What the configurations share: they differ in how a gradient comes about and whether it is held, not in state.
+struct Bench {
+    policy: Policy,
+    optimizer: AdamW,
+    pull: Option<Pull>,
+    objective: Box<dyn Objective>,
+    groups: Vec<Group>,
+}
+
+impl Bench {
+    async fn new(options: &Options) -> Self {
+        let policy = hbat_tests::policy();
+        let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
+        let held = options.configurations.iter().any(|configuration| configuration.hold == "anchor");
+        let pull = if held { Some(pull(&policy).await) } else { None };
+        let (objective, groups) = options.objective();
+        Self { policy, optimizer, pull, objective, groups }
+    }
+
+    async fn step(&mut self, configuration: &Configuration) -> Seconds {
+        let began = Instant::now();
+        let mut sink = Accumulate::new(self.policy.units().len());
+        let term = Term { objective: self.objective.as_ref(), batches: vec![Batch::new(&self.groups, 1)], factor: 1.0 };
+        accumulate(configuration.engine, &self.policy, &[term], &mut sink, &Alone).await.expect("a gradient");
+        let passed = began.elapsed().as_secs_f64();
+        let pull = self.pull.as_ref().filter(|_| configuration.hold == "anchor");
+        self.optimizer.step(&mut self.policy, sink.into_sums(), pull, 1e-6, &Alone).await.expect("a step");
+        [began.elapsed().as_secs_f64(), passed]
     }
 }
 
@@ -90,38 +139,35 @@ fn main() {
 }
 
 async fn run(options: &Options) {
-    let config: LlamaConfig = serde_json::from_str(CONFIG).expect("a configuration");
-    let device = hbat_backends::open(hbat_backends::DeviceName::Cpu).expect("a CPU");
-    let mut policy = random_policy(config, hbat::compute::Compute::host(device), 0);
-    let mut optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
-    let pull = if options.hold == "anchor" { Some(pull(&policy).await) } else { None };
-    let (objective, groups) = options.objective();
-    let (mut steps, mut passes) = (Vec::new(), Vec::new());
+    let mut bench = Bench::new(options).await;
+    let mut seconds = vec![Vec::new(); options.configurations.len()];
     for _ in 0..options.warm_up + options.steps {
-        let began = Instant::now();
-        let mut sink = Accumulate::new(policy.units().len());
-        let term = Term { objective: objective.as_ref(), batches: vec![Batch::new(&groups, 1)], factor: 1.0 };
-        accumulate(options.engine, &policy, &[term], &mut sink, &Alone).await.expect("a gradient");
-        passes.push(began.elapsed().as_secs_f64());
-        optimizer.step(&mut policy, sink.into_sums(), pull.as_ref(), 1e-6, &Alone).await.expect("a step");
-        steps.push(began.elapsed().as_secs_f64());
+        if options.asked && std::io::stdin().read_line(&mut String::new()).expect("a line on standard input") == 0 {
+            break;
+        }
+        for (configuration, seconds) in options.configurations.iter().zip(&mut seconds) {
+            seconds.push(bench.step(configuration).await);
+        }
+        if options.asked {
+            let latest = |seconds: &Vec<Seconds>| seconds.last().map(|last| last[0]);
+            let names = options.configurations.iter().map(Configuration::name);
+            let turn: BTreeMap<String, Option<f64>> = names.zip(seconds.iter().map(latest)).collect();
+            println!("{}", json!({ "turn": turn }));
+        }
     }
-    report(options, &steps[options.warm_up..], &passes[options.warm_up..]);
+    for (configuration, seconds) in options.configurations.iter().zip(&seconds) {
+        report(options, configuration, &seconds[options.warm_up.min(seconds.len())..]);
+    }
 }
 
-fn report(options: &Options, steps: &[f64], passes: &[f64]) {
-    let record = serde_json::json!({
-        "engine": options.engine, "objective": options.objective, "hold": options.hold, "rows": options.rows,
-        "width": options.width, "tokens_per_second": (options.rows * options.width) as f64 / median(steps),
-        "step_seconds": steps, "forward_backward_seconds": passes, "peak_rss_bytes": peak_memory(),
+fn report(options: &Options, configuration: &Configuration, seconds: &[Seconds]) {
+    let of = |which: usize| seconds.iter().map(|s| s[which]).collect::<Vec<f64>>();
+    let record = json!({
+        "configuration": configuration.name(), "objective": options.objective, "rows": options.rows, "width": options.width,
+        "tokens_per_second": (options.rows * options.width) as f64 / median(&of(0)),
+        "step_seconds": of(0), "forward_backward_seconds": of(1), "peak_rss_bytes": peak_memory(),
     });
     println!("{record}");
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 async fn pull(policy: &Policy) -> Pull {

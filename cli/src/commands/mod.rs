@@ -3,6 +3,7 @@
 mod eval;
 mod generate;
 mod inspect;
+mod plan;
 mod reading;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
     let volume = if args.quiet { run::Volume::Quiet } else { run::Volume::Normal };
     match args.command {
         Command::Train(train) => runtime.block_on(run::train(config::resolve(&Request::from(train))?, volume)),
+        Command::Plan(options) => runtime.block_on(plan::run(options)),
         Command::Resume(resume) => runtime.block_on(run::resume(&resume.run, resume.device, volume)),
         Command::Generate(options) => runtime.block_on(generate::run(&options)),
         Command::Eval(options) => runtime.block_on(eval::run(&options)),

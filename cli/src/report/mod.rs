@@ -5,6 +5,7 @@
 mod bar;
 mod display;
 mod moment;
+mod needs;
 mod pace;
 mod phrase;
 mod plot;
@@ -14,6 +15,7 @@ mod table;
 pub use bar::Bar;
 pub use display::{Display, Outline, PhaseOutline};
 pub use moment::Moment;
+pub use needs::{bytes, needs_line, needs_text};
 pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
 pub use records::{moment_record, phase_ended_record, phase_started_record, step_record};
 pub use table::{markdown, table};

@@ -3,7 +3,6 @@
 use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
-use hbat::error::Error;
 use hbat::model::{Policy, Unit};
 use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
@@ -13,6 +12,7 @@ use super::Volume;
 use super::checkpoint::{self, PhaseStart};
 use super::history::History;
 use super::inputs::Inputs;
+use super::needs::refused;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
 use crate::config::{self, Plan};
@@ -100,7 +100,7 @@ impl MethodRun<'_> {
     }
 
     fn display(&self, method: &str, trainer: &Trainer) -> anyhow::Result<Display> {
-        let steps = trainer.planned_steps().map_err(|error| self.refused(error))?;
+        let steps = trainer.planned_steps().map_err(|error| refused(self.plan, error))?;
         let phases = trainer.phases();
         let consolidates = phases.iter().any(|phase| matches!(phase.protection, Protection::Consolidate(_)));
         let outlines = phases.iter().zip(steps).map(|(phase, steps)| PhaseOutline { name: phase.name.clone(), steps });
@@ -113,15 +113,5 @@ impl MethodRun<'_> {
             Volume::Normal => Display::new(outline),
             Volume::Quiet => Display::lines(outline, Box::new(std::io::sink())),
         })
-    }
-
-    /// Data too small for the schedule is a matter of `schedule.subsets`, and said so with the place where it was set.
-    fn refused(&self, error: Error) -> anyhow::Error {
-        match &error {
-            Error::TooFewExamples { .. } => {
-                self.plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into()
-            }
-            _ => error.into(),
-        }
     }
 }

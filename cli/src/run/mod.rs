@@ -5,8 +5,10 @@ mod checkpoint;
 mod history;
 mod inputs;
 mod method;
+mod needs;
 mod outcome;
 mod session;
+mod speed;
 mod validation;
 
 use std::path::{Path, PathBuf};
@@ -17,9 +19,12 @@ use hbat_backends::DeviceName;
 
 use crate::config::{self, Plan};
 use crate::evaluation::Scorer;
-use crate::report::Moment;
+use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
 use crate::store::RunDir;
+pub use needs::{Disk, MethodNeeds, Needs};
+pub use speed::{Speed, measured_speed};
+
 use inputs::Inputs;
 use method::MethodRun;
 use session::Ended;
@@ -40,10 +45,7 @@ pub enum Volume {
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
     let device = hbat_backends::open(name)?;
-    Ok(match name {
-        DeviceName::Cpu => Compute::host(device),
-        DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Compute::device(device),
-    })
+    Ok(Compute { device, memory: needs::memory(name) })
 }
 
 /// `hbat train`: starts a run in a new directory.
@@ -79,6 +81,9 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     };
     say(&format!("run directory: {}", run.path().display()));
     let mut inputs = Inputs::load(&plan, &mut say)?;
+    let needs = Needs::new(&plan, &inputs)?;
+    say(&needs_line(&needs));
+    needs.check(&plan)?;
     let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);

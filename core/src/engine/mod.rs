@@ -28,7 +28,7 @@ use tensors::{TensorLayers, Value, Vocabulary};
 
 /// Response positions whose logits are computed together: enough to reuse the vocabulary's weights, while the logits of
 /// 50 000 tokens still take no more than 100 MB.
-const HEAD_CHUNK: usize = 512;
+pub(crate) const HEAD_CHUNK: usize = 512;
 
 /// How a model's backward pass is organised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

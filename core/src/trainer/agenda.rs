@@ -1,5 +1,6 @@
 //! Which examples each step of a phase trains on, and at which rate: all known before the first step.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use rand::RngExt;
@@ -10,24 +11,25 @@ use crate::error::Error;
 use crate::optimizer::AdamWSettings;
 use crate::random::stream;
 use crate::schedule::{Phase, Training, Work, batches, subset};
+use crate::tokens::Group;
 
 /// One optimizer step to come.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Item {
-    pub(super) side: Side,
-    pub(super) examples: Vec<usize>,
-    pub(super) rate: f64,
+pub(crate) struct Item {
+    pub(crate) side: Side,
+    pub(crate) examples: Vec<usize>,
+    pub(crate) rate: f64,
 }
 
 /// All steps of a phase.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Agenda {
-    pub(super) items: Vec<Item>,
-    pub(super) optimizer: AdamWSettings,
+pub(crate) struct Agenda {
+    pub(crate) items: Vec<Item>,
+    pub(crate) optimizer: AdamWSettings,
 }
 
 impl Agenda {
-    pub(super) fn new(phase: &Phase, data: &Data, settings: &Settings) -> Result<Self, Error> {
+    pub(crate) fn new(phase: &Phase, data: &Data, settings: &Settings) -> Result<Self, Error> {
         match &phase.work {
             Work::One { side, training, subset, subsets } => {
                 let items = items(phase, *side, training, (*subset, *subsets), data, settings)?;
@@ -43,10 +45,23 @@ impl Agenda {
     }
 
     /// The examples of one side that the phase touches, in order of their place in the data set.
-    pub(super) fn examples(&self, side: Side) -> Vec<usize> {
+    pub(crate) fn examples(&self, side: Side) -> Vec<usize> {
         let of_side = self.items.iter().filter(|i| i.side == side);
         of_side.flat_map(|i| i.examples.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
     }
+}
+
+/// Cuts the examples of a step into forward passes of at most `micro_batch` sequences.
+///
+/// Where there are several, those of similar length go together, so that little is padded, and the longest go first: while
+/// they run no earlier pass has left gradients behind, and what does not fit fails at once.
+pub(crate) fn passes(groups: &[Group], mut examples: Vec<usize>, micro_batch: usize) -> Vec<Vec<usize>> {
+    let sequences = examples.first().map_or(1, |&first| groups[first].sequences.len());
+    let per_pass = (micro_batch / sequences).max(1);
+    if examples.len() > per_pass {
+        examples.sort_by_key(|&example| Reverse(groups[example].longest()));
+    }
+    examples.chunks(per_pass).map(<[usize]>::to_vec).collect()
 }
 
 fn items(

@@ -3,7 +3,7 @@
 //! It has no callbacks, no clock and no output. Whoever drives it awaits [`Trainer::step`] and does what the [`Event`]
 //! asks for: a command line loops, a browser calls once per frame. Between any two calls its state can be saved.
 
-mod agenda;
+pub(crate) mod agenda;
 mod event;
 mod protection;
 mod state;
@@ -28,7 +28,7 @@ use crate::reduce::{Alone, Reduce};
 use crate::schedule::{Order, Phase};
 use crate::slab::Slab;
 use crate::tokens::{Batch, Column, Group};
-use agenda::{Agenda, Item};
+use agenda::{Agenda, Item, passes};
 use protection::Protected;
 
 /// The examples of both sides.
@@ -41,7 +41,7 @@ pub struct Data {
 }
 
 impl Data {
-    fn side(&self, side: Side) -> (&[Group], &'static str) {
+    pub(crate) fn side(&self, side: Side) -> (&[Group], &'static str) {
         match side {
             Side::Instruction => (&self.demonstrations, "demonstrations"),
             Side::Preference => (&self.preferences, "preferences"),
@@ -318,11 +318,12 @@ impl<R: Reduce> Trainer<R> {
     fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
         let groups = self.data.side(item.side).0;
         let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
-        let mine = item.examples.iter().skip(self.reduce.rank()).step_by(self.reduce.world());
-        let mine: Vec<Group> = mine.map(|&i| self.with_reference(item.side, i)).collect();
-        let per_pass = self.settings.micro_batch / mine.first().map_or(1, |g| g.sequences.len());
-        let batches = mine.chunks(per_pass.max(1)).map(|part| Batch::new(part, self.settings.bucket)).collect();
-        (batches, tokens)
+        let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
+        let batch = |examples: Vec<usize>| {
+            let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.side, i)).collect();
+            Batch::new(&groups, self.settings.bucket)
+        };
+        (passes(groups, mine, self.settings.micro_batch).into_iter().map(batch).collect(), tokens)
     }
 
     fn with_reference(&self, side: Side, example: usize) -> Group {

@@ -1,0 +1,25 @@
+//! `hbat plan`: what a run needs, without running it.
+
+use std::io::Write;
+
+use crate::args::Plan;
+use crate::config::{self, Request};
+use crate::report::needs_text;
+use crate::run::{self, Needs, Speed};
+
+/// Prints memory, disk, steps and time of a run.
+pub(super) async fn run(options: Plan) -> anyhow::Result<i32> {
+    let plan = config::resolve(&Request::from(options.run))?;
+    let needs = Needs::of(&plan)?;
+    let speed = match options.flops {
+        Some(flops) => Speed::stated(flops),
+        None => run::measured_speed(&plan, &needs).await?,
+    };
+    let mut out = std::io::stdout().lock();
+    match options.json {
+        true => writeln!(out, "{}", serde_json::to_string(&serde_json::json!({ "needs": needs, "speed": speed }))?)?,
+        false => write!(out, "{}", needs_text(&needs, &speed))?,
+    }
+    needs.check(&plan)?;
+    Ok(0)
+}

@@ -1,0 +1,196 @@
+//! Bytes, by what they are for, at the moments of a step at which they are most.
+
+use serde::Serialize;
+
+use super::Pass;
+use crate::compute;
+use crate::engine::{Engine, HEAD_CHUNK};
+use crate::model::{HeadKind, LlamaConfig, Unit};
+
+/// An element's size: everything is f32.
+const F32: usize = 4;
+
+/// Copies of the attention matrix that live together in a backward pass of tensor operations: P, dP, P∘dP, dS and one more.
+const ATTENTION_COPIES: usize = 5;
+
+/// Bytes that a program holds at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Memory {
+    /// The weights.
+    pub weights: usize,
+    /// Gradients of an optimizer step.
+    pub gradients: usize,
+    /// AdamW's first and second moments.
+    pub moments: usize,
+    /// The anchor, and Fisher information.
+    pub consolidation: usize,
+    /// What the layers' backward passes need.
+    pub activations: usize,
+    /// Logits of response tokens.
+    pub logits: usize,
+    /// What comes and goes within a layer or the head.
+    pub workspace: usize,
+}
+
+impl Memory {
+    /// Every part with its name.
+    pub fn parts(&self) -> [(&'static str, usize); 7] {
+        [
+            ("weights", self.weights),
+            ("gradients", self.gradients),
+            ("moments", self.moments),
+            ("anchor", self.consolidation),
+            ("activations", self.activations),
+            ("logits", self.logits),
+            ("workspace", self.workspace),
+        ]
+    }
+
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.parts().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Whichever is more.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        if other.total() > self.total() { other } else { self }
+    }
+}
+
+/// What a phase keeps for consolidation, in copies of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holdings {
+    pub(super) anchor: bool,
+    pub(super) fisher: usize,
+}
+
+/// Numbers of elements in a model.
+pub(super) struct Sizes<'a> {
+    config: &'a LlamaConfig,
+    memory: compute::Memory,
+    engine: Engine,
+    model: usize,
+    layer: usize,
+    largest: usize,
+    head: usize,
+}
+
+impl<'a> Sizes<'a> {
+    pub(super) fn new(config: &'a LlamaConfig, memory: compute::Memory, engine: Engine) -> Self {
+        let units = config.units();
+        let of = |units: &[Unit]| units.iter().map(Unit::elements).sum();
+        let layer = &units[config.layer_start(0)..config.layer_start(1)];
+        let largest = layer.iter().map(Unit::elements).max().unwrap_or(0);
+        let head = units[config.head_index()].elements();
+        Self { config, memory, engine, model: of(&units), layer: of(layer), largest, head }
+    }
+
+    /// Between two passes.
+    pub(super) fn resting(&self, holdings: &Holdings) -> Memory {
+        Memory {
+            weights: F32 * self.model,
+            moments: 2 * F32 * self.model,
+            consolidation: F32 * self.model * (usize::from(holdings.anchor) + holdings.fisher),
+            ..Memory::default()
+        }
+    }
+
+    /// The most during a pass and the update after it. Earlier passes of the same step leave sums of gradients.
+    pub(super) fn peak(&self, holdings: &Holdings, pass: &Pass, earlier_passes: usize) -> Memory {
+        let resting = self.resting(holdings);
+        let update = Memory { gradients: F32 * self.model, ..resting };
+        let earlier = self.model * earlier_passes.min(1);
+        let last = self.config.num_hidden_layers - 1;
+        let moments = [self.at_head(pass, earlier), self.at_layer(last, pass, earlier), self.at_layer(0, pass, earlier)];
+        moments.into_iter().fold(update, |peak, [gradients, activations, logits, workspace]| {
+            let [gradients, activations, logits, workspace] = [gradients, activations, logits, workspace].map(|n| F32 * n);
+            peak.larger(Memory { gradients, activations, logits, workspace, ..resting })
+        })
+    }
+
+    /// Elements of gradients, activations, logits and workspace while the head goes backward.
+    fn at_head(&self, pass: &Pass, earlier: usize) -> [usize; 4] {
+        let (d, chunk) = (self.config.hidden_size, pass.reads.min(HEAD_CHUNK));
+        let vocabulary = match self.config.head {
+            HeadKind::Vocabulary => self.config.vocab_size,
+            HeadKind::Value => 0,
+        };
+        let layers = self.config.num_hidden_layers * (self.input(pass) + self.kept_of_whole(pass));
+        let (logits, copies) = match (self.engine, self.memory) {
+            (Engine::Segmented, compute::Memory::Host) => (chunk, self.head),
+            (Engine::Segmented, compute::Memory::Device) => (2 * chunk, 0),
+            (_, compute::Memory::Host) => (pass.reads, self.head),
+            (_, compute::Memory::Device) => (pass.reads + chunk, 0),
+        };
+        [earlier + self.head, layers + 2 * pass.reads * d, logits * vocabulary, copies + 4 * chunk * d]
+    }
+
+    /// The same while a layer goes backward.
+    fn at_layer(&self, layer: usize, pass: &Pass, earlier: usize) -> [usize; 4] {
+        let layers = self.config.num_hidden_layers;
+        let here = match self.engine {
+            Engine::Segmented => self.kept(pass),
+            Engine::Whole | Engine::Autodiff => 0,
+        };
+        let below = (layer + 1) * (self.input(pass) + self.kept_of_whole(pass));
+        let gradients = match earlier {
+            0 => self.head + (layers - layer) * self.layer,
+            sums => sums + self.head + self.layer,
+        };
+        let read = pass.reads * self.config.hidden_size;
+        [gradients, below + here + self.input(pass) + read, 0, self.within_layer(pass)]
+    }
+
+    /// The residual stream of a pass.
+    fn input(&self, pass: &Pass) -> usize {
+        self.positions(pass) * self.config.hidden_size
+    }
+
+    /// Tokens that are computed on: loops over memory leave out padding.
+    fn positions(&self, pass: &Pass) -> usize {
+        match self.memory {
+            compute::Memory::Host => pass.tokens,
+            compute::Memory::Device => pass.rows * pass.width,
+        }
+    }
+
+    fn kept_of_whole(&self, pass: &Pass) -> usize {
+        match self.engine {
+            Engine::Segmented => 0,
+            Engine::Whole | Engine::Autodiff => self.kept(pass),
+        }
+    }
+
+    /// What a layer's forward pass keeps besides its input: query, key, value, context, residual stream, gate, up, and the
+    /// softmax's sums.
+    fn kept(&self, pass: &Pass) -> usize {
+        let (q, kv) = self.projections();
+        let sums = match self.memory {
+            compute::Memory::Host => self.config.num_attention_heads,
+            compute::Memory::Device => 0,
+        };
+        let per_token = 2 * q + 2 * kv + self.config.hidden_size + 2 * self.config.intermediate_size + sums;
+        self.positions(pass) * per_token
+    }
+
+    /// Elements per token of queries, and of keys.
+    fn projections(&self) -> (usize, usize) {
+        let dim = self.config.head_dim;
+        (self.config.num_attention_heads * dim, self.config.num_key_value_heads * dim)
+    }
+
+    /// What a layer's backward pass holds besides gradients and what was kept.
+    fn within_layer(&self, pass: &Pass) -> usize {
+        let (n, (q, kv)) = (self.positions(pass), self.projections());
+        let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
+        match self.memory {
+            // A copy of one weight; then the activation's gradient, or attention's gradients before and after they are joined.
+            compute::Memory::Host => (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
+            compute::Memory::Device => {
+                let attention = ATTENTION_COPIES * pass.rows * self.config.num_attention_heads * pass.width * pass.width;
+                (n * (4 * f + 2 * d)).max(attention + n * (2 * q + 2 * kv))
+            }
+        }
+    }
+}

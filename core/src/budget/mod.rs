@@ -1,0 +1,99 @@
+//! What a schedule needs, known before its first step: memory at its peak, steps, tokens, arithmetic.
+//!
+//! The batches of every step follow from the seed, so nothing here is a guess about sequence lengths. Bytes are counted
+//! from what the engines hold at the moments at which they hold most; the allocator's own share and the program's code
+//! come on top.
+
+mod memory;
+mod work;
+
+pub use memory::Memory;
+pub use work::{Pass, flops};
+
+use serde::Serialize;
+
+use crate::compute;
+use crate::consolidation::{Rule, Side};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::model::LlamaConfig;
+use crate::schedule::{Phase, Protection};
+use crate::trainer::{Data, KeepStart, Settings, agenda::Agenda};
+use memory::{Holdings, Sizes};
+
+/// What one phase needs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PhaseBudget {
+    /// The phase's name, such as "sft-1".
+    pub phase: String,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Sequences that go forward and backward, all steps together.
+    pub sequences: usize,
+    /// Their tokens.
+    pub tokens: usize,
+    /// Tokens that are scored for the reference before the first step.
+    pub reference_tokens: usize,
+    /// Floating-point operations, what is recomputed included.
+    pub flops: f64,
+    /// Bytes at the moment of the phase at which they are most.
+    pub peak: Memory,
+}
+
+/// What the phases need on one device.
+///
+/// # Errors
+/// If a data set is too small for the schedule.
+pub fn budget(
+    config: &LlamaConfig,
+    memory: compute::Memory,
+    phases: &[Phase],
+    data: &Data,
+    settings: &Settings,
+) -> Result<Vec<PhaseBudget>, Error> {
+    let sizes = Sizes::new(config, memory, settings.engine);
+    let of_phase = |(index, phase): (usize, &Phase)| {
+        let agenda = Agenda::new(phase, data, settings)?;
+        let holdings = holdings(phases, index, settings.keep_start);
+        let mut peak = sizes.resting(&holdings);
+        let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
+        for item in &agenda.items {
+            let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
+            sequences += passes.iter().map(|pass| pass.rows).sum::<usize>();
+            tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
+            flops += passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
+            let of_pass = |(place, pass)| sizes.peak(&holdings, pass, place);
+            peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
+        }
+        let references = Pass::one(data.side(Side::Preference).0, &agenda.examples(Side::Preference), settings);
+        flops += work::forward_flops(config, &references);
+        let (phase, steps) = (phase.name.clone(), agenda.items.len());
+        Ok(PhaseBudget { phase, steps, sequences, tokens, reference_tokens: references.tokens, flops, peak })
+    };
+    phases.iter().enumerate().map(of_phase).collect()
+}
+
+/// What a phase keeps for consolidation.
+fn holdings(phases: &[Phase], index: usize, keep_start: KeepStart) -> Holdings {
+    let phase = &phases[index];
+    let by_fisher = |phase: &Phase| matches!(phase.protection, Protection::Consolidate(c) if c.rule == Rule::Fisher);
+    let follows = |side: Side| phases[..index].iter().any(|earlier| earlier.side() == side);
+    let measures = phases[index + 1..].iter().any(by_fisher);
+    let held = matches!(phase.protection, Protection::Consolidate(_)) && follows(phase.side().other());
+    let measured = [Side::Instruction, Side::Preference].into_iter().filter(|side| follows(*side)).count();
+    let uses = by_fisher(phase) && held;
+    Holdings {
+        anchor: held || keep_start == KeepStart::Copy,
+        fisher: if measures || uses { measured + usize::from(measures) + usize::from(uses) } else { 0 },
+    }
+}
+
+impl Engine {
+    /// How often the layers and the head are computed forward in a step.
+    fn forwards(self) -> f64 {
+        match self {
+            Self::Autodiff | Self::Whole => 1.0,
+            Self::Segmented => 2.0,
+        }
+    }
+}

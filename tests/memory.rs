@@ -1,0 +1,189 @@
+//! Memory, counted by the allocator: training takes what a budget predicts, loading and saving no more than the model.
+//!
+//! A program of its own: what other tests allocate at the same time would be counted too.
+
+use std::sync::{Mutex, PoisonError};
+
+use hbat::budget::{PhaseBudget, budget};
+use hbat::compute::Compute;
+use hbat::consolidation::Consolidation;
+use hbat::engine::Engine;
+use hbat::model::LlamaConfig;
+use hbat::objective::Dpo;
+use hbat::optimizer::{AdamWSettings, Decay};
+use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
+use hbat::tokens::{Group, Sequence};
+use hbat::toy::random_policy;
+use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer};
+use hbat_backends::DeviceName;
+use hbat_cli::model::{Export, ModelError, ModelFolder};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static COUNTED: PeakAlloc = PeakAlloc;
+
+/// Held by whoever counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// 50 million weights: more than 1 GB with gradients, moments and anchor.
+const LARGE: &str = r#"{"vocab_size": 16384, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 6,
+    "num_attention_heads": 12, "num_key_value_heads": 4, "tie_word_embeddings": true}"#;
+
+/// 6 million weights, half of them in an untied head and its embedding.
+const SMALL: &str = r#"{"vocab_size": 6000, "hidden_size": 256, "intermediate_size": 700, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": true}"#;
+
+struct Case {
+    model: &'static str,
+    engine: Engine,
+    /// Sequences per step, and their length.
+    batch: (usize, usize),
+    micro_batch: usize,
+    /// The phase that is measured: 0 on demonstrations, 1 on preferences and held by the penalty.
+    phase: usize,
+    tolerance: f64,
+}
+
+impl Case {
+    fn phases(&self) -> Vec<Phase> {
+        let training = Training {
+            learning_rate: 1e-4,
+            decay: Decay::Constant,
+            warmup: Warmup { steps: 0, fraction: 0.0 },
+            batch_size: self.batch.0,
+            epochs: 2,
+            optimizer: AdamWSettings::default(),
+        };
+        let dpo = Training { batch_size: self.batch.0 / 2, ..training };
+        phases(&ScheduleSettings {
+            method: Method::Hbat,
+            subsets: 1,
+            sft: training,
+            dpo,
+            consolidation: Consolidation::default(),
+            freeze_fraction: 0.0,
+            preference_probability: None,
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            seed: 1,
+            order: Order::AsGiven,
+            engine: self.engine,
+            micro_batch: self.micro_batch,
+            bucket: 1,
+            dpo: Dpo::default(),
+            keep_start: KeepStart::Stored,
+        }
+    }
+
+    fn data(&self, vocabulary: u32) -> Data {
+        let (rows, width) = self.batch;
+        let sequence = |row: usize| {
+            let tokens: Vec<u32> = (0..width).map(|t| (row * 7919 + t * 104_729) as u32 % vocabulary).collect();
+            Sequence::new(tokens[..width / 4].to_vec(), &tokens[width / 4..]).unwrap()
+        };
+        Data {
+            demonstrations: (0..rows).map(|row| Group::demonstration(row, sequence(row))).collect(),
+            preferences: (0..rows / 2).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
+        }
+    }
+}
+
+/// θ before a phase that is cheap to forget: nothing here reads C's values.
+struct Zeros;
+
+impl StoredWeights for Zeros {
+    fn read(&mut self, unit: &hbat::model::Unit) -> Result<Vec<f32>, String> {
+        Ok(vec![0.0; unit.elements()])
+    }
+}
+
+/// Peak bytes of a phase, above what was allocated before the model.
+async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
+    let before = COUNTED.current_usage();
+    let compute = Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap());
+    let mut trainer = Trainer::new(random_policy(config, compute, 0), data, case.phases(), case.settings());
+    loop {
+        match trainer.step().await.unwrap() {
+            Event::PhaseStarted(_) => {
+                trainer.start_is_stored(Box::new(Zeros));
+                COUNTED.reset_peak_usage();
+            }
+            Event::PhaseEnded(ended) if ended.phase == case.phases()[case.phase].name => return COUNTED.peak_usage() - before,
+            _ => {}
+        }
+    }
+}
+
+async fn check(case: &Case) {
+    let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
+    let data = case.data(config.vocab_size as u32);
+    let needs = budget(&config, hbat::compute::Memory::Host, &case.phases(), &data, &case.settings()).unwrap();
+    let PhaseBudget { phase, peak, .. } = &needs[case.phase];
+    let measured = measured(case, config, data).await as f64;
+    let ratio = peak.total() as f64 / measured;
+    let text = format!(
+        "{:?} {phase} {:?}: predicted {:.1} MB of {:.1} MB: {peak:?}",
+        case.engine,
+        case.batch,
+        peak.total() as f64 / 1e6,
+        measured / 1e6
+    );
+    println!("{ratio:.3} {text}");
+    assert!((ratio - 1.0).abs() <= case.tolerance, "{ratio:.3} {text}");
+    if case.tolerance < 0.1 {
+        assert!(measured > 1e9, "a case above 1 GB was meant: {text}");
+    }
+}
+
+#[test]
+fn the_predicted_peak_is_the_measured_one() {
+    let of = |model, engine, batch, micro_batch, phase, tolerance| Case { model, engine, batch, micro_batch, phase, tolerance };
+    let cases = [
+        of(LARGE, Engine::Segmented, (2, 256), 2, 1, 0.05),
+        of(LARGE, Engine::Whole, (2, 512), 2, 0, 0.1),
+        of(SMALL, Engine::Whole, (4, 512), 4, 0, 0.1),
+        of(SMALL, Engine::Whole, (8, 256), 2, 1, 0.1),
+        of(SMALL, Engine::Segmented, (8, 512), 8, 0, 0.1),
+        of(SMALL, Engine::Segmented, (6, 200), 2, 1, 0.1),
+    ];
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for case in &cases {
+        runtime.block_on(check(case));
+    }
+}
+
+/// 251 million weights.
+const SHARDED: &str = r#"{"vocab_size": 12000, "hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 4,
+    "num_attention_heads": 16, "tie_word_embeddings": false}"#;
+
+#[test]
+fn a_sharded_gigabyte_is_loaded_and_saved_piece_by_piece() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let config: LlamaConfig = serde_json::from_str(SHARDED).unwrap();
+    let units = config.units();
+    let export = Export { largest_file: 200_000_000, ..Export::new(&config, None) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let made = export.write(folder.path(), async |unit| Ok::<_, ModelError>(vec![unit as f32; units[unit].elements()]));
+    runtime.block_on(made).unwrap();
+    let shards = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().path().extension() == Some("safetensors".as_ref()));
+    assert!(shards.count() > 4);
+
+    let before = COUNTED.current_usage();
+    COUNTED.reset_peak_usage();
+    let compute = Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap());
+    let policy = ModelFolder::open(folder.path()).unwrap().load(compute, |_| {}).unwrap();
+    let (model, peak) = (COUNTED.current_usage() - before, COUNTED.peak_usage() - before);
+    assert!(model > 1_000_000_000 && peak < 1_200_000_000, "a model of {model} bytes took {peak}");
+
+    COUNTED.reset_peak_usage();
+    runtime.block_on(export.write_policy(&policy, folder.path())).unwrap();
+    let saving = COUNTED.peak_usage() - before - model;
+    assert!(saving < 200_000_000, "saving {model} bytes took {saving} more");
+}
