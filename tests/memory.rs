@@ -34,6 +34,7 @@ const SMALL: &str = r#"{"vocab_size": 6000, "hidden_size": 256, "intermediate_si
     "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": true}"#;
 
 struct Case {
+    method: Method,
     model: &'static str,
     engine: Engine,
     /// Sequences per step, and their length.
@@ -56,7 +57,7 @@ impl Case {
         };
         let dpo = Training { batch_size: self.batch.0 / 2, ..training };
         phases(&ScheduleSettings {
-            method: Method::Hbat,
+            method: self.method,
             subsets: 1,
             sft: training,
             dpo,
@@ -120,7 +121,14 @@ async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
 async fn check(case: &Case) {
     let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
     let data = case.data(config.vocab_size as u32);
-    let needs = budget(&config, hbat::compute::Memory::Host, &case.phases(), &data, &case.settings()).unwrap();
+    let needs = budget(
+        &config,
+        (hbat::compute::Memory::Host, hbat::compute::Precision::default()),
+        &case.phases(),
+        &data,
+        &case.settings(),
+    )
+    .unwrap();
     let PhaseBudget { phase, peak, .. } = &needs[case.phase];
     let measured = measured(case, config, data).await as f64;
     let ratio = peak.total() as f64 / measured;
@@ -140,7 +148,16 @@ async fn check(case: &Case) {
 
 #[test]
 fn the_predicted_peak_is_the_measured_one() {
-    let of = |model, engine, batch, micro_batch, phase, tolerance| Case { model, engine, batch, micro_batch, phase, tolerance };
+    let method = Method::Hbat;
+    let of = |model, engine, batch, micro_batch, phase, tolerance| Case {
+        method,
+        model,
+        engine,
+        batch,
+        micro_batch,
+        phase,
+        tolerance,
+    };
     let cases = [
         of(LARGE, Engine::Segmented, (2, 256), 2, 1, 0.05),
         of(LARGE, Engine::Whole, (2, 512), 2, 0, 0.1),
@@ -153,6 +170,25 @@ fn the_predicted_peak_is_the_measured_one() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for case in &cases {
         runtime.block_on(check(case));
+    }
+}
+
+#[test]
+fn the_penalty_takes_an_anchor_and_no_more() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for engine in [Engine::Whole, Engine::Segmented] {
+        let peak = |method| {
+            let case = Case { method, model: SMALL, engine, batch: (4, 256), micro_batch: 4, phase: 1, tolerance: 0.0 };
+            let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
+            let data = case.data(config.vocab_size as u32);
+            let anchor: usize = config.units().iter().map(|unit| 4 * unit.elements()).sum();
+            (runtime.block_on(measured(&case, config, data)), anchor)
+        };
+        peak(Method::Alternating); // threads keep the scratch memory of their first products
+        let ((with, anchor), (without, _)) = (peak(Method::Hbat), peak(Method::Alternating));
+        let more = with as f64 - without as f64;
+        assert!((0.9..=1.05).contains(&(more / anchor as f64)), "{engine:?}: {more} bytes for an anchor of {anchor}");
     }
 }
 

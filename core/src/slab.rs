@@ -1,6 +1,6 @@
 //! A tensor that lies where the kernels that use it want it.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 
 use crate::compute::{Compute, Memory};
 use crate::error::Error;
@@ -15,15 +15,24 @@ pub enum Slab {
 }
 
 impl Slab {
-    /// Zeros of the given shape.
-    pub fn zeros(dims: [usize; 2], compute: &Compute) -> Self {
+    /// Zeros of the given shape; on a device, of the given type.
+    pub fn zeros(dims: [usize; 2], compute: &Compute, dtype: FloatDType) -> Self {
         match compute.memory {
             Memory::Host => Self::Host(vec![0.0; dims[0] * dims[1]]),
-            Memory::Device => Self::Device(Tensor::zeros(dims, &compute.device)),
+            Memory::Device => Self::Device(Tensor::zeros(dims, (&compute.device, DType::from(dtype)))),
         }
     }
 
-    /// A copy of a tensor.
+    /// The same elements, on a device in another type.
+    #[must_use]
+    pub fn cast(self, dtype: FloatDType) -> Self {
+        match self {
+            Self::Host(values) => Self::Host(values),
+            Self::Device(tensor) => Self::Device(tensor.cast(dtype)),
+        }
+    }
+
+    /// A copy of a tensor; in ordinary memory, of an f32 one.
     ///
     /// # Errors
     /// If the device fails to hand it over.
@@ -73,5 +82,5 @@ impl Slab {
 
 /// The f32 values of a readback.
 pub(crate) fn floats(data: TensorData) -> Result<Vec<f32>, Error> {
-    data.try_into_vec::<f32>().map_err(Error::device)
+    data.convert::<f32>().try_into_vec::<f32>().map_err(Error::device)
 }

@@ -63,7 +63,10 @@ class Player:
 
     def end(self) -> dict:
         """What it says at the end."""
-        said, _ = self.process.communicate()
+        self.process.stdin.close()
+        said = self.process.stdout.read()
+        if self.process.wait():
+            sys.exit(f"{self.process.args[0]} failed: exit code {self.process.returncode}")
         return json.loads(said.strip().splitlines()[-1])
 
 

@@ -195,6 +195,23 @@ fn a_plan_tells_what_a_run_needs_and_runs_nothing() {
 }
 
 #[test]
+fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]", "engine.weights=\"bf16-split\"", "engine.moments=\"bf16\"", "checkpoints.every=1"];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    let losses: Vec<f64> = metrics(&folder.path().join("whole")).iter().filter_map(|r| r["loss"].as_f64()).collect();
+    assert!(losses.len() == 16 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    while checkpoints(&folder.path().join("killed")).len() < 2 {
+        let _ = std::fs::remove_dir_all(folder.path().join("killed"));
+        killed(&train("killed", &settings), folder.path(), 1500);
+    }
+    let output = run(&["resume", "killed"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    same_run(&folder.path().join("killed"), &folder.path().join("whole"));
+    refused(&train("plain", &["engine.weights=\"bf16\""]), folder.path(), 78, &["engine.weights", "bf16-split"]);
+}
+
+#[test]
 fn what_cannot_be_done_is_said_with_the_right_code() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();

@@ -205,7 +205,10 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused("[stf]\nepochs = 1\n", &["run.toml, line 4: unknown key `stf`; did you mean `sft`?"]);
     refused("[dpo]\nnum_train_epochs = 1\n", &["unknown key `dpo.num_train_epochs`; did you mean `dpo.epochs`?"]);
     refused("data.x = 1\n", &["line 4: unknown key `data.x`; [data] has demonstrations, preferences,"]);
-    refused("[engine]\nthreads = 1\n", &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket"]);
+    refused(
+        "[engine]\nthreads = 1\n",
+        &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, weights, moments"],
+    );
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
     set_refused("sft.epochs.x=1", &["sft.epochs = { x = 1 }: expected a whole number, 0 or more"]);
 }

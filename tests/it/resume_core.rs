@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
+use hbat::compute::{Compute, Moments, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
 use hbat::model::{InitError, Policy, Unit};
 use hbat::reduce::Alone;
 use hbat::schedule::{Method, ScheduleSettings, phases};
+use hbat::toy::random_policy;
 use hbat::trainer::{Data, Event, KeepStart, Progress, Settings, StoredWeights, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu};
-use crate::runs::{config, data, schedule, settings, start, weights};
+use crate::runs::{config, data, schedule, settings, weights};
 
 /// What a checkpoint holds.
 #[derive(Clone)]
 struct Saved {
+    compute: Compute,
     progress: String,
     tensors: BTreeMap<(TensorSet, String), Vec<f32>>,
     /// The weights of the running phase's start, which the driver keeps.
@@ -52,7 +55,12 @@ struct Driven {
 
 impl Driven {
     fn new(schedule: &ScheduleSettings) -> Self {
-        Self { trainer: Trainer::new(start(), examples(), phases(schedule), stored()), start: Vec::new() }
+        Self::on(cpu(), schedule)
+    }
+
+    fn on(compute: Compute, schedule: &ScheduleSettings) -> Self {
+        let policy = random_policy(config(), compute, 5);
+        Self { trainer: Trainer::new(policy, examples(), phases(schedule), stored()), start: Vec::new() }
     }
 
     fn step(&mut self) -> Event {
@@ -76,7 +84,8 @@ impl Driven {
             }
         }
         let progress = serde_json::to_string(&self.trainer.progress()).expect("JSON");
-        Saved { progress, tensors, start: self.start.clone() }
+        let compute = self.trainer.policy().compute().clone();
+        Saved { compute, progress, tensors, start: self.start.clone() }
     }
 }
 
@@ -86,7 +95,7 @@ fn resume_with(saved: &Saved, schedule: &ScheduleSettings, settings: Settings) -
         let values = saved.tensors[&(TensorSet::Weights, unit.name.clone())].clone();
         Ok::<_, InitError>(TensorData::new(values, unit.dims()))
     };
-    let policy = Policy::load(config(), cpu(), weights).expect("weights that fit");
+    let policy = Policy::load(config(), saved.compute.clone(), weights).expect("weights that fit");
     let mut read = |set: TensorSet, unit: &Unit| Ok(saved.tensors.get(&(set, unit.name.clone())).cloned());
     let resumed = Trainer::resume(policy, (examples(), phases(schedule)), (settings, Alone), progress, &mut read);
     let mut trainer = block_on(resumed)?;
@@ -110,10 +119,14 @@ fn rest(driven: &mut Driven) -> Vec<Event> {
 
 /// Stops after every call there is.
 fn check(schedule: &ScheduleSettings) {
-    let mut whole = Driven::new(schedule);
+    check_on(cpu(), schedule);
+}
+
+fn check_on(compute: Compute, schedule: &ScheduleSettings) {
+    let mut whole = Driven::on(compute.clone(), schedule);
     let expected = rest(&mut whole);
     let (final_weights, ledger) = (weights(whole.trainer.policy()), whole.trainer.ledger().clone());
-    let mut stopped = Driven::new(schedule);
+    let mut stopped = Driven::on(compute, schedule);
     let (mut calls, mut seen) = (0, 0);
     loop {
         let mut resumed = resume(&stopped.save(), schedule);
@@ -151,6 +164,14 @@ fn a_run_that_freezes_units_can_be_stopped_anywhere() {
 fn runs_without_protection_can_be_stopped_anywhere() {
     check(&schedule(Method::Alternating, Rule::Paper));
     check(&schedule(Method::Mix, Rule::Paper));
+}
+
+#[test]
+fn a_run_in_bf16_can_be_stopped_anywhere() {
+    for weights in [Weights::Bf16Split, Weights::Bf16Master] {
+        let precision = Precision { weights, moments: Moments::Bf16 };
+        check_on(Compute::device(Device::flex()).with(precision), &schedule(Method::Hbat, Rule::Relative));
+    }
 }
 
 /// A state within the named phase, after at least this many of its steps.

@@ -133,7 +133,7 @@ pub(crate) fn finish_phase<R: Reduce>(trainer: &mut Trainer<R>) -> PhaseEnded {
 
 /// Every unit's values.
 pub(crate) fn weights(policy: &Policy) -> Vec<Vec<f32>> {
-    policy.tensors().iter().map(numbers).collect()
+    (0..policy.units().len()).map(|unit| numbers(&policy.exact(unit))).collect()
 }
 
 /// A step's metrics that rounding does not decide: at the start of a phase every margin is 0, and its sign is accuracy.

@@ -195,6 +195,11 @@ fn missing(command: &str, help: &str) -> Option<String> {
                 let file = support::root().join("examples/examples").join(example).with_extension("rs");
                 return (!file.is_file()).then(|| format!("no example {example}"));
             }
+            if let Some(at) = rest.iter().position(|word| *word == "--bin") {
+                let bench = rest.get(at + 1)?.strip_prefix("bench_")?;
+                let file = support::root().join("tests/bench").join(bench).with_extension("rs");
+                return (!file.is_file()).then(|| format!("no benchmark {bench}"));
+            }
             let at = rest.iter().position(|word| *word == "--")?;
             rest.get(at + 1).filter(unknown).map(|word| format!("hbat has no command {word}"))
         }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hbat::compute::Precision;
 use hbat::consolidation::Consolidation;
 use hbat::objective::Dpo;
 use hbat::optimizer::AdamWSettings;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub output: Option<PathBuf>,
     /// Where to compute.
     pub device: DeviceName,
+    /// How numbers are kept there.
+    pub precision: Precision,
     /// The weights to start from.
     pub start: Start,
     /// The methods, each with everything its phases are made from.
@@ -53,7 +56,8 @@ impl Plan {
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
-        Ok(Self { run, name, output, device, start, schedules, settings, layers })
+        let precision = Precision { weights: run.engine.weights, moments: run.engine.moments };
+        Ok(Self { run, name, output, device, precision, start, schedules, settings, layers })
     }
 
     /// The complete run file, every setting explained, which resolves to an equal plan from any folder.
@@ -63,13 +67,14 @@ impl Plan {
     }
 
     /// A SHA-256 in hexadecimal of what a run that goes on must share with its beginning: everything but the run's folder,
-    /// the device, `[engine]` and `[checkpoints]`, which change no result beyond rounding. Files and the model count by
+    /// the device, `[engine]` but for its precision, and `[checkpoints]`, which change no result beyond rounding. Files and the model count by
     /// name, not by folder, so that they may be moved.
     pub fn fingerprint(&self) -> String {
         let mut run = self.run.clone();
         let rest = RunFile::default();
         (run.output, run.device) = (rest.output, rest.device);
-        (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
+        let EngineSection { weights, moments, .. } = run.engine;
+        (run.engine, run.checkpoints) = (EngineSection { weights, moments, ..rest.engine }, rest.checkpoints);
         run.model.path = named(&run.model.path);
         for files in [&mut run.data.demonstrations, &mut run.data.preferences] {
             files.iter_mut().for_each(|file| *file = named(file));
@@ -183,7 +188,7 @@ fn dpo(run: &RunFile) -> Training {
 }
 
 fn settings(run: &RunFile) -> Settings {
-    let EngineSection { kind, micro_batch, bucket } = run.engine;
+    let EngineSection { kind, micro_batch, bucket, .. } = run.engine;
     Settings {
         seed: run.seed,
         order: if run.data.shuffle { Order::Shuffled } else { Order::AsGiven },

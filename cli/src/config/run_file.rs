@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hbat::compute::{Moments, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
@@ -249,6 +250,10 @@ pub struct EngineSection {
     pub micro_batch: usize,
     /// Lengths are padded to a multiple of this.
     pub bucket: usize,
+    /// How weights are kept.
+    pub weights: Weights,
+    /// How AdamW's moments are kept.
+    pub moments: Moments,
 }
 
 /// What is saved, and when.

@@ -51,10 +51,10 @@ impl<'a> Export<'a> {
     /// # Errors
     /// If the device or the disk fails; `folder` is then what it was.
     pub async fn write_policy(&self, policy: &Policy, folder: &Path) -> Result<(), ModelError> {
-        let (units, tensors) = (policy.units(), policy.tensors());
+        let units = policy.units();
         self.write(folder, async |unit| {
             let failed = |reason: String| ModelError::Device { tensor: units[unit].name.clone(), reason };
-            let data = tensors[unit].to_data_async().await.map_err(|error| failed(error.to_string()))?;
+            let data = policy.exact(unit).into_data_async().await.map_err(|error| failed(error.to_string()))?;
             floats(data).map_err(failed)
         })
         .await

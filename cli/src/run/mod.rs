@@ -14,7 +14,7 @@ mod validation;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hbat::compute::Compute;
+use hbat::compute::{Compute, Precision};
 use hbat_backends::DeviceName;
 
 use crate::config::{self, Plan};
@@ -39,13 +39,28 @@ pub enum Volume {
     Quiet,
 }
 
-/// Opens a device for computing.
+/// Opens a device for computing in f32.
 ///
 /// # Errors
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
-    let device = hbat_backends::open(name)?;
-    Ok(Compute { device, memory: needs::memory(name) })
+    let (device, precision) = (hbat_backends::open(name)?, Precision::default());
+    Ok(Compute { device, memory: needs::memory(name, precision), precision })
+}
+
+/// Opens a run's device for computing in the run's precision.
+///
+/// # Errors
+/// If this build or machine does not offer it, or it does not compute in bf16 where the run asks for that.
+fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
+    let device = hbat_backends::open(plan.device)?;
+    for (key, dtype) in [("weights", plan.precision.weights.dtype()), ("moments", plan.precision.moments.dtype())] {
+        if !device.supports_dtype(dtype) {
+            let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));
+            return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
+        }
+    }
+    Ok(Compute { device, memory: needs::memory(plan.device, plan.precision), precision: plan.precision })
 }
 
 /// `hbat train`: starts a run in a new directory.
@@ -54,7 +69,7 @@ pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
 /// Whatever stops it; what was saved until then stays.
 pub async fn train(plan: Plan, volume: Volume) -> anyhow::Result<i32> {
     plan.check_paths()?;
-    let compute = compute(plan.device)?;
+    let compute = compute_for(&plan)?;
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
     carry_out(plan, run, compute, volume).await
@@ -68,7 +83,7 @@ pub async fn resume(directory: &Path, device: Option<DeviceName>, volume: Volume
     let run = RunDir::open(directory)?;
     let plan = config::resume(&directory.join("config.toml"), directory, device)?;
     plan.check_paths()?;
-    let compute = compute(plan.device)?;
+    let compute = compute_for(&plan)?;
     carry_out(plan, run, compute, volume).await
 }
 

@@ -1,7 +1,7 @@
 //! What a run needs, known before it starts.
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute;
+use hbat::compute::{self, Precision};
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
@@ -142,19 +142,20 @@ impl Needs {
 }
 
 fn methods(plan: &Plan, config: &LlamaConfig, data: &Data, settings: &Settings) -> Result<Vec<MethodNeeds>, Error> {
-    let memory = memory(plan.device);
+    let place = (memory(plan.device, plan.precision), plan.precision);
     let of_method = |schedule: &hbat::schedule::ScheduleSettings| {
-        let phases = budget(config, memory, &phases(schedule), data, settings)?;
+        let phases = budget(config, place, &phases(schedule), data, settings)?;
         Ok(MethodNeeds { method: config::name(schedule.method), phases })
     };
     plan.schedules.iter().map(of_method).collect()
 }
 
-/// How a device's tensors are reached.
-pub(super) fn memory(device: DeviceName) -> compute::Memory {
+/// How a device's tensors are reached. The loops over a processor's memory are f32's: what else it computes in goes through
+/// the tensor operations of all devices.
+pub(super) fn memory(device: DeviceName, precision: Precision) -> compute::Memory {
     match device {
-        DeviceName::Cpu => compute::Memory::Host,
-        DeviceName::Wgpu(_) | DeviceName::Cuda(_) => compute::Memory::Device,
+        DeviceName::Cpu if precision == Precision::default() => compute::Memory::Host,
+        DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => compute::Memory::Device,
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn measured_speed(plan: &Plan, needs: &Needs) -> anyhow::Result<Speed>
     let rows = (TOKENS / width).clamp(1, plan.settings.micro_batch.max(1));
     let config =
         LlamaConfig { num_hidden_layers: 1, vocab_size: needs.config.vocab_size.min(VOCABULARY), ..needs.config.clone() };
-    let mut policy = random_policy(config, super::compute(plan.device)?, 0);
+    let mut policy = random_policy(config, super::compute_for(plan)?, 0);
     let batch = batch(rows, width, policy.config().vocab_size)?;
     let mut optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
     let mut best = [f64::INFINITY; 2];

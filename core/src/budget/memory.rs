@@ -3,12 +3,18 @@
 use serde::Serialize;
 
 use super::Pass;
-use crate::compute;
+use crate::compute::{self, Precision};
 use crate::engine::{Engine, HEAD_CHUNK};
 use crate::model::{HeadKind, LlamaConfig, Unit};
 
-/// An element's size: everything is f32.
+/// Bytes of an f32.
 const F32: usize = 4;
+
+/// Bytes of a bf16.
+const BF16: usize = 2;
+
+/// Copies of a unit in f32 that an update of bf16 weights makes: weights, gradient and the new moments.
+const UPDATE_COPIES: usize = 4;
 
 /// Copies of the attention matrix that live together in a backward pass of tensor operations: P, dP, P∘dP, dS and one more.
 const ATTENTION_COPIES: usize = 5;
@@ -65,10 +71,11 @@ pub(super) struct Holdings {
     pub(super) fisher: usize,
 }
 
-/// Numbers of elements in a model.
+/// Numbers of elements in a model, and their bytes.
 pub(super) struct Sizes<'a> {
     config: &'a LlamaConfig,
     memory: compute::Memory,
+    precision: Precision,
     engine: Engine,
     model: usize,
     layer: usize,
@@ -77,39 +84,53 @@ pub(super) struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    pub(super) fn new(config: &'a LlamaConfig, memory: compute::Memory, engine: Engine) -> Self {
+    pub(super) fn new(config: &'a LlamaConfig, (memory, precision): (compute::Memory, Precision), engine: Engine) -> Self {
         let units = config.units();
         let of = |units: &[Unit]| units.iter().map(Unit::elements).sum();
         let layer = &units[config.layer_start(0)..config.layer_start(1)];
         let largest = layer.iter().map(Unit::elements).max().unwrap_or(0);
         let head = units[config.head_index()].elements();
-        Self { config, memory, engine, model: of(&units), layer: of(layer), largest, head }
+        Self { config, memory, precision, engine, model: of(&units), layer: of(layer), largest, head }
     }
 
     /// Between two passes.
     pub(super) fn resting(&self, holdings: &Holdings) -> Memory {
+        let (weight, moment) = (weight_bytes(self.precision.weights), moment_bytes(self.precision.moments));
         Memory {
-            weights: F32 * self.model,
-            moments: 2 * F32 * self.model,
+            weights: weight * self.model,
+            moments: 2 * moment * self.model,
             consolidation: F32 * self.model * (usize::from(holdings.anchor) + holdings.fisher),
             ..Memory::default()
         }
     }
 
+    /// Bytes of an element of activations, and of a gradient that no other is added to.
+    fn narrow(&self) -> usize {
+        product_bytes(self.precision.weights)
+    }
+
     /// The most during a pass and the update after it. Earlier passes of the same step leave sums of gradients.
     pub(super) fn peak(&self, holdings: &Holdings, pass: &Pass, earlier_passes: usize) -> Memory {
         let resting = self.resting(holdings);
-        let update = Memory { gradients: F32 * self.model, ..resting };
-        let earlier = self.model * earlier_passes.min(1);
         let last = self.config.num_hidden_layers - 1;
+        let earlier = F32 * self.model * earlier_passes.min(1);
         let moments = [self.at_head(pass, earlier), self.at_layer(last, pass, earlier), self.at_layer(0, pass, earlier)];
-        moments.into_iter().fold(update, |peak, [gradients, activations, logits, workspace]| {
-            let [gradients, activations, logits, workspace] = [gradients, activations, logits, workspace].map(|n| F32 * n);
+        moments.into_iter().fold(self.update(resting, earlier), |peak, [gradients, activations, logits, workspace]| {
             peak.larger(Memory { gradients, activations, logits, workspace, ..resting })
         })
     }
 
-    /// Elements of gradients, activations, logits and workspace while the head goes backward.
+    /// While the weights are changed.
+    fn update(&self, resting: Memory, earlier: usize) -> Memory {
+        let gradients = earlier.max(self.narrow() * self.model);
+        let workspace = match self.precision.weights {
+            compute::Weights::F32 => 0,
+            compute::Weights::Bf16Master | compute::Weights::Bf16Split => F32 * UPDATE_COPIES * self.largest.max(self.head),
+        };
+        Memory { gradients, workspace, ..resting }
+    }
+
+    /// Bytes of gradients, activations, logits and workspace while the head goes backward.
     fn at_head(&self, pass: &Pass, earlier: usize) -> [usize; 4] {
         let (d, chunk) = (self.config.hidden_size, pass.reads.min(HEAD_CHUNK));
         let vocabulary = match self.config.head {
@@ -123,7 +144,9 @@ impl<'a> Sizes<'a> {
             (_, compute::Memory::Host) => (pass.reads, self.head),
             (_, compute::Memory::Device) => (pass.reads + chunk, 0),
         };
-        [earlier + self.head, layers + 2 * pass.reads * d, logits * vocabulary, copies + 4 * chunk * d]
+        let narrow = self.narrow();
+        let activations = narrow * (layers + 2 * pass.reads * d);
+        [earlier + F32 * self.head, activations, F32 * logits * vocabulary, narrow * (copies + 4 * chunk * d)]
     }
 
     /// The same while a layer goes backward.
@@ -134,12 +157,13 @@ impl<'a> Sizes<'a> {
             Engine::Whole | Engine::Autodiff => 0,
         };
         let below = (layer + 1) * (self.input(pass) + self.kept_of_whole(pass));
+        let narrow = self.narrow();
         let gradients = match earlier {
-            0 => self.head + (layers - layer) * self.layer,
-            sums => sums + self.head + self.layer,
+            0 => narrow * (self.head + (layers - layer) * self.layer),
+            sums => sums + narrow * (self.head + self.layer),
         };
         let read = pass.reads * self.config.hidden_size;
-        [gradients, below + here + self.input(pass) + read, 0, self.within_layer(pass)]
+        [gradients, narrow * (below + here + self.input(pass) + read), 0, self.within_layer(pass)]
     }
 
     /// The residual stream of a pass.
@@ -180,17 +204,39 @@ impl<'a> Sizes<'a> {
         (self.config.num_attention_heads * dim, self.config.num_key_value_heads * dim)
     }
 
-    /// What a layer's backward pass holds besides gradients and what was kept.
+    /// Bytes that a layer's backward pass holds besides gradients and what was kept.
     fn within_layer(&self, pass: &Pass) -> usize {
         let (n, (q, kv)) = (self.positions(pass), self.projections());
         let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
         match self.memory {
             // A copy of one weight; then the activation's gradient, or attention's gradients before and after they are joined.
-            compute::Memory::Host => (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
+            compute::Memory::Host => F32 * (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
             compute::Memory::Device => {
                 let attention = ATTENTION_COPIES * pass.rows * self.config.num_attention_heads * pass.width * pass.width;
-                (n * (4 * f + 2 * d)).max(attention + n * (2 * q + 2 * kv))
+                (self.narrow() * n * (4 * f + 2 * d)).max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
             }
         }
+    }
+}
+
+fn weight_bytes(weights: compute::Weights) -> usize {
+    match weights {
+        compute::Weights::F32 => F32,
+        compute::Weights::Bf16Master => BF16 + F32,
+        compute::Weights::Bf16Split => BF16 + BF16,
+    }
+}
+
+fn product_bytes(weights: compute::Weights) -> usize {
+    match weights {
+        compute::Weights::F32 => F32,
+        compute::Weights::Bf16Master | compute::Weights::Bf16Split => BF16,
+    }
+}
+
+fn moment_bytes(moments: compute::Moments) -> usize {
+    match moments {
+        compute::Moments::F32 => F32,
+        compute::Moments::Bf16 => BF16,
     }
 }

@@ -40,18 +40,18 @@ pub struct PhaseBudget {
     pub peak: Memory,
 }
 
-/// What the phases need on one device.
+/// What the phases need on one device, whose tensors lie so and are kept so.
 ///
 /// # Errors
 /// If a data set is too small for the schedule.
 pub fn budget(
     config: &LlamaConfig,
-    memory: compute::Memory,
+    (memory, precision): (compute::Memory, compute::Precision),
     phases: &[Phase],
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
-    let sizes = Sizes::new(config, memory, settings.engine);
+    let sizes = Sizes::new(config, (memory, precision), settings.engine);
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
         let holdings = holdings(phases, index, settings.keep_start);

@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, activation::log_softmax};
 
 use super::tensors::indices;
 use super::{GradientSink, Reads, Texts};
+use crate::kernel::wide;
 use crate::model::{Decoder, LayerInput, Policy, Readout};
 use crate::tokens::Batch;
 
@@ -25,9 +26,9 @@ pub(super) fn gradients(
     let scores = match policy.readout() {
         Readout::LogProbs => {
             let targets = indices(&reads.targets, device).unsqueeze_dim::<2>(1); // [R, 1]
-            log_softmax(read.matmul(decoder.head()), 1).gather(1, targets).squeeze_dim::<1>(1)
+            log_softmax(wide(read.matmul(decoder.head())), 1).gather(1, targets).squeeze_dim::<1>(1)
         }
-        Readout::ValueBefore | Readout::ValueAfter => read.matmul(decoder.head()).squeeze_dim::<1>(1),
+        Readout::ValueBefore | Readout::ValueAfter => wide(read.matmul(decoder.head())).squeeze_dim::<1>(1),
     };
     let seeds = seeds(scores.clone().inner());
     let mut gradients = (scores * seeds).sum().backward();

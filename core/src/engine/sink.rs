@@ -1,6 +1,6 @@
 //! Where parameter gradients go as the backward pass produces them.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use crate::model::Tensors;
 
@@ -10,7 +10,7 @@ pub trait GradientSink {
     fn take(&mut self, unit: usize, gradient: Tensor<2>);
 }
 
-/// Sums gradients over the batches of an optimizer step.
+/// Sums gradients over the batches of an optimizer step: in f32, unless there is but one.
 #[derive(Debug)]
 pub struct Accumulate {
     sums: Vec<Option<Tensor<2>>>,
@@ -32,7 +32,7 @@ impl GradientSink for Accumulate {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
         let slot = &mut self.sums[unit];
         *slot = Some(match slot.take() {
-            Some(sum) => sum + gradient,
+            Some(sum) => sum.cast(FloatDType::F32) + gradient.cast(FloatDType::F32),
             None => gradient,
         });
     }
@@ -47,7 +47,7 @@ pub struct Square {
 impl Square {
     /// Starts at zero for tensors like these.
     pub fn new(like: &Tensors) -> Self {
-        Self { sums: like.iter().map(Tensor::zeros_like).collect() }
+        Self { sums: like.iter().map(|tensor| tensor.zeros_like().cast(FloatDType::F32)).collect() }
     }
 
     /// Σ g², element by element.
@@ -58,6 +58,6 @@ impl Square {
 
 impl GradientSink for Square {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
-        self.sums[unit].inplace(|sum| sum + gradient.square());
+        self.sums[unit].inplace(|sum| sum + gradient.cast(FloatDType::F32).square());
     }
 }

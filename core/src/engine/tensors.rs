@@ -5,6 +5,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use super::passes::{Head, HeadGradients, Layers, Texts};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::vocabulary::{log_probs, logits_gradient};
+use crate::kernel::{kind, wide};
 use crate::model::{Decoder, Kept, LayerInput, Policy};
 
 /// Integers as a tensor.
@@ -64,7 +65,8 @@ impl Layers for TensorLayers {
     }
 
     fn embed_backward(&self, table: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        table.select_assign(0, self.tokens.clone(), gradient, IndexingUpdateOp::Add)
+        let kept = kind(&gradient);
+        wide(table).select_assign(0, self.tokens.clone(), wide(gradient), IndexingUpdateOp::Add).cast(kept)
     }
 }
 
@@ -91,15 +93,16 @@ impl Norm {
     }
 }
 
+/// Adds up in f32.
 fn add(sum: &mut Option<Tensor<2>>, part: Tensor<2>) {
     *sum = Some(match sum.take() {
-        Some(sum) => sum + part,
-        None => part,
+        Some(sum) => sum + wide(part),
+        None => wide(part),
     });
 }
 
 fn or_zeros(sum: Option<Tensor<2>>, like: &Tensor<2>) -> Tensor<2> {
-    sum.unwrap_or_else(|| like.zeros_like())
+    sum.unwrap_or_else(|| like.zeros_like()).cast(kind(like))
 }
 
 /// Reads the log-probability of response tokens.
@@ -124,7 +127,7 @@ impl Vocabulary {
 
     /// The logits of hidden states `[C, D]`, `[C, V]`.
     pub(super) fn logits(&self, read: Tensor<2>) -> Tensor<2> {
-        self.norm.forward(read).matmul(self.head())
+        wide(self.norm.forward(read).matmul(self.head()))
     }
 }
 
@@ -138,7 +141,7 @@ impl Head for Vocabulary {
     }
 
     fn backward(&mut self, read: Tensor<2>, kept: Tensor<2>, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
-        let dlogits = logits_gradient(kept, indices(targets, &read.device()), seeds); // [C, V]
+        let dlogits = logits_gradient(kept, indices(targets, &read.device()), seeds).cast(kind(&read)); // [C, V]
         let normed = self.norm.forward(read.clone());
         // In the layout of the weight, so that the product comes out contiguous.
         let weight = match self.tied {
@@ -173,14 +176,15 @@ impl Head for Value {
 
     fn forward(&self, read: Tensor<2>, _: &[i32]) -> (Tensor<1>, ()) {
         let rows = read.dims()[0];
-        ((self.norm.forward(read) * self.weight.clone()).sum_dim(1).reshape([rows]), ())
+        ((wide(self.norm.forward(read)) * wide(self.weight.clone())).sum_dim(1).reshape([rows]), ())
     }
 
     fn backward(&mut self, read: Tensor<2>, (): (), _: &[i32], seeds: Tensor<1>) -> Tensor<2> {
         let seeds = seeds.reshape([read.dims()[0], 1]);
         let normed = self.norm.forward(read.clone());
-        add(&mut self.gradient, (normed * seeds.clone()).sum_dim(0));
-        self.norm.backward(read, seeds * self.weight.clone())
+        add(&mut self.gradient, (wide(normed) * seeds.clone()).sum_dim(0));
+        let gradient = (seeds * wide(self.weight.clone())).cast(kind(&read));
+        self.norm.backward(read, gradient)
     }
 
     fn gradients(self) -> HeadGradients {

@@ -156,10 +156,10 @@ struct Nudged(Policy);
 
 fn nudged(policy: &mut Policy, unit: usize, element: usize, by: f32) -> Nudged {
     let mut nudged = policy.clone();
-    let tensor = &mut nudged.tensors_mut()[unit];
-    let mut moved = values(tensor);
+    let tensor = nudged.take(unit);
+    let mut moved = values(&tensor);
     moved[element] += by;
-    *tensor = Tensor::from_data(TensorData::new(moved, tensor.dims()), &tensor.device());
+    nudged.put(unit, Tensor::from_data(TensorData::new(moved, tensor.dims()), &tensor.device()));
     Nudged(nudged)
 }
 

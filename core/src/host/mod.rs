@@ -23,3 +23,4 @@ mod weight;
 
 pub(crate) use head::Vocabulary;
 pub(crate) use layers::HostLayers;
+pub(crate) use simd::dispatch;

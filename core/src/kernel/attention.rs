@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
+use super::{kind, wide};
+
 /// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
@@ -58,7 +60,8 @@ impl Heads {
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<2>, heads: Heads) -> Tensor<2> {
     let width = mask.dims()[0];
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
-    heads.join_queries(probabilities(query, key, mask, heads).matmul(heads.split_keys(value, width)))
+    let probabilities = probabilities(query, key, mask, heads).cast(kind(&value));
+    heads.join_queries(probabilities.matmul(heads.split_keys(value, width)))
 }
 
 /// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
@@ -74,18 +77,20 @@ pub(crate) fn attention_backward(
     let (query, dy) = (heads.split_queries(query, width), heads.split_queries(dy, width)); // [B, KV, G·T, hd]
     let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
     let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
-    let value_gradient = probabilities.clone().swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
-    let dp = dy.matmul(value.swap_dims(2, 3)); // [B, KV, G·T, T]
+    let kept = kind(&dy);
+    let value_gradient = probabilities.clone().cast(kept).swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
+    let dp = wide(dy.matmul(value.swap_dims(2, 3))); // [B, KV, G·T, T]
     let weighted = dp * probabilities.clone();
     let total = weighted.clone().sum_dim(3); // [B, KV, G·T, 1]
-    let ds = (weighted - probabilities * total).mul_scalar(heads.scale());
+    let ds = (weighted - probabilities * total).mul_scalar(heads.scale()).cast(kept);
     let query_gradient = ds.clone().matmul(key);
     let key_gradient = ds.swap_dims(2, 3).matmul(query);
     [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
 }
 
+/// In f32.
 fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<2>, heads: Heads) -> Tensor<4> {
-    let scores = query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3)); // [B, KV, G·T, T]
+    let scores = wide(query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3))); // [B, KV, G·T, T]
     let (shape, width) = (scores.dims(), mask.dims()[0]);
     let by_head = scores.reshape([shape[0] * shape[1], heads.group(), width, width]);
     softmax(by_head + mask.reshape([1, 1, width, width]), 3).reshape(shape)

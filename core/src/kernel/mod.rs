@@ -8,3 +8,15 @@ pub(crate) mod norm;
 pub(crate) mod rotary;
 pub(crate) mod swiglu;
 pub(crate) mod vocabulary;
+
+use burn::tensor::{FloatDType, Tensor};
+
+/// In f32: what sums and exponentials are computed in, whatever products are.
+pub(crate) fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(FloatDType::F32)
+}
+
+/// The type of a tensor's elements.
+pub(crate) fn kind<const D: usize>(x: &Tensor<D>) -> FloatDType {
+    x.dtype().into()
+}

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::{kind, wide};
 use crate::model::{LlamaConfig, RopeScaling};
 
 /// Cosines and sines of the first positions, f32 whatever the model computes in.
@@ -65,7 +66,8 @@ impl Rotary {
     pub(crate) fn turn(&self, x: Tensor<2>, head_dim: usize, turn: Turn) -> Tensor<2> {
         let [rows, columns] = x.dims();
         let [width, half] = self.cos.dims();
-        let x = x.reshape([rows / width, width, columns / head_dim, head_dim]); // [B, T, H, hd]
+        let kept = kind(&x);
+        let x = wide(x).reshape([rows / width, width, columns / head_dim, head_dim]); // [B, T, H, hd]
         let first = x.clone().narrow(3, 0, half);
         let second = x.narrow(3, half, half);
         let cos = self.cos.clone().reshape([1, width, 1, half]);
@@ -76,7 +78,7 @@ impl Rotary {
         .reshape([1, width, 1, half]);
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let turned_second = second * cos + first * sin;
-        Tensor::cat(vec![turned_first, turned_second], 3).reshape([rows, columns])
+        Tensor::cat(vec![turned_first, turned_second], 3).reshape([rows, columns]).cast(kept)
     }
 }
 

@@ -2,17 +2,23 @@
 
 use burn::tensor::{Tensor, activation::sigmoid};
 
+use super::{kind, wide};
+
 /// The gated activation of `gate` and `up`, both `[N, F]`.
 pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    gate.clone() * sigmoid(gate) * up
+    let kept = kind(&gate);
+    let gate = wide(gate);
+    (gate.clone() * sigmoid(gate) * wide(up)).cast(kept)
 }
 
 /// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, all `[N, F]`.
 ///
 /// silu'(g) = σ + silu(g)·(1 − σ).
 pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let kept = kind(&gate);
+    let (gate, up, da) = (wide(gate), wide(up), wide(da));
     let sigma = sigmoid(gate.clone());
     let silu = gate * sigma.clone();
     let slope = sigma.clone() + silu.clone() * (sigma.neg() + 1.0);
-    (da.clone() * up * slope, da * silu)
+    ((da.clone() * up * slope).cast(kept), (da * silu).cast(kept))
 }

@@ -2,13 +2,15 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
 
+use super::wide;
+
 /// log π of the `targets` `[R]` under softmax(`hidden` · `head`), `[R, D]` · `[D, V]`, and the probabilities `[R, V]`.
 ///
 /// Computed in f32. log Σexp is recovered from the largest probability, max − log p_max, which is at least 1/V and so
 /// never underflows; the log of a small p would.
 pub(crate) fn log_probs(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
     let rows = hidden.dims()[0];
-    let logits = hidden.matmul(head); // [R, V]
+    let logits = wide(hidden.matmul(head)); // [R, V]
     let chosen = logits.clone().gather(1, targets.reshape([rows, 1])); // [R, 1]
     let largest = logits.clone().max_dim(1); // [R, 1]
     let probabilities = softmax(logits, 1); // [R, V]

@@ -7,6 +7,7 @@ use crate::kernel::attention::{Heads, attention, attention_backward, causal_mask
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
+use crate::kernel::{kind, wide};
 
 /// What all layers of one forward pass share.
 #[derive(Debug, Clone)]
@@ -161,7 +162,7 @@ impl Layer<'_> {
         let normed = rms_norm(input.clone(), weight.clone(), shared.eps).transpose(); // [D, N]
         let [query, key, value] = [&dq, &dk, &dv].map(|d| normed.clone().matmul(d.clone()));
         let biases = match self.0.get(LayerUnit::QueryBias as usize) {
-            Some(_) => [&dq, &dk, &dv, &dy].map(|d| d.clone().sum_dim(0)).into(),
+            Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
             None => Vec::new(),
         };
         let dn = self.back(&dq, LayerUnit::Query) + self.back(&dk, LayerUnit::Key) + self.back(&dv, LayerUnit::Value);

@@ -4,6 +4,7 @@ mod config;
 mod layer;
 mod policy;
 mod units;
+mod weights;
 
 pub use config::{ConfigError, HeadKind, LlamaConfig, RopeScaling};
 pub use policy::{InitError, Policy, Readout, Tensors};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::weights::Weights;
 use super::{HeadKind, Layer, LayerInput, LlamaConfig, Unit};
 use crate::compute::Compute;
 use crate::kernel::norm::rms_norm;
@@ -42,13 +43,13 @@ pub enum Readout {
 pub struct Policy {
     config: Arc<LlamaConfig>,
     units: Arc<[Unit]>,
-    tensors: Tensors,
+    weights: Weights,
     readout: Readout,
     compute: Compute,
 }
 
 impl Policy {
-    /// A model from its tensors, asked for one by one in unit order and as `[rows, columns]` of [`Unit::dims`].
+    /// A model from its f32 tensors, asked for one by one in unit order and as `[rows, columns]` of [`Unit::dims`].
     ///
     /// # Errors
     /// What `read` returns, or a tensor of the wrong shape.
@@ -58,17 +59,17 @@ impl Policy {
         mut read: impl FnMut(&Unit) -> Result<TensorData, E>,
     ) -> Result<Self, E> {
         let units: Arc<[Unit]> = config.units().into();
-        let mut tensors = Vec::with_capacity(units.len());
+        let mut weights = Weights::new(compute.precision.weights);
         for unit in units.iter() {
             let data = read(unit)?;
             check_shape(unit, &data)?;
-            tensors.push(Tensor::from_data(data, &compute.device));
+            weights.push(unit, Tensor::from_data(data, &compute.device));
         }
         let readout = match config.head {
             HeadKind::Vocabulary => Readout::LogProbs,
             HeadKind::Value => Readout::ValueAfter,
         };
-        Ok(Self { config: Arc::new(config), units, tensors, readout, compute })
+        Ok(Self { config: Arc::new(config), units, weights, readout, compute })
     }
 
     /// The same model, read otherwise: a reward model becomes a critic.
@@ -97,14 +98,25 @@ impl Policy {
         &self.units
     }
 
-    /// The weights, in unit order.
+    /// The weights as products see them, in unit order.
     pub fn tensors(&self) -> &Tensors {
-        &self.tensors
+        &self.weights.coarse
     }
 
-    /// The weights, to be replaced in place by the optimizer.
-    pub fn tensors_mut(&mut self) -> &mut Tensors {
-        &mut self.tensors
+    /// A unit's weights as exact as they are kept, f32.
+    pub fn exact(&self, unit: usize) -> Tensor<2> {
+        self.weights.full(unit)
+    }
+
+    /// Takes a unit's weights out, as exact as they are kept and f32: their memory has one owner then, and can be changed in
+    /// place. [`put`](Self::put) must follow before anything else is done with the model.
+    pub fn take(&mut self, unit: usize) -> Tensor<2> {
+        self.weights.take(unit)
+    }
+
+    /// Sets a unit's weights, f32.
+    pub fn put(&mut self, unit: usize, weights: Tensor<2>) {
+        self.weights.put(unit, weights);
     }
 
     /// Where the weights are.
@@ -114,17 +126,17 @@ impl Policy {
 
     /// The tensors of one layer.
     pub(crate) fn layer_tensors(&self, layer: usize) -> &[Tensor<2>] {
-        &self.tensors[self.config.layer_start(layer)..][..self.config.units_per_layer()]
+        &self.tensors()[self.config.layer_start(layer)..][..self.config.units_per_layer()]
     }
 
     /// The weight of the final norm.
     pub(crate) fn norm_weight(&self) -> Tensor<2> {
-        self.tensors[self.config.norm_index()].clone()
+        self.tensors()[self.config.norm_index()].clone()
     }
 
     /// A decoder over the weights as they are, without autodiff.
     pub(crate) fn decoder(&self) -> Decoder {
-        Decoder::new(self.config.clone(), self.tensors.clone())
+        Decoder::new(self.config.clone(), self.tensors().clone())
     }
 }
 

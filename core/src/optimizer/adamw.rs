@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{device, host};
 use crate::compute::{Compute, Memory};
 use crate::error::Error;
-use crate::model::{Policy, Tensors, Unit};
+use crate::model::{Policy, Unit};
 use crate::reduce::Reduce;
 use crate::slab::Slab;
 
@@ -142,7 +142,7 @@ impl AdamW {
         let mut sums = [0.0; 3];
         for (unit, gradient) in owned(gradients, reduce) {
             let mut gradient = host::take(gradient).await?;
-            let weights = host::take(take(policy.tensors_mut(), unit, &compute)).await?;
+            let weights = host::take(policy.take(unit)).await?;
             add(&mut sums, host::consolidate(&mut gradient, &weights, pull.map(|p| (p, unit))));
             work.push((unit, gradient, weights));
         }
@@ -155,7 +155,7 @@ impl AdamW {
                 let (first, second) = self.moments(unit, &units[unit], &compute);
                 host::update(&mut weights, &gradient, (first, second), &coefficients);
             }
-            policy.tensors_mut()[unit] = host::give(weights, units[unit].dims(), &compute);
+            policy.put(unit, host::give(weights, units[unit].dims(), &compute));
         }
         self.share(policy, reduce).await;
         Ok(norms)
@@ -170,21 +170,22 @@ impl AdamW {
         reduce: &R,
     ) -> Result<StepNorms, Error> {
         let (units, compute) = (policy.units().clone(), policy.compute().clone());
-        let mut work = Vec::new();
-        let mut parts = Vec::new();
-        for (unit, gradient) in owned(gradients, reduce) {
-            let (gradient, part) = device::consolidate(gradient, &policy.tensors()[unit], pull.map(|p| (p, unit)));
-            work.push((unit, gradient));
-            parts.push(part);
-        }
-        let mut sums = device::sum(parts).await?;
+        let work: Vec<(usize, Tensor<2>)> = owned(gradients, reduce).collect();
+        let part = |(unit, gradient): &(usize, Tensor<2>)| {
+            let pulled = device::pulled(gradient.clone(), &policy.exact(*unit), pull.map(|p| (p, *unit)));
+            device::sums(pulled)
+        };
+        let mut sums = device::sum(work.iter().map(part).collect()).await?;
         let norms = norms(&mut sums, reduce).await;
         if norms.gradient.is_finite() {
             self.steps += 1;
             for (unit, gradient) in work {
                 let coefficients = self.coefficients(&units[unit], rate, &norms);
                 let (first, second) = self.moments(unit, &units[unit], &compute);
-                policy.tensors_mut()[unit].inplace(|w| device::update(w, gradient, (first, second), &coefficients));
+                // The pull is computed again: kept, every unit's gradient would have to be held in f32 at once.
+                let weights = policy.take(unit);
+                let gradient = device::pulled(gradient, &weights, pull.map(|p| (p, unit))).gradient;
+                policy.put(unit, device::update(weights, gradient, (first, second), &coefficients));
             }
         }
         self.share(policy, reduce).await;
@@ -208,7 +209,7 @@ impl AdamW {
     }
 
     fn moments(&mut self, index: usize, unit: &Unit, compute: &Compute) -> (&mut Slab, &mut Slab) {
-        let zeros = || Slab::zeros(unit.dims(), compute);
+        let zeros = || Slab::zeros(unit.dims(), compute, compute.precision.moments.dtype());
         (self.first[index].get_or_insert_with(zeros), self.second[index].get_or_insert_with(zeros))
     }
 
@@ -217,10 +218,9 @@ impl AdamW {
         if reduce.world() == 1 {
             return;
         }
-        let compute = policy.compute().clone();
         for unit in 0..policy.units().len() {
-            let tensor = take(policy.tensors_mut(), unit, &compute);
-            policy.tensors_mut()[unit] = reduce.broadcast(tensor, unit % reduce.world()).await;
+            let weights = reduce.broadcast(policy.take(unit), unit % reduce.world()).await;
+            policy.put(unit, weights);
         }
     }
 }
@@ -228,11 +228,6 @@ impl AdamW {
 /// The units to update here, with their gradients.
 fn owned<R: Reduce>(gradients: Vec<Option<Tensor<2>>>, reduce: &R) -> impl Iterator<Item = (usize, Tensor<2>)> {
     gradients.into_iter().enumerate().filter_map(|(unit, g)| g.filter(|_| reduce.owns(unit)).map(|g| (unit, g)))
-}
-
-/// Moves a tensor out, so that its memory has one owner and can be changed in place.
-fn take(tensors: &mut Tensors, unit: usize, compute: &Compute) -> Tensor<2> {
-    std::mem::replace(&mut tensors[unit], Tensor::zeros([1, 1], &compute.device))
 }
 
 async fn norms<R: Reduce>(sums: &mut Sums, reduce: &R) -> StepNorms {

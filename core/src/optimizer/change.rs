@@ -1,7 +1,5 @@
 //! How far the weights moved: Σ (θ_before − θ_after)² per unit, in f64 from f32 weights.
 
-use burn::tensor::Tensor;
-
 use super::{device, host};
 use crate::compute::Memory;
 use crate::error::Error;
@@ -34,16 +32,14 @@ async fn one(policy: &mut Policy, unit: usize, before: Slab) -> Result<f64, Erro
     match (compute.memory, before) {
         (Memory::Host, Slab::Host(before)) => {
             let dims = policy.units()[unit].dims();
-            let tensor = std::mem::replace(&mut policy.tensors_mut()[unit], Tensor::zeros([1, 1], &compute.device));
-            let after = host::take(tensor).await?;
+            let after = host::take(policy.take(unit)).await?;
             let distance = host::squared_distance(&before, &after);
-            policy.tensors_mut()[unit] = host::give(after, dims, &compute);
+            policy.put(unit, host::give(after, dims, &compute));
             Ok(distance)
         }
         (_, before) => {
             let dims = policy.units()[unit].dims();
-            let after = policy.tensors()[unit].clone();
-            let distance = device::squared_distance(before.tensor(dims, &compute), after);
+            let distance = device::squared_distance(before.tensor(dims, &compute), policy.exact(unit));
             let values = floats(distance.into_data_async().await.map_err(Error::device)?)?;
             Ok(values.iter().map(|v| f64::from(*v)).sum())
         }

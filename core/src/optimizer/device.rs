@@ -1,25 +1,40 @@
 //! The two passes as tensor operations, which Burn fuses on a device.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
 use crate::error::Error;
 use crate::slab::{Slab, floats};
 
-/// First pass: the gradient with the pull added, and the unit's sums, `[1]` each.
-pub(super) fn consolidate(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>) -> (Tensor<2>, [Tensor<1>; 3]) {
+/// A unit's gradient, f32, after the penalty has pulled on it.
+pub(super) struct Pulled {
+    pub(super) gradient: Tensor<2>,
+    /// θ − θ*, and λF(θ − θ*).
+    pull: Option<[Tensor<2>; 2]>,
+}
+
+/// Adds the pull to a gradient.
+pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>) -> Pulled {
+    let gradient = gradient.cast(FloatDType::F32);
     let Some((anchor, strength)) = pull.map(|(pull, unit)| (tensor(&pull.anchor[unit]), &pull.strength[unit])) else {
-        let zero = Tensor::zeros([1], &gradient.device());
-        return (gradient.clone(), [gradient.square().sum(), zero.clone(), zero]);
+        return Pulled { gradient, pull: None };
     };
     let away = weights.clone() - anchor;
     let pull = match strength {
         Strength::PerUnit(strength) => away.clone() * *strength,
         Strength::PerElement(fisher, factor) => away.clone() * tensor(fisher) * *factor,
     };
-    let gradient = gradient + pull.clone();
-    let penalty = (away * pull.clone()).sum() * 0.5;
-    (gradient.clone(), [gradient.square().sum(), penalty, pull.square().sum()])
+    Pulled { gradient: gradient + pull.clone(), pull: Some([away, pull]) }
+}
+
+/// First pass: a unit's sums, `[1]` each.
+pub(super) fn sums(pulled: Pulled) -> [Tensor<1>; 3] {
+    let zero = Tensor::zeros([1], &pulled.gradient.device());
+    let [penalty, pulls] = match pulled.pull {
+        None => [zero.clone(), zero],
+        Some([away, pull]) => [(away * pull.clone()).sum() * 0.5, pull.square().sum()],
+    };
+    [pulled.gradient.square().sum(), penalty, pulls]
 }
 
 /// All units' sums in one readback.
@@ -39,12 +54,14 @@ pub(super) async fn sum(parts: Vec<[Tensor<1>; 3]>) -> Result<Sums, Error> {
 pub(super) fn update(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {
     let gradient = gradient * c.clip;
     let (first, second) = (tensor(moments.0), tensor(moments.1));
+    let kept: FloatDType = first.dtype().into();
+    let (first, second) = (first.cast(FloatDType::F32), second.cast(FloatDType::F32));
     let first = first.clone() + (gradient.clone() - first) * (1.0 - c.beta1);
     let second = second * c.beta2 + gradient.square() * (1.0 - c.beta2);
     let denominator = second.clone().sqrt() / c.correction2 + c.eps;
     let step = first.clone() / denominator * (c.rate / c.correction1);
-    *moments.0 = Slab::Device(first);
-    *moments.1 = Slab::Device(second);
+    *moments.0 = Slab::Device(first.cast(kept));
+    *moments.1 = Slab::Device(second.cast(kept));
     weights * c.keep - step
 }
 

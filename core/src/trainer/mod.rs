@@ -373,11 +373,11 @@ impl<R: Reduce> Trainer<R> {
     }
 }
 
-/// A copy of every tensor.
+/// A copy of every unit's weights.
 async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
     let mut slabs = Vec::with_capacity(policy.tensors().len());
-    for tensor in policy.tensors() {
-        slabs.push(Slab::copy(tensor, policy.compute()).await?);
+    for unit in 0..policy.units().len() {
+        slabs.push(Slab::copy(&policy.exact(unit), policy.compute()).await?);
     }
     Ok(slabs)
 }

@@ -95,7 +95,7 @@ impl<R: Reduce> Trainer<R> {
     /// If the device fails.
     pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
         if set == TensorSet::Weights {
-            let data = self.policy.tensors()[unit].to_data_async().await.map_err(Error::device)?;
+            let data = self.policy.exact(unit).into_data_async().await.map_err(Error::device)?;
             return floats(data).map(Some);
         }
         match self.slab(set, unit) {
@@ -234,7 +234,12 @@ impl<R: Reduce> Trainer<R> {
             let reason = format!("{} of {name} has {found} values where the model has {expected}", set.name());
             return Err(Error::ForeignState(reason));
         }
-        Ok(Slab::from_values(values, unit.dims(), self.policy.compute()))
+        let compute = self.policy.compute();
+        let slab = Slab::from_values(values, unit.dims(), compute);
+        Ok(match set {
+            TensorSet::FirstMoment | TensorSet::SecondMoment => slab.cast(compute.precision.moments.dtype()),
+            _ => slab,
+        })
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Display {
     begun: f64,
     pace: Pace,
     course: Option<Course>,
+    /// The last phase that is over.
+    ended: Option<String>,
     explained: Vec<Degenerate>,
     steps: usize,
 }
@@ -95,8 +97,8 @@ impl Display {
 
     fn on(outline: Outline, surface: Surface, clock: Clock) -> Self {
         let begun = clock();
-        let (pace, course, explained) = (Pace::default(), None, Vec::new());
-        Self { outline, surface, clock, begun, pace, course, explained, steps: 0 }
+        let (pace, explained) = (Pace::default(), Vec::new());
+        Self { outline, surface, clock, begun, pace, course: None, ended: None, explained, steps: 0 }
     }
 
     /// A file is about to be read; of so many bytes.
@@ -176,6 +178,7 @@ impl Display {
             Some(course) => self.line(Tone::Done, &course.summary(now)),
             None => self.line(Tone::Done, &ended.phase),
         }
+        self.ended = Some(ended.phase.clone());
     }
 
     /// Both objectives were evaluated.
@@ -214,8 +217,7 @@ impl Display {
     }
 
     fn show(&mut self, phase: Gauge) {
-        let (name, done) = self.course.as_ref().map_or(("", 0), |course| (course.name.as_str(), course.done));
-        let run = self.run(name, done);
+        let run = self.run();
         let now = (self.clock)();
         match &mut self.surface {
             Surface::Bars(bars) => bars.show(&Status { phase, run }),
@@ -223,10 +225,15 @@ impl Display {
         }
     }
 
-    /// The whole run when this phase has done so many steps.
-    fn run(&self, phase: &str, done: usize) -> Gauge {
+    /// The whole run as it stands: within a phase, or after one, while it is validated.
+    fn run(&self) -> Gauge {
         let phases = &self.outline.phases;
-        let index = phases.iter().position(|planned| planned.name == phase).unwrap_or(0);
+        let place = |name: &str| phases.iter().position(|planned| planned.name == name);
+        let (index, done) = match (&self.course, &self.ended) {
+            (Some(course), _) => (place(&course.name).unwrap_or(0), course.done),
+            (None, Some(ended)) => (place(ended).map_or(0, |index| index + 1), 0),
+            (None, None) => (0, 0),
+        };
         let before: usize = phases[..index].iter().map(|planned| planned.steps).sum();
         let total = phases.iter().map(|planned| planned.steps).sum();
         let rest = phases[index..].iter().enumerate().map(|(ahead, planned)| {

@@ -130,6 +130,8 @@ fn drive(display: &mut Display, room: &Room) {
         display.step(&step("sft-1", n), 1.5);
     }
     display.ended(&PhaseEnded { phase: "sft-1".into(), change: Vec::new() });
+    room.pass(3.0);
+    display.validated(5, 10);
     display.started(&started("dpo-1", uniform()));
     room.pass(3.0);
     display.scored(10, 40);
@@ -139,6 +141,8 @@ fn drive(display: &mut Display, room: &Room) {
         display.step(&step("dpo-1", n), 0.05);
     }
     display.ended(&PhaseEnded { phase: "dpo-1".into(), change: Vec::new() });
+    room.pass(3.0);
+    display.validated(5, 10);
     display.warn("something");
 }
 
@@ -161,6 +165,7 @@ sft-1 14/20  loss 0.234  0:09 left  333 tokens/s  hbat 0:39 left
 sft-1 16/20  loss 0.186  0:06 left  333 tokens/s  hbat 0:36 left
 sft-1 18/20  loss 0.155  0:03 left  333 tokens/s  hbat 0:33 left
 sft-1: 20 steps in 30.0 s, loss 2.000 → 0.134, 333 tokens/s
+validation  5/10  hbat 0:30 left
 dpo-1 (phase 2 of 2), 20 steps
 dpo-1: F: effective units 12.0 of 12 (paper)
 warning: dpo-1: all 12 units are held alike, whatever the other objective changed in them: changes are so small that \
@@ -168,8 +173,9 @@ the rule `paper`, a plain softmax over them, is flat; choose the rule `relative`
 changed most
 dpo-1 references 10/40  hbat 0:30 left
 dpo-1: 20 steps in 4.00 s, loss 2.000 → 0.134, 10,000 tokens/s
+validation  5/10  hbat 0:00 left
 warning: something
-hbat: 40 steps in 34.0 s
+hbat: 40 steps in 40.0 s
 ";
     assert_eq!(room.text(), expected);
 }
@@ -225,7 +231,7 @@ fn bars_leave_the_summaries_and_go() {
     drive(&mut display, &room);
     display.finish();
     let text = room.text();
-    for line in ["✓ sft-1: 20 steps in 30.0 s", "✓ hbat: 40 steps in 34.0 s", "! something", "loading model"] {
+    for line in ["✓ sft-1: 20 steps in 30.0 s", "✓ hbat: 40 steps in 40.0 s", "! something", "loading model"] {
         assert!(text.contains(line), "{line} in {text}");
     }
     assert!(text.contains("━") && text.contains("loss 2.000"), "{text}");

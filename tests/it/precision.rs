@@ -1,0 +1,143 @@
+//! bf16 weights: the same numbers as in f32 within what bf16 resolves, and updates that are not rounded away.
+
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use hbat::compute::{Compute, Moments, Precision, Weights};
+use hbat::consolidation::Rule;
+use hbat::engine::{Accumulate, Engine};
+use hbat::model::{Policy, Unit};
+use hbat::objective::{Dpo, Objective, Sft};
+use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
+use hbat::random::{normal, stream};
+use hbat::reduce::Alone;
+use hbat::schedule::{Method, phases};
+use hbat::slab::Slab;
+use hbat::tokens::{Batch, Column};
+use hbat::toy::random_policy;
+use hbat::trainer::{Data, Settings, Term, Trainer, accumulate};
+
+use crate::fixtures::block_on;
+use crate::runs::{Outcome, close, config, data, finish, largest_difference, schedule, settings};
+
+const KEPT: [Weights; 2] = [Weights::Bf16Master, Weights::Bf16Split];
+
+/// The CPU through the tensor operations of all devices.
+fn compute(weights: Weights, moments: Moments) -> Compute {
+    Compute::device(Device::flex()).with(Precision { weights, moments })
+}
+
+fn policy(weights: Weights) -> Policy {
+    random_policy(config(), compute(weights, Moments::F32), 5)
+}
+
+fn numbers(tensor: &Tensor<2>) -> Vec<f32> {
+    tensor.to_data().convert::<f32>().try_into_vec().expect("converted to f32")
+}
+
+fn exact(policy: &Policy) -> Vec<Vec<f32>> {
+    (0..policy.units().len()).map(|unit| numbers(&policy.exact(unit))).collect()
+}
+
+/// Loss and gradients of all examples together, in passes of so many groups.
+fn gradients(weights: Weights, objective: &dyn Objective, engine: Engine, cut: usize) -> (f64, Vec<Tensor<2>>) {
+    let policy = policy(weights);
+    let Data { demonstrations, mut preferences } = data(6, 6);
+    for group in &mut preferences {
+        group.columns.insert(Column::ReferenceLogProb, vec![-20.0, -18.0]);
+    }
+    let groups = if objective.name() == "sft" { demonstrations } else { preferences };
+    let batches = groups.chunks(cut).map(|groups| Batch::new(groups, 8)).collect();
+    let mut sink = Accumulate::new(policy.units().len());
+    let term = Term { objective, batches, factor: 1.0 };
+    let reports = block_on(accumulate(engine, &policy, &[term], &mut sink, &Alone)).expect("a gradient");
+    (reports[0].loss, sink.into_sums().into_iter().map(|sum| sum.expect("every unit has a gradient")).collect())
+}
+
+#[test]
+fn losses_and_gradients_are_those_of_f32_within_what_bf16_resolves() {
+    let units = config().units();
+    for objective in [&Sft as &dyn Objective, &Dpo::default()] {
+        for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
+            let (loss, expected) = gradients(Weights::F32, objective, engine, 6);
+            for (weights, cut) in [(Weights::Bf16Split, 6), (Weights::Bf16Master, 6), (Weights::Bf16Split, 2)] {
+                let (found, gradients) = gradients(weights, objective, engine, cut);
+                close("loss", found, loss, 2e-2);
+                let kind = if cut == 6 { FloatDType::BF16 } else { FloatDType::F32 };
+                let (mut off, mut whole) = (0.0, 0.0);
+                for (unit, (found, expected)) in units.iter().zip(gradients.iter().zip(&expected)) {
+                    assert_eq!(FloatDType::from(found.dtype()), kind, "sums of several passes are f32");
+                    let (found, expected) = (numbers(found), numbers(expected));
+                    off += found.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+                    whole += expected.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>();
+                    // A unit's own gradient may be a small difference of numbers that bf16 has rounded.
+                    let unit_off = largest_difference(&[found], &[expected]);
+                    assert!(unit_off <= 0.1, "{}, {engine:?}, {}: off by {unit_off}", objective.name(), unit.name);
+                }
+                let off = (off / whole).sqrt();
+                assert!(off <= 2e-2, "{}, {engine:?}: the gradient is off by {off}", objective.name());
+            }
+        }
+    }
+}
+
+/// Weights after steps on the same gradients, with a rate so small that bf16 alone would not move.
+fn stepped(weights: Weights, moments: Moments, steps: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let compute = compute(weights, moments);
+    let mut policy = random_policy(config(), compute.clone(), 5);
+    let before = exact(&policy);
+    let mut anchor = Vec::new();
+    for unit in 0..policy.units().len() {
+        anchor.push(block_on(Slab::copy(&policy.exact(unit), &compute)).expect("a copy"));
+    }
+    let pull = Pull { strength: vec![Strength::PerUnit(3.0); anchor.len()], anchor };
+    let mut optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
+    for step in 0..steps as u64 {
+        let gradient = |unit: &Unit| {
+            let mut rng = stream(step, &unit.name, &[]);
+            let values: Vec<f32> = (0..unit.elements()).map(|_| (1e-3 + 1e-3 * normal(&mut rng)) as f32).collect();
+            let gradient: Tensor<2> = Tensor::from_data(TensorData::new(values, unit.dims()), &compute.device);
+            Some(gradient.cast(weights.dtype()))
+        };
+        let gradients = policy.units().iter().map(gradient).collect();
+        block_on(optimizer.step(&mut policy, gradients, Some(&pull), 1e-5, &Alone)).expect("a step");
+    }
+    (before, exact(&policy))
+}
+
+/// C, Eq. 7, over all elements.
+fn change((before, after): &(Vec<Vec<f32>>, Vec<Vec<f32>>)) -> f64 {
+    let elements: Vec<f64> = before.iter().flatten().zip(after.iter().flatten()).map(|(b, a)| f64::from(b - a).powi(2)).collect();
+    elements.iter().sum::<f64>() / elements.len() as f64
+}
+
+#[test]
+fn small_steps_change_bf16_weights_as_much_as_f32_ones() {
+    let expected = change(&stepped(Weights::F32, Moments::F32, 30));
+    assert!(expected > 1e-10, "{expected:e}");
+    for weights in KEPT {
+        for moments in [Moments::F32, Moments::Bf16] {
+            close("C", change(&stepped(weights, moments, 30)), expected, 1e-2);
+        }
+    }
+}
+
+fn run(weights: Weights, moments: Moments) -> Outcome {
+    let settings = Settings { engine: Engine::Segmented, ..settings() };
+    let policy = random_policy(config(), compute(weights, moments), 5);
+    finish(&mut Trainer::new(policy, data(7, 6), phases(&schedule(Method::Hbat, Rule::Relative)), settings))
+}
+
+#[test]
+fn a_run_in_bf16_follows_the_one_in_f32() {
+    let expected = run(Weights::F32, Moments::F32);
+    for weights in KEPT {
+        let found = run(weights, Moments::Bf16);
+        assert_eq!(found.steps().len(), expected.steps().len());
+        for (found, expected) in found.steps().iter().zip(expected.steps()) {
+            close("loss", found.loss, expected.loss, 3e-2);
+        }
+        for (found, expected) in found.ended().iter().zip(expected.ended()) {
+            let sum = |change: &[f64]| change.iter().sum::<f64>();
+            close("C", sum(&found.change), sum(&expected.change), 5e-2);
+        }
+    }
+}
