@@ -139,7 +139,7 @@ async fn check(case: &Case) {
         peak.total() as f64 / 1e6,
         measured / 1e6
     );
-    println!("{ratio:.3} {text}");
+    eprintln!("{ratio:.3} {text}");
     assert!((ratio - 1.0).abs() <= case.tolerance, "{ratio:.3} {text}");
     if case.tolerance < 0.1 {
         assert!(measured > 1e9, "a case above 1 GB was meant: {text}");

@@ -57,7 +57,7 @@ fn store(error: &StoreError) -> i32 {
         StoreError::RunExists { .. } | StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Locked { .. } => {
             CONFIGURATION
         }
-        StoreError::Tensors(_) => DATA,
+        StoreError::Tensors(_) | StoreError::NoneUsable { .. } => DATA,
         _ => INTERNAL,
     }
 }

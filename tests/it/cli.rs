@@ -247,6 +247,23 @@ fn a_truncated_checkpoint_is_refused_and_the_one_before_is_used() {
     same_run(&folder.path().join("cut"), &folder.path().join("whole"));
 }
 
+#[test]
+fn a_finished_run_whose_settings_were_changed_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(&train("out", &["methods=[\"hbat\"]"]), folder.path()).status.success());
+    let out = folder.path().join("out");
+    let (before, best) = (metrics(&out), weights(&out));
+    let config = std::fs::read_to_string(out.join("config.toml")).unwrap();
+    let changed = config.replace("f_max = 5.0", "f_max = 6.0");
+    assert_ne!(changed, config);
+    std::fs::write(out.join("config.toml"), changed).unwrap();
+    refused(&["resume", "out"], folder.path(), 65, &["no checkpoint in", "another configuration", "--output"]);
+    assert_eq!((metrics(&out), weights(&out)), (before, best));
+    std::fs::write(out.join("config.toml"), config).unwrap();
+    let again = run(&["resume", "out"], folder.path());
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
 /// Complete checkpoints, the oldest first.
 fn checkpoints(run: &Path) -> Vec<std::path::PathBuf> {
     let Ok(entries) = std::fs::read_dir(run.join("checkpoints")) else { return Vec::new() };

@@ -255,11 +255,11 @@ fn damaged_and_foreign_checkpoints_are_refused_with_a_reason() {
 }
 
 #[test]
-fn without_a_good_checkpoint_the_run_starts_afresh() {
+fn without_a_good_checkpoint_nothing_is_written_over() {
     let (_folder, run) = run(&[1]);
     edit(&checkpoints(&run).join("000001-hpa-1-1/weights.safetensors"), Vec::clear);
-    let latest = run.latest_complete(&print()).unwrap();
-    assert_eq!((latest.checkpoint, latest.refused.len()), (None, 1));
+    let error = run.latest_complete(&print()).unwrap_err().to_string();
+    says(&error, &["no checkpoint in", "000001-hpa-1-1", "Nothing was changed", "--output"]);
 }
 
 #[test]

@@ -69,6 +69,19 @@ pub enum StoreError {
         /// The process, if it could be read.
         pid: Option<u32>,
     },
+    /// There are checkpoints, and none can be gone on from: to begin anew would write over what the run has achieved.
+    #[error(
+        "no checkpoint in {} can be gone on from: {}. Nothing was changed. Go on with the settings and the version that the run \
+         was begun with, or begin anew with another --output",
+        folder.display(),
+        reasons.join("; ")
+    )]
+    NoneUsable {
+        /// Where the checkpoints are.
+        folder: PathBuf,
+        /// What is wrong with each.
+        reasons: Vec<String>,
+    },
     /// Tensors that cannot be read back.
     #[error(transparent)]
     Tensors(#[from] TensorFileError),

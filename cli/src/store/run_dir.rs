@@ -112,7 +112,7 @@ impl RunDir {
     /// The newest checkpoint to go on from, and why newer ones are not used, those cleared away by [`RunDir::open`] included.
     ///
     /// # Errors
-    /// If the checkpoints cannot be listed.
+    /// If the checkpoints cannot be listed, or there are some and none can be gone on from.
     pub fn latest_complete(&self, fingerprint: &str) -> Result<Latest, StoreError> {
         let mut latest = checkpoint::latest_complete(&self.checkpoints(), fingerprint)?;
         latest.refused.splice(0..0, self.discarded.iter().cloned());

@@ -6,7 +6,7 @@ use super::{Checkpoint, Flaw, Latest, MARKER, Refusal, number_of};
 use crate::store::aside::{names, remove_dir};
 use crate::store::error::StoreError;
 
-/// The newest checkpoint that is complete, undamaged and of this configuration.
+/// The newest checkpoint that is complete, undamaged and of this configuration; none where there are no checkpoints at all.
 pub(crate) fn latest_complete(folder: &Path, fingerprint: &str) -> Result<Latest, StoreError> {
     let mut latest = Latest { checkpoint: None, refused: Vec::new() };
     for path in newest_first(folder)? {
@@ -17,6 +17,10 @@ pub(crate) fn latest_complete(folder: &Path, fingerprint: &str) -> Result<Latest
             }
             Err(flaw) => latest.refused.push(Refusal { path, reason: flaw.to_string() }),
         }
+    }
+    if latest.checkpoint.is_none() && !latest.refused.is_empty() {
+        let reasons = latest.refused.iter().map(ToString::to_string).collect();
+        return Err(StoreError::NoneUsable { folder: folder.to_path_buf(), reasons });
     }
     Ok(latest)
 }
