@@ -14,7 +14,7 @@ use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Place, Settings, StoredWeights, Trainer};
 use hbat_backends::DeviceName;
 use hbat_cli::model::{Export, ModelError, ModelFolder};
 use peak_alloc::PeakAlloc;
@@ -76,6 +76,7 @@ impl Case {
             bucket: 1,
             dpo: Dpo::default(),
             keep_start: KeepStart::Stored,
+            anchor: Place::Device,
         }
     }
 

@@ -44,6 +44,14 @@ impl Slab {
         }
     }
 
+    /// A copy of a tensor in ordinary memory, wherever the tensor is.
+    ///
+    /// # Errors
+    /// If the device fails to hand it over.
+    pub async fn host_copy(tensor: Tensor<2>) -> Result<Self, Error> {
+        Ok(Self::Host(floats(tensor.into_data_async().await.map_err(Error::device)?)?))
+    }
+
     /// From values read elsewhere.
     pub fn from_values(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
         match compute.memory {

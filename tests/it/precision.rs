@@ -13,7 +13,7 @@ use hbat::schedule::{Method, phases};
 use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Settings, Term, Trainer, accumulate};
+use hbat::trainer::{Data, Place, Settings, Term, Trainer, accumulate};
 
 use crate::fixtures::block_on;
 use crate::runs::{Outcome, close, config, data, finish, largest_difference, schedule, settings};
@@ -124,6 +124,20 @@ fn run(weights: Weights, moments: Moments) -> Outcome {
     let settings = Settings { engine: Engine::Segmented, ..settings() };
     let policy = random_policy(config(), compute(weights, moments), 5);
     finish(&mut Trainer::new(policy, data(7, 6), phases(&schedule(Method::Hbat, Rule::Relative)), settings))
+}
+
+#[test]
+fn an_anchor_in_ordinary_memory_holds_as_one_on_the_device() {
+    for weights in [Weights::F32, Weights::Bf16Split] {
+        let run = |anchor| {
+            let policy = random_policy(config(), compute(weights, Moments::F32), 5);
+            let schedule = phases(&schedule(Method::Hbat, Rule::Relative));
+            finish(&mut Trainer::new(policy, data(7, 6), schedule, Settings { anchor, ..settings() }))
+        };
+        let found = run(Place::Host);
+        assert!(found.steps().iter().any(|step| step.penalty > 0.0));
+        assert!(found == run(Place::Device), "{weights:?}");
+    }
 }
 
 #[test]

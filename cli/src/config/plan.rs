@@ -188,7 +188,7 @@ fn dpo(run: &RunFile) -> Training {
 }
 
 fn settings(run: &RunFile) -> Settings {
-    let EngineSection { kind, micro_batch, bucket, .. } = run.engine;
+    let EngineSection { kind, micro_batch, bucket, anchor, .. } = run.engine;
     Settings {
         seed: run.seed,
         order: if run.data.shuffle { Order::Shuffled } else { Order::AsGiven },
@@ -198,5 +198,6 @@ fn settings(run: &RunFile) -> Settings {
         dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,
+        anchor,
     }
 }

@@ -9,6 +9,7 @@ use hbat::engine::Engine;
 use hbat::optimizer::Decay;
 use hbat::schedule::Method;
 use hbat::toy::skill::SkillSettings;
+use hbat::trainer::Place;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
@@ -254,6 +255,8 @@ pub struct EngineSection {
     pub weights: Weights,
     /// How AdamW's moments are kept.
     pub moments: Moments,
+    /// Where an anchor is kept.
+    pub anchor: Place,
 }
 
 /// What is saved, and when.

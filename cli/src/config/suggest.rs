@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn otherwise_the_sections_keys_are_listed() {
-        check("engine.zzz", "[engine] has kind, micro_batch, bucket, weights, moments");
+        check("engine.zzz", "[engine] has kind, micro_batch, bucket, weights, moments, anchor");
         check("zzz", "`hbat recipes cat toy` shows every key");
     }
 

@@ -60,6 +60,9 @@ fn memory_text(needs: &Needs) -> String {
     let rows: Vec<[String; 2]> =
         parts.chain([("together", phase.peak.total())]).map(|(name, b)| [format!("  {name}"), bytes(b as u64)]).collect();
     text += &columns(&rows);
+    if phase.host > 0 {
+        text += &format!("and {} of the host's memory, for the anchor\n", bytes(phase.host as u64));
+    }
     let available = needs.available.map_or_else(|| "does not say what it has".into(), |free| format!("has {}", bytes(free)));
     text + &format!("{} {available}\n", needs.device)
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hbat::compute::{Compute, Precision};
+use hbat::trainer::Place;
 use hbat_backends::DeviceName;
 
 use crate::config::{self, Plan};
@@ -59,6 +60,12 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
             let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
+    }
+    if plan.device == DeviceName::Cpu && plan.settings.anchor == Place::Host {
+        let problem = "cpu has no memory but the host's";
+        return Err(plan
+            .refuse("engine.anchor", problem, "leave it at \"device\", or take a device with memory of its own")
+            .into());
     }
     Ok(Compute { device, memory: needs::memory(plan.device, plan.precision), precision: plan.precision })
 }

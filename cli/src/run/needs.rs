@@ -1,12 +1,12 @@
 //! What a run needs, known before it starts.
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute::{self, Precision};
+use hbat::compute::{self, Moments, Precision, Weights};
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
 use hbat::schedule::phases;
-use hbat::trainer::{Data, Settings};
+use hbat::trainer::{Data, Place, Settings};
 use hbat_backends::DeviceName;
 use serde::Serialize;
 
@@ -78,7 +78,7 @@ impl Needs {
     /// The same for inputs that are there.
     pub(super) fn new(plan: &Plan, inputs: &Inputs) -> anyhow::Result<Self> {
         let (config, data) = (inputs.folder.config().clone(), inputs.data.clone());
-        let methods = methods(plan, &config, &data, &plan.settings).map_err(|error| refused(plan, error))?;
+        let methods = methods(plan, (&config, &data), (&plan.settings, plan.precision)).map_err(|error| refused(plan, error))?;
         Ok(Self {
             device: plan.device,
             available: hbat_backends::memory(plan.device),
@@ -118,18 +118,11 @@ impl Needs {
 
     /// The first change of `[engine]` that makes the run fit.
     fn remedy(&self, plan: &Plan, available: u64) -> Result<String, Error> {
-        let changes = [
-            ("set engine.kind = \"segmented\"", Settings { engine: Engine::Segmented, ..plan.settings }),
-            (
-                "set engine.kind = \"segmented\" and engine.micro_batch = 1",
-                Settings { engine: Engine::Segmented, micro_batch: 1, ..plan.settings },
-            ),
-        ];
-        for (words, settings) in changes {
-            let methods = methods(plan, &self.config, &self.data, &settings)?;
+        for Change { words, settings, precision } in changes(plan) {
+            let methods = methods(plan, (&self.config, &self.data), (&settings, precision))?;
             let peak = methods.iter().flat_map(|m| &m.phases).map(|phase| phase.peak.total()).max().unwrap_or(0) as u64;
             if peak <= available {
-                return Ok(format!("{words}: then it needs {}", report::bytes(peak)));
+                return Ok(format!("set {words}: then it needs {}", report::bytes(peak)));
             }
         }
         let least = self.peak().map_or(Memory::default(), |(_, phase)| phase.peak);
@@ -141,8 +134,40 @@ impl Needs {
     }
 }
 
-fn methods(plan: &Plan, config: &LlamaConfig, data: &Data, settings: &Settings) -> Result<Vec<MethodNeeds>, Error> {
-    let place = (memory(plan.device, plan.precision), plan.precision);
+/// Settings that take less memory, in words.
+struct Change {
+    words: String,
+    settings: Settings,
+    precision: Precision,
+}
+
+/// What to change so that a run takes less memory, each together with those before it. On a processor the last two would not
+/// help: there is one memory, and bf16 is slow there.
+fn changes(plan: &Plan) -> Vec<Change> {
+    let steps: [(&str, fn(&mut Settings, &mut Precision)); 4] = [
+        ("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented),
+        ("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1),
+        ("engine.anchor = \"host\"", |settings, _| settings.anchor = Place::Host),
+        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\"", |_, precision| {
+            *precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
+        }),
+    ];
+    let count = if plan.device == DeviceName::Cpu { 2 } else { steps.len() };
+    let (mut words, mut settings, mut precision) = (Vec::new(), plan.settings, plan.precision);
+    let mut change = |(word, change): (&'static str, fn(&mut Settings, &mut Precision))| {
+        words.push(word);
+        change(&mut settings, &mut precision);
+        Change { words: words.join(" and "), settings, precision }
+    };
+    steps.into_iter().take(count).map(&mut change).collect()
+}
+
+fn methods(
+    plan: &Plan,
+    (config, data): (&LlamaConfig, &Data),
+    (settings, precision): (&Settings, Precision),
+) -> Result<Vec<MethodNeeds>, Error> {
+    let place = (memory(plan.device, precision), precision);
     let of_method = |schedule: &hbat::schedule::ScheduleSettings| {
         let phases = budget(config, place, &phases(schedule), data, settings)?;
         Ok(MethodNeeds { method: config::name(schedule.method), phases })
@@ -204,6 +229,21 @@ mod tests {
         assert!(text.contains("no setting makes it fit") && text.contains("1.0 MB"), "{text}");
         needs.available = None;
         needs.check(&plan).unwrap();
+    }
+
+    #[test]
+    fn on_a_card_bf16_and_an_anchor_elsewhere_are_named_too() {
+        let (mut plan, mut needs) = toy(&["engine.kind=\"segmented\"", "engine.micro_batch=1"]);
+        plan.device = DeviceName::Cuda(0);
+        let peak = |change: &Change| {
+            let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.precision)).unwrap();
+            methods.iter().flat_map(|m| &m.phases).map(|phase| phase.peak.total()).max().unwrap() as u64
+        };
+        let peaks: Vec<u64> = changes(&plan).iter().map(peak).collect();
+        assert!(peaks.len() == 4 && peaks.is_sorted_by(|a, b| a >= b) && peaks[3] < peaks[2] && peaks[2] < peaks[1], "{peaks:?}");
+        needs.available = Some(peaks[3]);
+        let text = needs.check(&plan).unwrap_err().to_string();
+        assert!(text.contains("engine.anchor = \"host\" and engine.weights = \"bf16-split\""), "{text}");
     }
 
     #[test]

@@ -68,6 +68,8 @@ impl Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holdings {
     pub(super) anchor: bool,
+    /// An anchor in ordinary memory.
+    pub(super) elsewhere: bool,
     pub(super) fisher: usize,
 }
 
@@ -102,6 +104,11 @@ impl<'a> Sizes<'a> {
             consolidation: F32 * self.model * (usize::from(holdings.anchor) + holdings.fisher),
             ..Memory::default()
         }
+    }
+
+    /// Bytes in ordinary memory besides.
+    pub(super) fn elsewhere(&self, holdings: &Holdings) -> usize {
+        F32 * self.model * usize::from(holdings.elsewhere)
     }
 
     /// Bytes of an element of activations, and of a gradient that no other is added to.

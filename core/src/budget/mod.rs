@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::LlamaConfig;
 use crate::schedule::{Phase, Protection};
-use crate::trainer::{Data, KeepStart, Settings, agenda::Agenda};
+use crate::trainer::{Data, KeepStart, Place, Settings, agenda::Agenda};
 use memory::{Holdings, Sizes};
 
 /// What one phase needs.
@@ -38,6 +38,8 @@ pub struct PhaseBudget {
     pub flops: f64,
     /// Bytes at the moment of the phase at which they are most.
     pub peak: Memory,
+    /// Bytes in ordinary memory besides, for an anchor that is kept there.
+    pub host: usize,
 }
 
 /// What the phases need on one device, whose tensors lie so and are kept so.
@@ -51,10 +53,12 @@ pub fn budget(
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
+    // Where all memory is ordinary, there is but one place for an anchor.
+    let anchor = if memory == compute::Memory::Host { Place::Device } else { settings.anchor };
     let sizes = Sizes::new(config, (memory, precision), settings.engine);
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
-        let holdings = holdings(phases, index, settings.keep_start);
+        let holdings = holdings(phases, index, (settings.keep_start, anchor));
         let mut peak = sizes.resting(&holdings);
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
@@ -68,13 +72,14 @@ pub fn budget(
         let references = Pass::one(data.side(Side::Preference).0, &agenda.examples(Side::Preference), settings);
         flops += work::forward_flops(config, &references);
         let (phase, steps) = (phase.name.clone(), agenda.items.len());
-        Ok(PhaseBudget { phase, steps, sequences, tokens, reference_tokens: references.tokens, flops, peak })
+        let (reference_tokens, host) = (references.tokens, sizes.elsewhere(&holdings));
+        Ok(PhaseBudget { phase, steps, sequences, tokens, reference_tokens, flops, peak, host })
     };
     phases.iter().enumerate().map(of_phase).collect()
 }
 
 /// What a phase keeps for consolidation.
-fn holdings(phases: &[Phase], index: usize, keep_start: KeepStart) -> Holdings {
+fn holdings(phases: &[Phase], index: usize, (keep_start, place): (KeepStart, Place)) -> Holdings {
     let phase = &phases[index];
     let by_fisher = |phase: &Phase| matches!(phase.protection, Protection::Consolidate(c) if c.rule == Rule::Fisher);
     let follows = |side: Side| phases[..index].iter().any(|earlier| earlier.side() == side);
@@ -83,7 +88,8 @@ fn holdings(phases: &[Phase], index: usize, keep_start: KeepStart) -> Holdings {
     let measured = [Side::Instruction, Side::Preference].into_iter().filter(|side| follows(*side)).count();
     let uses = by_fisher(phase) && held;
     Holdings {
-        anchor: held || keep_start == KeepStart::Copy,
+        anchor: (held && place == Place::Device) || (!held && keep_start == KeepStart::Copy),
+        elsewhere: held && place == Place::Host,
         fisher: if measures || uses { measured + usize::from(measures) + usize::from(uses) } else { 0 },
     }
 }

@@ -1,6 +1,6 @@
 //! The two passes as tensor operations, which Burn fuses on a device.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
 use crate::error::Error;
@@ -16,7 +16,7 @@ pub(super) struct Pulled {
 /// Adds the pull to a gradient.
 pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>) -> Pulled {
     let gradient = gradient.cast(FloatDType::F32);
-    let Some((anchor, strength)) = pull.map(|(pull, unit)| (tensor(&pull.anchor[unit]), &pull.strength[unit])) else {
+    let Some((anchor, strength)) = pull.map(|(pull, unit)| (anchor(&pull.anchor[unit], weights), &pull.strength[unit])) else {
         return Pulled { gradient, pull: None };
     };
     let away = weights.clone() - anchor;
@@ -68,6 +68,14 @@ pub(super) fn update(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Sla
 /// Σ (before − after)², `[1]`.
 pub(crate) fn squared_distance(before: Tensor<2>, after: Tensor<2>) -> Tensor<1> {
     (before - after).square().sum()
+}
+
+/// An anchor that is kept in ordinary memory is taken to the device for as long as it is needed.
+fn anchor(slab: &Slab, weights: &Tensor<2>) -> Tensor<2> {
+    match slab {
+        Slab::Device(tensor) => tensor.clone(),
+        Slab::Host(values) => Tensor::from_data(TensorData::new(values.clone(), weights.dims()), &weights.device()),
+    }
 }
 
 fn tensor(slab: &Slab) -> Tensor<2> {

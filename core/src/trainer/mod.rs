@@ -16,6 +16,7 @@ pub use term::{Term, TermReport, accumulate};
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::consolidation::{Ledger, Record, Side};
 use crate::engine::{Accumulate, Engine, Square};
@@ -58,6 +59,18 @@ pub enum KeepStart {
     Stored,
 }
 
+/// Where an anchor is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// With the weights.
+    #[default]
+    Device,
+    /// In ordinary memory, from where each step takes it to the device unit by unit: four bytes per weight less there, for two
+    /// transfers of it per step.
+    Host,
+}
+
 /// Reads the weights of a phase's start, unit by unit.
 pub trait StoredWeights: Send {
     /// The unit's values in the layout of [`Unit::dims`].
@@ -84,6 +97,8 @@ pub struct Settings {
     pub dpo: Dpo,
     /// Where the weights of a phase's start are kept.
     pub keep_start: KeepStart,
+    /// Where an anchor is kept, on a device with memory of its own.
+    pub anchor: Place,
 }
 
 enum Start {
@@ -221,7 +236,10 @@ impl<R: Reduce> Trainer<R> {
         let agenda = Agenda::new(phase, &self.data, &self.settings)?;
         let (pull, start) = match (&protected.strength, self.settings.keep_start) {
             (Some(strength), _) => {
-                let anchor = copies(&self.policy).await?;
+                let anchor = match self.settings.anchor {
+                    Place::Device => copies(&self.policy).await?,
+                    Place::Host => host_copies(&self.policy).await?,
+                };
                 (Some(Pull { anchor, strength: strength.clone() }), Start::Anchor)
             }
             (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
@@ -378,6 +396,15 @@ async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
     let mut slabs = Vec::with_capacity(policy.tensors().len());
     for unit in 0..policy.units().len() {
         slabs.push(Slab::copy(&policy.exact(unit), policy.compute()).await?);
+    }
+    Ok(slabs)
+}
+
+/// A copy of every unit's weights in ordinary memory.
+async fn host_copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
+    let mut slabs = Vec::with_capacity(policy.tensors().len());
+    for unit in 0..policy.units().len() {
+        slabs.push(Slab::host_copy(policy.exact(unit)).await?);
     }
     Ok(slabs)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Running, Settings, Start, Trainer};
+use super::{Data, Place, Running, Settings, Start, Trainer};
 use crate::consolidation::{Ledger, Side};
 use crate::error::Error;
 use crate::model::{Policy, Unit};
@@ -235,6 +235,9 @@ impl<R: Reduce> Trainer<R> {
             return Err(Error::ForeignState(reason));
         }
         let compute = self.policy.compute();
+        if set == TensorSet::Anchor && self.settings.anchor == Place::Host {
+            return Ok(Slab::Host(values));
+        }
         let slab = Slab::from_values(values, unit.dims(), compute);
         Ok(match set {
             TensorSet::FirstMoment | TensorSet::SecondMoment => slab.cast(compute.precision.moments.dtype()),
