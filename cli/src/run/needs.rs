@@ -141,10 +141,13 @@ struct Change {
     precision: Precision,
 }
 
+/// A setting that takes less memory, and what it does.
+type Saving = (&'static str, fn(&mut Settings, &mut Precision));
+
 /// What to change so that a run takes less memory, each together with those before it. On a processor the last two would not
 /// help: there is one memory, and bf16 is slow there.
 fn changes(plan: &Plan) -> Vec<Change> {
-    let steps: [(&str, fn(&mut Settings, &mut Precision)); 4] = [
+    let savings: [Saving; 4] = [
         ("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented),
         ("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1),
         ("engine.anchor = \"host\"", |settings, _| settings.anchor = Place::Host),
@@ -152,14 +155,14 @@ fn changes(plan: &Plan) -> Vec<Change> {
             *precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
         }),
     ];
-    let count = if plan.device == DeviceName::Cpu { 2 } else { steps.len() };
+    let count = if plan.device == DeviceName::Cpu { 2 } else { savings.len() };
     let (mut words, mut settings, mut precision) = (Vec::new(), plan.settings, plan.precision);
-    let mut change = |(word, change): (&'static str, fn(&mut Settings, &mut Precision))| {
+    let change = |(word, change): Saving| {
         words.push(word);
         change(&mut settings, &mut precision);
         Change { words: words.join(" and "), settings, precision }
     };
-    steps.into_iter().take(count).map(&mut change).collect()
+    savings.into_iter().take(count).map(change).collect()
 }
 
 fn methods(
