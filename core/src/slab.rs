@@ -38,7 +38,7 @@ impl Slab {
     /// If the device fails to hand it over.
     pub async fn copy(tensor: &Tensor<2>, compute: &Compute) -> Result<Self, Error> {
         match compute.memory {
-            Memory::Host => Ok(Self::Host(floats(tensor.to_data_async().await.map_err(Error::device)?)?)),
+            Memory::Host => Self::host_copy(tensor).await,
             // Tensors are values: an update makes a new one and leaves this handle's memory alone.
             Memory::Device => Ok(Self::Device(tensor.clone())),
         }
@@ -48,8 +48,8 @@ impl Slab {
     ///
     /// # Errors
     /// If the device fails to hand it over.
-    pub async fn host_copy(tensor: Tensor<2>) -> Result<Self, Error> {
-        Ok(Self::Host(floats(tensor.into_data_async().await.map_err(Error::device)?)?))
+    pub async fn host_copy(tensor: &Tensor<2>) -> Result<Self, Error> {
+        Ok(Self::Host(floats(tensor.to_data_async().await.map_err(Error::device)?)?))
     }
 
     /// From values read elsewhere.

@@ -236,13 +236,10 @@ impl<R: Reduce> Trainer<R> {
         let agenda = Agenda::new(phase, &self.data, &self.settings)?;
         let (pull, start) = match (&protected.strength, self.settings.keep_start) {
             (Some(strength), _) => {
-                let anchor = match self.settings.anchor {
-                    Place::Device => copies(&self.policy).await?,
-                    Place::Host => host_copies(&self.policy).await?,
-                };
+                let anchor = copies(&self.policy, self.settings.anchor).await?;
                 (Some(Pull { anchor, strength: strength.clone() }), Start::Anchor)
             }
-            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
+            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy, Place::Device).await?)),
             (None, KeepStart::Stored) => (None, Start::Stored(None)),
         };
         Ok(Running {
@@ -392,19 +389,14 @@ impl<R: Reduce> Trainer<R> {
 }
 
 /// A copy of every unit's weights.
-async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
-    let mut slabs = Vec::with_capacity(policy.tensors().len());
+async fn copies(policy: &Policy, place: Place) -> Result<Vec<Slab>, Error> {
+    let mut slabs = Vec::with_capacity(policy.units().len());
     for unit in 0..policy.units().len() {
-        slabs.push(Slab::copy(&policy.exact(unit), policy.compute()).await?);
-    }
-    Ok(slabs)
-}
-
-/// A copy of every unit's weights in ordinary memory.
-async fn host_copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
-    let mut slabs = Vec::with_capacity(policy.tensors().len());
-    for unit in 0..policy.units().len() {
-        slabs.push(Slab::host_copy(policy.exact(unit)).await?);
+        let weights = policy.exact(unit);
+        slabs.push(match place {
+            Place::Device => Slab::copy(&weights, policy.compute()).await?,
+            Place::Host => Slab::host_copy(&weights).await?,
+        });
     }
     Ok(slabs)
 }
