@@ -201,10 +201,7 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     assert!(run(&train("whole", &settings), folder.path()).status.success());
     let losses: Vec<f64> = metrics(&folder.path().join("whole")).iter().filter_map(|r| r["loss"].as_f64()).collect();
     assert!(losses.len() == 16 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
-    while checkpoints(&folder.path().join("killed")).len() < 2 {
-        let _ = std::fs::remove_dir_all(folder.path().join("killed"));
-        killed(&train("killed", &settings), folder.path(), 1500);
-    }
+    killed_with_checkpoints(2, &train("killed", &settings), &folder.path().join("killed"));
     let output = run(&["resume", "killed"], folder.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     same_run(&folder.path().join("killed"), &folder.path().join("whole"));
@@ -234,10 +231,7 @@ fn a_truncated_checkpoint_is_refused_and_the_one_before_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["methods=[\"hbat\"]", "checkpoints.every=1", "checkpoints.keep=3"];
     assert!(run(&train("whole", &settings), folder.path()).status.success());
-    while !folder.path().join("cut").join("checkpoints").exists() || checkpoints(&folder.path().join("cut")).len() < 3 {
-        let _ = std::fs::remove_dir_all(folder.path().join("cut"));
-        killed(&train("cut", &settings), folder.path(), 700);
-    }
+    killed_with_checkpoints(3, &train("cut", &settings), &folder.path().join("cut"));
     let newest = checkpoints(&folder.path().join("cut")).pop().unwrap();
     let file = newest.join("weights.safetensors");
     let length = std::fs::metadata(&file).unwrap().len();
@@ -263,6 +257,19 @@ fn a_finished_run_whose_settings_were_changed_is_not_written_over() {
     std::fs::write(out.join("config.toml"), config).unwrap();
     let again = run(&["resume", "out"], folder.path());
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+/// Begins a run anew until it is killed on its way with so many complete checkpoints, be the machine fast or slow.
+fn killed_with_checkpoints(count: usize, arguments: &[&str], run: &Path) {
+    let mut pause = 200;
+    loop {
+        let _ = std::fs::remove_dir_all(run);
+        let running = killed(arguments, run.parent().expect("a run lies in a folder"), pause);
+        if running && checkpoints(run).len() >= count {
+            return;
+        }
+        pause = if running { pause + 70 } else { 50 };
+    }
 }
 
 /// Complete checkpoints, the oldest first.
