@@ -23,9 +23,9 @@ pub(crate) fn named(value: &Value) -> BTreeMap<String, f64> {
     serde_json::from_value(value.clone()).expect("numbers by name")
 }
 
-/// A tensor's elements.
+/// A tensor's elements, whatever their type.
 pub(crate) fn numbers(tensor: &Tensor<2>) -> Vec<f32> {
-    tensor.to_data().try_into_vec::<f32>().expect("f32")
+    tensor.to_data().convert::<f32>().try_into_vec::<f32>().expect("f32")
 }
 
 /// The golden tensor of a unit, in the layout of [`Unit::dims`].

@@ -15,8 +15,8 @@ use hbat::tokens::{Batch, Column};
 use hbat::toy::random_policy;
 use hbat::trainer::{Data, Place, Settings, Term, Trainer, accumulate};
 
-use crate::fixtures::block_on;
-use crate::runs::{Outcome, close, config, data, finish, largest_difference, schedule, settings};
+use crate::fixtures::{block_on, numbers};
+use crate::runs::{self, Outcome, close, config, data, finish, largest_difference, schedule, settings};
 
 const KEPT: [Weights; 2] = [Weights::Bf16Master, Weights::Bf16Split];
 
@@ -27,14 +27,6 @@ fn compute(weights: Weights, moments: Moments) -> Compute {
 
 fn policy(weights: Weights) -> Policy {
     random_policy(config(), compute(weights, Moments::F32), 5)
-}
-
-fn numbers(tensor: &Tensor<2>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().try_into_vec().expect("converted to f32")
-}
-
-fn exact(policy: &Policy) -> Vec<Vec<f32>> {
-    (0..policy.units().len()).map(|unit| numbers(&policy.exact(unit))).collect()
 }
 
 /// Loss and gradients of all examples together, in passes of so many groups.
@@ -83,7 +75,7 @@ fn losses_and_gradients_are_those_of_f32_within_what_bf16_resolves() {
 fn stepped(weights: Weights, moments: Moments, steps: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let compute = compute(weights, moments);
     let mut policy = random_policy(config(), compute.clone(), 5);
-    let before = exact(&policy);
+    let before = runs::weights(&policy);
     let mut anchor = Vec::new();
     for unit in 0..policy.units().len() {
         anchor.push(block_on(Slab::copy(&policy.exact(unit), &compute)).expect("a copy"));
@@ -100,7 +92,7 @@ fn stepped(weights: Weights, moments: Moments, steps: usize) -> (Vec<Vec<f32>>, 
         let gradients = policy.units().iter().map(gradient).collect();
         block_on(optimizer.step(&mut policy, gradients, Some(&pull), 1e-5, &Alone)).expect("a step");
     }
-    (before, exact(&policy))
+    (before, runs::weights(&policy))
 }
 
 /// C, Eq. 7, over all elements.

@@ -67,8 +67,8 @@ impl Plan {
     }
 
     /// A SHA-256 in hexadecimal of what a run that goes on must share with its beginning: everything but the run's folder,
-    /// the device, `[engine]` but for its precision, and `[checkpoints]`, which change no result beyond rounding. Files and the model count by
-    /// name, not by folder, so that they may be moved.
+    /// the device, `[engine]` except for its precision, and `[checkpoints]`, which change no result beyond rounding. Files and
+    /// the model count by name, not by folder, so that they may be moved.
     pub fn fingerprint(&self) -> String {
         let mut run = self.run.clone();
         let rest = RunFile::default();

@@ -2,7 +2,7 @@
 
 use console::{Alignment, pad_str};
 
-use super::phrase::{clock, count, size};
+use super::phrase::{clock, count, size as bytes};
 use crate::run::{Needs, Speed};
 
 /// Steps, tokens, arithmetic, time and memory of every phase; the parts of the largest; disk.
@@ -24,7 +24,7 @@ pub fn needs_text(needs: &Needs, speed: &Speed) -> String {
             bytes(phase.peak.total() as u64),
         ]);
     }
-    let mut text = columns(&rows);
+    let mut text = columns(&rows, 2);
     let source = if speed.updates.is_some() { "measured on one layer" } else { "as stated" };
     let gflops = count(speed.flops / 1e9);
     text += &format!(
@@ -48,18 +48,13 @@ pub fn needs_line(needs: &Needs) -> String {
     )
 }
 
-/// A size in decimal units.
-pub fn bytes(bytes: u64) -> String {
-    size(bytes)
-}
-
 fn memory_text(needs: &Needs) -> String {
     let Some((method, phase)) = needs.peak() else { return String::new() };
     let mut text = format!("\nmemory at its peak, in phase {} of {method}:\n", phase.phase);
     let parts = phase.peak.parts().into_iter().filter(|(_, bytes)| *bytes > 0);
     let rows: Vec<[String; 2]> =
         parts.chain([("together", phase.peak.total())]).map(|(name, b)| [format!("  {name}"), bytes(b as u64)]).collect();
-    text += &columns(&rows);
+    text += &columns(&rows, 1);
     if phase.host > 0 {
         text += &format!("and {} of the host's memory, for the anchor\n", bytes(phase.host as u64));
     }
@@ -74,12 +69,11 @@ fn disk_text(needs: &Needs) -> String {
     format!("\ndisk: up to {all}{each}; a checkpoint takes {one}, best/ and last/ {models}\n")
 }
 
-/// Columns side by side, the first two on the left, numbers on the right.
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+/// Columns side by side: so many of words, aligned on the left, then numbers.
+fn columns<const N: usize>(rows: &[[String; N]], words: usize) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let names = N.min(2).min(if N == 2 { 1 } else { 2 });
     let cell = |(column, text): (usize, &String)| {
-        let side = if column < names { Alignment::Left } else { Alignment::Right };
+        let side = if column < words { Alignment::Left } else { Alignment::Right };
         pad_str(text, width(column), side, None).into_owned()
     };
     rows.iter().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n").collect()

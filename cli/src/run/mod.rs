@@ -45,8 +45,11 @@ pub enum Volume {
 /// # Errors
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
-    let (device, precision) = (hbat_backends::open(name)?, Precision::default());
-    Ok(Compute { device, memory: needs::memory(name, precision), precision })
+    open(name, Precision::default())
+}
+
+fn open(name: DeviceName, precision: Precision) -> anyhow::Result<Compute> {
+    Ok(Compute { device: hbat_backends::open(name)?, memory: needs::memory(name, precision), precision })
 }
 
 /// Opens a run's device for computing in the run's precision.
@@ -54,20 +57,19 @@ pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
 /// # Errors
 /// If this build or machine does not offer it, or it does not compute in bf16 where the run asks for that.
 fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
-    let device = hbat_backends::open(plan.device)?;
+    let compute = open(plan.device, plan.precision)?;
     for (key, dtype) in [("weights", plan.precision.weights.dtype()), ("moments", plan.precision.moments.dtype())] {
-        if !device.supports_dtype(dtype) {
+        if !compute.device.supports_dtype(dtype) {
             let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
     }
     if plan.device == DeviceName::Cpu && plan.settings.anchor == Place::Host {
         let problem = "cpu has no memory but the host's";
-        return Err(plan
-            .refuse("engine.anchor", problem, "leave it at \"device\", or take a device with memory of its own")
-            .into());
+        let remedy = "leave it at \"device\", or take a device with memory of its own";
+        return Err(plan.refuse("engine.anchor", problem, remedy).into());
     }
-    Ok(Compute { device, memory: needs::memory(plan.device, plan.precision), precision: plan.precision })
+    Ok(compute)
 }
 
 /// `hbat train`: starts a run in a new directory.
@@ -103,9 +105,7 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     };
     say(&format!("run directory: {}", run.path().display()));
     let mut inputs = Inputs::load(&plan, &mut say)?;
-    let needs = Needs::new(&plan, &inputs)?;
-    say(&needs_line(&needs));
-    needs.check(&plan)?;
+    check_needs(&plan, &inputs, &mut say)?;
     let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);
@@ -121,6 +121,13 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     }
     outcome::present(&plan, &directory)?;
     Ok(0)
+}
+
+/// Says what the run needs, and refuses what cannot fit.
+fn check_needs(plan: &Plan, inputs: &Inputs, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let needs = Needs::new(plan, inputs)?;
+    say(&needs_line(&needs));
+    needs.check(plan)
 }
 
 /// The directory of one of several methods.

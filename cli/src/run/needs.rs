@@ -96,8 +96,7 @@ impl Needs {
 
     /// The phase that needs the most memory, and its method.
     pub fn peak(&self) -> Option<(&str, &PhaseBudget)> {
-        let all = self.methods.iter().flat_map(|m| m.phases.iter().map(move |phase| (m.method.as_str(), phase)));
-        all.max_by_key(|(_, phase)| phase.peak.total())
+        peak(&self.methods)
     }
 
     /// Refuses what cannot fit, with the setting that would make it fit.
@@ -110,7 +109,7 @@ impl Needs {
         if needed <= available {
             return Ok(());
         }
-        let (device, needed, has) = (self.device, report::bytes(needed), report::bytes(available));
+        let (device, needed, has) = (self.device, report::size(needed), report::size(available));
         let problem = format!("phase {} of {method} needs {needed} of memory, and {device} has {has}", phase.phase);
         let remedy = self.remedy(plan, available).map_err(|error| refused(plan, error))?;
         Err(plan.refuse("engine.kind", problem, remedy).into())
@@ -120,18 +119,23 @@ impl Needs {
     fn remedy(&self, plan: &Plan, available: u64) -> Result<String, Error> {
         for Change { words, settings, precision } in changes(plan) {
             let methods = methods(plan, (&self.config, &self.data), (&settings, precision))?;
-            let peak = methods.iter().flat_map(|m| &m.phases).map(|phase| phase.peak.total()).max().unwrap_or(0) as u64;
+            let peak = peak(&methods).map_or(0, |(_, phase)| phase.peak.total() as u64);
             if peak <= available {
-                return Ok(format!("set {words}: then it needs {}", report::bytes(peak)));
+                return Ok(format!("set {words}: then it needs {}", report::size(peak)));
             }
         }
         let least = self.peak().map_or(Memory::default(), |(_, phase)| phase.peak);
         let least = least.weights + least.gradients.max(least.weights) + least.moments + least.consolidation;
-        let least = report::bytes(least as u64);
+        let least = report::size(least as u64);
         Ok(format!(
             "no setting makes it fit, for weights, gradients, moments and anchor alone take {least}: take a smaller model or another device"
         ))
     }
+}
+
+fn peak(methods: &[MethodNeeds]) -> Option<(&str, &PhaseBudget)> {
+    let all = methods.iter().flat_map(|m| m.phases.iter().map(move |phase| (m.method.as_str(), phase)));
+    all.max_by_key(|(_, phase)| phase.peak.total())
 }
 
 /// Settings that take less memory, in words.
@@ -240,7 +244,7 @@ mod tests {
         plan.device = DeviceName::Cuda(0);
         let peak = |change: &Change| {
             let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.precision)).unwrap();
-            methods.iter().flat_map(|m| &m.phases).map(|phase| phase.peak.total()).max().unwrap() as u64
+            super::peak(&methods).unwrap().1.peak.total() as u64
         };
         let peaks: Vec<u64> = changes(&plan).iter().map(peak).collect();
         assert!(peaks.len() == 4 && peaks.is_sorted_by(|a, b| a >= b) && peaks[3] < peaks[2] && peaks[2] < peaks[1], "{peaks:?}");

@@ -1,5 +1,6 @@
 //! Bytes, by what they are for, at the moments of a step at which they are most.
 
+use burn::tensor::{DType, FloatDType};
 use serde::Serialize;
 
 use super::Pass;
@@ -10,8 +11,8 @@ use crate::model::{HeadKind, LlamaConfig, Unit};
 /// Bytes of an f32.
 const F32: usize = 4;
 
-/// Bytes of a bf16.
-const BF16: usize = 2;
+/// Bytes of what a split weight has beyond its bf16.
+const REMAINDER: usize = 2;
 
 /// Copies of a unit in f32 that an update of bf16 weights makes: weights, gradient and the new moments.
 const UPDATE_COPIES: usize = 4;
@@ -97,7 +98,7 @@ impl<'a> Sizes<'a> {
 
     /// Between two passes.
     pub(super) fn resting(&self, holdings: &Holdings) -> Memory {
-        let (weight, moment) = (weight_bytes(self.precision.weights), moment_bytes(self.precision.moments));
+        let (weight, moment) = (weight_bytes(self.precision.weights), bytes(self.precision.moments.dtype()));
         Memory {
             weights: weight * self.model,
             moments: 2 * moment * self.model,
@@ -113,7 +114,7 @@ impl<'a> Sizes<'a> {
 
     /// Bytes of an element of activations, and of a gradient that no other is added to.
     fn narrow(&self) -> usize {
-        product_bytes(self.precision.weights)
+        bytes(self.precision.weights.dtype())
     }
 
     /// The most during a pass and the update after it. Earlier passes of the same step leave sums of gradients.
@@ -226,24 +227,16 @@ impl<'a> Sizes<'a> {
     }
 }
 
+fn bytes(dtype: FloatDType) -> usize {
+    DType::from(dtype).size()
+}
+
+/// What products compute with, and what is kept beyond that.
 fn weight_bytes(weights: compute::Weights) -> usize {
-    match weights {
-        compute::Weights::F32 => F32,
-        compute::Weights::Bf16Master => BF16 + F32,
-        compute::Weights::Bf16Split => BF16 + BF16,
-    }
-}
-
-fn product_bytes(weights: compute::Weights) -> usize {
-    match weights {
-        compute::Weights::F32 => F32,
-        compute::Weights::Bf16Master | compute::Weights::Bf16Split => BF16,
-    }
-}
-
-fn moment_bytes(moments: compute::Moments) -> usize {
-    match moments {
-        compute::Moments::F32 => F32,
-        compute::Moments::Bf16 => BF16,
-    }
+    bytes(weights.dtype())
+        + match weights {
+            compute::Weights::F32 => 0,
+            compute::Weights::Bf16Master => F32,
+            compute::Weights::Bf16Split => REMAINDER,
+        }
 }

@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn what_was_saved_comes_back_as_the_same_two_numbers() {
         // Halfway between two bf16, powers of two, zeros and the smallest numbers among them.
-        let odd = [1.0 + 1.0 / 256.0, 1.0 - 1.0 / 512.0, 2.0, -0.5, 0.0, -0.0, 1e-38, -1e-40, 3e38].map(|x: f32| x);
+        let odd: [f32; 9] = [1.0 + 1.0 / 256.0, 1.0 - 1.0 / 512.0, 2.0, -0.5, 0.0, -0.0, 1e-38, -1e-40, 3e38];
         let odd = Tensor::from_data(TensorData::new(odd.to_vec(), [1, 9]), &Device::flex());
         for full in [random(1.0), random(1e-6), odd] {
             let weights = kept(Kept::Bf16Split, &full);
