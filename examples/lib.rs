@@ -8,7 +8,7 @@ use hbat::objective::Dpo;
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
 use hbat::toy::{random_policy, skill};
-use hbat::trainer::{Data, KeepStart, Place, Settings};
+use hbat::trainer::{Data, KeepStart, Settings, UpdateTiming};
 use hbat_backends::{DeviceName, open};
 
 /// A LLaMA of some 60 thousand parameters with random weights.
@@ -40,7 +40,7 @@ pub fn settings() -> Settings {
         bucket: 8,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     }
 }
 

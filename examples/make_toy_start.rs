@@ -20,7 +20,7 @@ use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::toy::random_policy;
 use hbat::toy::skill::{EOS, PAD, SkillSettings, config, generate, practice, score};
-use hbat::trainer::{Data, Event, KeepStart, Place, Settings, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer, UpdateTiming};
 use hbat_cli::model::{Export, ModelFolder, SaveDtype, SpecialTokens};
 
 const SEED: u64 = 1;
@@ -91,6 +91,6 @@ fn settings() -> Settings {
         bucket: 1,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     }
 }

@@ -14,7 +14,7 @@ use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Event, KeepStart, Place, Settings, StoredWeights, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer, UpdateTiming};
 use hbat_backends::DeviceName;
 use hbat_cli::model::{Export, ModelError, ModelFolder};
 use peak_alloc::PeakAlloc;
@@ -43,6 +43,7 @@ struct Case {
     /// The phase that is measured: 0 on demonstrations, 1 on preferences and held by the penalty.
     phase: usize,
     tolerance: f64,
+    update: UpdateTiming,
 }
 
 impl Case {
@@ -76,7 +77,7 @@ impl Case {
             bucket: 1,
             dpo: Dpo::default(),
             keep_start: KeepStart::Stored,
-            anchor: Place::Device,
+            update: self.update,
         }
     }
 
@@ -122,14 +123,8 @@ async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
 async fn check(case: &Case) {
     let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
     let data = case.data(config.vocab_size as u32);
-    let needs = budget(
-        &config,
-        (hbat::compute::Memory::Host, hbat::compute::Precision::default()),
-        &case.phases(),
-        &data,
-        &case.settings(),
-    )
-    .unwrap();
+    let needs = budget(&config, hbat::compute::Layout::new(hbat::compute::Memory::Host), &case.phases(), &data, &case.settings())
+        .unwrap();
     let PhaseBudget { phase, peak, .. } = &needs[case.phase];
     let measured = measured(case, config, data).await as f64;
     let ratio = peak.total() as f64 / measured;
@@ -158,9 +153,13 @@ fn the_predicted_peak_is_the_measured_one() {
         micro_batch,
         phase,
         tolerance,
+        update: UpdateTiming::AfterBackward,
     };
+    let in_backward = |case| Case { update: UpdateTiming::InBackward, ..case };
     let cases = [
         of(LARGE, Engine::Segmented, (2, 256), 2, 1, 0.05),
+        in_backward(of(LARGE, Engine::Segmented, (2, 256), 2, 1, 0.1)),
+        in_backward(of(SMALL, Engine::Whole, (4, 512), 4, 0, 0.1)),
         of(LARGE, Engine::Whole, (2, 512), 2, 0, 0.1),
         of(SMALL, Engine::Whole, (4, 512), 4, 0, 0.1),
         of(SMALL, Engine::Whole, (8, 256), 2, 1, 0.1),
@@ -180,7 +179,16 @@ fn the_penalty_takes_an_anchor_and_no_more() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for engine in [Engine::Whole, Engine::Segmented] {
         let peak = |method| {
-            let case = Case { method, model: SMALL, engine, batch: (4, 256), micro_batch: 4, phase: 1, tolerance: 0.0 };
+            let case = Case {
+                method,
+                model: SMALL,
+                engine,
+                batch: (4, 256),
+                micro_batch: 4,
+                phase: 1,
+                tolerance: 0.0,
+                update: UpdateTiming::AfterBackward,
+            };
             let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
             let data = case.data(config.vocab_size as u32);
             let anchor: usize = config.units().iter().map(|unit| 4 * unit.elements()).sum();

@@ -64,7 +64,7 @@ fn store(error: &StoreError) -> i32 {
 
 fn core(error: &Error) -> i32 {
     match error {
-        Error::TooFewExamples { .. } => CONFIGURATION,
+        Error::TooFewExamples { .. } | Error::SeveralPasses { .. } => CONFIGURATION,
         Error::ForeignState(_) | Error::PhaseStart { .. } => DATA,
         Error::NotFinite { .. } | Error::Device(_) => INTERNAL,
     }

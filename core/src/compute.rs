@@ -1,7 +1,11 @@
 //! Where tensors live, how their numbers are kept, and who computes on them.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
+
+use crate::watch::{Part, Under, Watch};
 
 /// Whether the host can read a tensor's memory in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,26 +73,69 @@ pub struct Precision {
     pub moments: Moments,
 }
 
+/// What only updates read, and may be kept in ordinary memory to spare a device's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offload {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The anchor, which every step takes to the device unit by unit: 4 bytes per weight less there, for two transfers of it
+    /// per step.
+    Anchor,
+    /// f32 weights, moments and anchor, and the update itself, in loops over ordinary memory. The device keeps what products
+    /// compute with and gradients; each step transfers a gradient and a weight per weight.
+    Optimizer,
+}
+
+/// Where numbers lie, and how they are kept there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Where tensors lie.
+    pub memory: Memory,
+    /// How numbers are kept there.
+    pub precision: Precision,
+    /// What is kept elsewhere.
+    pub offload: Offload,
+}
+
+impl Layout {
+    /// All of it in one place, in f32.
+    pub fn new(memory: Memory) -> Self {
+        Self { memory, precision: Precision::default(), offload: Offload::Nothing }
+    }
+
+    /// Where moments lie and weights are updated.
+    pub fn updates(&self) -> Memory {
+        if self.offload == Offload::Optimizer { Memory::Host } else { self.memory }
+    }
+
+    /// Where an anchor lies.
+    pub fn anchors(&self) -> Memory {
+        if self.offload == Offload::Nothing { self.memory } else { Memory::Host }
+    }
+}
+
 /// A device and how its memory is reached. The device carries no autodiff; engines add it where they need it.
 #[derive(Debug, Clone)]
 pub struct Compute {
     /// Burn's handle.
     pub device: Device,
-    /// Where its tensors lie.
-    pub memory: Memory,
-    /// How numbers are kept there.
-    pub precision: Precision,
+    /// Where numbers lie, and how.
+    pub layout: Layout,
+    /// Who measures the parts of a step.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 impl Compute {
     /// A device whose tensors are ordinary memory, such as Flex. Computes in f32.
     pub fn host(device: Device) -> Self {
-        Self { device, memory: Memory::Host, precision: Precision::default() }
+        Self { device, layout: Layout::new(Memory::Host), watch: None }
     }
 
     /// A device with memory of its own. Computes in f32.
     pub fn device(device: Device) -> Self {
-        Self { device, memory: Memory::Device, precision: Precision::default() }
+        Self { device, layout: Layout::new(Memory::Device), watch: None }
     }
 
     /// The same, with numbers kept otherwise.
@@ -96,8 +143,35 @@ impl Compute {
     /// # Panics
     /// In ordinary memory, for the loops over it are f32's.
     #[must_use]
-    pub fn with(self, precision: Precision) -> Self {
-        assert!(self.memory == Memory::Device || precision == Precision::default(), "ordinary memory is computed on in f32");
-        Self { precision, ..self }
+    pub fn with(mut self, precision: Precision) -> Self {
+        let ordinary = self.layout.memory == Memory::Host;
+        assert!(!ordinary || precision == Precision::default(), "ordinary memory is computed on in f32");
+        self.layout.precision = precision;
+        self
+    }
+
+    /// The same, with some of it kept in ordinary memory.
+    ///
+    /// # Panics
+    /// If that is where all of it lies, or if f32 weights and moments were not to be kept at all.
+    #[must_use]
+    pub fn offloading(mut self, offload: Offload) -> Self {
+        let Layout { memory, precision, .. } = self.layout;
+        assert!(memory == Memory::Device || offload == Offload::Nothing, "ordinary memory is all there is");
+        let narrow = precision.weights == Weights::Bf16Split || precision.moments == Moments::Bf16;
+        assert!(offload != Offload::Optimizer || !narrow, "ordinary memory holds f32");
+        self.layout.offload = offload;
+        self
+    }
+
+    /// The same, with the parts of every step reported.
+    #[must_use]
+    pub fn watched(self, watch: Arc<dyn Watch>) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// Reports a part for as long as the result lives.
+    pub(crate) fn under(&self, part: Part) -> Under {
+        Under::new(self.watch.as_ref(), part)
     }
 }

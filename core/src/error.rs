@@ -1,14 +1,32 @@
 //! What can go wrong in training, as opposed to before it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
+
+/// What a failed step left of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// They are those of before the step.
+    Untouched,
+    /// Some were updated before it was known: without clipping, an update within the backward pass cannot wait for the norm.
+    Spoiled,
+}
+
+impl Display for Aftermath {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Untouched => "the weights are those of before the step",
+            Self::Spoiled => "the step had begun to change the weights, so go on from the last checkpoint",
+        })
+    }
+}
 
 /// An error of the core. Each names what stopped and what to do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Training left the numbers that can be represented.
     #[error(
-        "{quantity} is {value} at step {step} of phase {phase} (examples {examples:?}); the weights are those of before the step. \
-         Lower the learning rate, or look at these examples"
+        "{quantity} is {value} at step {step} of phase {phase} (examples {examples:?}); {aftermath}. Lower the learning rate, or \
+         look at these examples"
     )]
     NotFinite {
         /// "loss" or "gradient norm".
@@ -21,6 +39,19 @@ pub enum Error {
         step: usize,
         /// The examples of the batch, by their place in the data set.
         examples: Vec<usize>,
+        /// What became of the weights.
+        aftermath: Aftermath,
+    },
+    /// An update within the backward pass, of a step that takes several.
+    #[error(
+        "a step of phase {phase} takes {passes} forward passes, and an update within the backward pass has to be the only one: \
+         lower the batch size, raise `micro_batch`, or update after the backward pass"
+    )]
+    SeveralPasses {
+        /// The phase.
+        phase: String,
+        /// How many.
+        passes: usize,
     },
     /// A data set smaller than the number of subsets it is to be split into.
     #[error("{examples} {kind} cannot be split into {subsets} subsets: lower `subsets` or add data")]

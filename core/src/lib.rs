@@ -24,3 +24,4 @@ mod testing;
 pub mod tokens;
 pub mod toy;
 pub mod trainer;
+pub mod watch;

@@ -15,9 +15,9 @@ pub enum Slab {
 }
 
 impl Slab {
-    /// Zeros of the given shape; on a device, of the given type.
+    /// Zeros of the given shape where updates are computed; on a device, of the given type.
     pub fn zeros(dims: [usize; 2], compute: &Compute, dtype: FloatDType) -> Self {
-        match compute.memory {
+        match compute.layout.updates() {
             Memory::Host => Self::Host(vec![0.0; dims[0] * dims[1]]),
             Memory::Device => Self::Device(Tensor::zeros(dims, (&compute.device, DType::from(dtype)))),
         }
@@ -32,29 +32,30 @@ impl Slab {
         }
     }
 
-    /// A copy of a tensor; in ordinary memory, of an f32 one.
+    /// A copy of a tensor where updates are computed; in ordinary memory, of an f32 one.
     ///
     /// # Errors
     /// If the device fails to hand it over.
     pub async fn copy(tensor: &Tensor<2>, compute: &Compute) -> Result<Self, Error> {
-        match compute.memory {
-            Memory::Host => Self::host_copy(tensor).await,
+        match compute.layout.updates() {
+            Memory::Host => Ok(Self::Host(floats(tensor.to_data_async().await.map_err(Error::device)?)?)),
             // Tensors are values: an update makes a new one and leaves this handle's memory alone.
             Memory::Device => Ok(Self::Device(tensor.clone())),
         }
     }
 
-    /// A copy of a tensor in ordinary memory, wherever the tensor is.
-    ///
-    /// # Errors
-    /// If the device fails to hand it over.
-    pub async fn host_copy(tensor: &Tensor<2>) -> Result<Self, Error> {
-        Ok(Self::Host(floats(tensor.to_data_async().await.map_err(Error::device)?)?))
+    /// From values read elsewhere, to where updates are computed.
+    pub fn from_values(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
+        Self::lying(compute.layout.updates(), values, dims, compute)
     }
 
-    /// From values read elsewhere.
-    pub fn from_values(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
-        match compute.memory {
+    /// An anchor from values read elsewhere.
+    pub fn anchor(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
+        Self::lying(compute.layout.anchors(), values, dims, compute)
+    }
+
+    fn lying(memory: Memory, values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
+        match memory {
             Memory::Host => Self::Host(values),
             Memory::Device => Self::Device(Tensor::from_data(TensorData::new(values, dims), &compute.device)),
         }

@@ -19,7 +19,7 @@ use hbat::objective::Dpo;
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::Group;
-use hbat::trainer::{Data, Event, KeepStart, Place, Settings, StoredWeights, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer, UpdateTiming};
 use hbat_cli::memory;
 use hbat_tests::{median, sequence};
 
@@ -115,6 +115,6 @@ fn settings() -> Settings {
         bucket: 1,
         dpo: Dpo::default(),
         keep_start: KeepStart::Stored,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     }
 }

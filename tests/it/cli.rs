@@ -206,7 +206,7 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     same_run(&folder.path().join("killed"), &folder.path().join("whole"));
     refused(&train("plain", &["engine.weights=\"bf16\""]), folder.path(), 78, &["engine.weights", "bf16-split"]);
-    refused(&train("held", &["engine.anchor=\"host\""]), folder.path(), 78, &["engine.anchor", "no memory but the host's"]);
+    refused(&train("held", &["engine.offload=\"anchor\""]), folder.path(), 78, &["engine.offload", "no memory but the host's"]);
 }
 
 #[test]

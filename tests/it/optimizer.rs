@@ -73,7 +73,7 @@ fn follow_torch(golden: &Value, run: &Value, compute: &Compute) {
         let rate = run["learning_rates"][step].as_f64().expect("a number");
         let norms = block_on(optimizer.step(&mut policy, gradients, None, rate, &Alone)).expect("a step");
         close(&format!("norm of step {step}"), norms.gradient, run["norms"][step].as_f64().expect("a number"), 1e-6);
-        check_weights(&policy, &run["weights"][step], &format!("{:?}, step {step}", compute.memory));
+        check_weights(&policy, &run["weights"][step], &format!("{:?}, step {step}", compute.layout.memory));
     }
 }
 
@@ -203,7 +203,7 @@ fn steps_around(spoiled: Option<f32>, compute: &Compute) -> [Vec<Vec<f32>>; 3] {
     if let Some(value) = spoiled {
         let (norms, after) = step(&mut policy, 2, Some(value));
         assert!(!norms.gradient.is_finite());
-        assert!(before == after, "a gradient with {value} moved weights or moments ({:?})", compute.memory);
+        assert!(before == after, "a gradient with {value} moved weights or moments ({:?})", compute.layout.memory);
     }
     step(&mut policy, 3, None);
     step(&mut policy, 4, None).1
@@ -214,7 +214,7 @@ fn a_gradient_that_is_not_finite_changes_nothing_and_counts_as_no_step() {
     for compute in computes() {
         let without = steps_around(None, &compute);
         for spoiled in [f32::NAN, f32::INFINITY] {
-            assert!(steps_around(Some(spoiled), &compute) == without, "{spoiled} left a trace ({:?})", compute.memory);
+            assert!(steps_around(Some(spoiled), &compute) == without, "{spoiled} left a trace ({:?})", compute.layout.memory);
         }
     }
 }

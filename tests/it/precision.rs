@@ -1,7 +1,7 @@
 //! bf16 weights: the same numbers as in f32 within what bf16 resolves, and updates that are not rounded away.
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Precision, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
@@ -13,7 +13,7 @@ use hbat::schedule::{Method, phases};
 use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Place, Settings, Term, Trainer, accumulate};
+use hbat::trainer::{Data, Settings, Term, Trainer, accumulate};
 
 use crate::fixtures::{block_on, numbers};
 use crate::runs::{self, Outcome, close, config, data, finish, largest_difference, schedule, settings};
@@ -121,14 +121,14 @@ fn run(weights: Weights, moments: Moments) -> Outcome {
 #[test]
 fn an_anchor_in_ordinary_memory_holds_as_one_on_the_device() {
     for weights in [Weights::F32, Weights::Bf16Split] {
-        let run = |anchor| {
-            let policy = random_policy(config(), compute(weights, Moments::F32), 5);
+        let run = |offload| {
+            let policy = random_policy(config(), compute(weights, Moments::F32).offloading(offload), 5);
             let schedule = phases(&schedule(Method::Hbat, Rule::Relative));
-            finish(&mut Trainer::new(policy, data(7, 6), schedule, Settings { anchor, ..settings() }))
+            finish(&mut Trainer::new(policy, data(7, 6), schedule, settings()))
         };
-        let found = run(Place::Host);
+        let found = run(Offload::Anchor);
         assert!(found.steps().iter().any(|step| step.penalty > 0.0));
-        assert!(found == run(Place::Device), "{weights:?}");
+        assert!(found == run(Offload::Nothing), "{weights:?}");
     }
 }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, TensorData};
-use hbat::compute::{Compute, Moments, Precision, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
 use hbat::model::{InitError, Policy, Unit};
 use hbat::reduce::Alone;
 use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Event, KeepStart, Place, Progress, Settings, StoredWeights, TensorSet, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Progress, Settings, StoredWeights, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu};
 use crate::runs::{config, data, schedule, settings, weights};
@@ -19,7 +19,6 @@ use crate::runs::{config, data, schedule, settings, weights};
 #[derive(Clone)]
 struct Saved {
     compute: Compute,
-    anchor: Place,
     progress: String,
     tensors: BTreeMap<(TensorSet, String), Vec<f32>>,
     /// The weights of the running phase's start, which the driver keeps.
@@ -51,18 +50,17 @@ fn stored() -> Settings {
 /// A trainer and the weights at the start of its phase.
 struct Driven {
     trainer: Trainer,
-    anchor: Place,
     start: Vec<Vec<f32>>,
 }
 
 impl Driven {
     fn new(schedule: &ScheduleSettings) -> Self {
-        Self::on((cpu(), Place::Device), schedule)
+        Self::on(cpu(), schedule)
     }
 
-    fn on((compute, anchor): (Compute, Place), schedule: &ScheduleSettings) -> Self {
-        let (policy, settings) = (random_policy(config(), compute, 5), Settings { anchor, ..stored() });
-        Self { trainer: Trainer::new(policy, examples(), phases(schedule), settings), anchor, start: Vec::new() }
+    fn on(compute: Compute, schedule: &ScheduleSettings) -> Self {
+        let policy = random_policy(config(), compute, 5);
+        Self { trainer: Trainer::new(policy, examples(), phases(schedule), stored()), start: Vec::new() }
     }
 
     fn step(&mut self) -> Event {
@@ -87,7 +85,7 @@ impl Driven {
         }
         let progress = serde_json::to_string(&self.trainer.progress()).expect("JSON");
         let compute = self.trainer.policy().compute().clone();
-        Saved { compute, anchor: self.anchor, progress, tensors, start: self.start.clone() }
+        Saved { compute, progress, tensors, start: self.start.clone() }
     }
 }
 
@@ -102,11 +100,11 @@ fn resume_with(saved: &Saved, schedule: &ScheduleSettings, settings: Settings) -
     let resumed = Trainer::resume(policy, (examples(), phases(schedule)), (settings, Alone), progress, &mut read);
     let mut trainer = block_on(resumed)?;
     hand_over(&mut trainer, &saved.start);
-    Ok(Driven { trainer, anchor: saved.anchor, start: saved.start.clone() })
+    Ok(Driven { trainer, start: saved.start.clone() })
 }
 
 fn resume(saved: &Saved, schedule: &ScheduleSettings) -> Driven {
-    resume_with(saved, schedule, Settings { anchor: saved.anchor, ..stored() }).expect("a state of this run")
+    resume_with(saved, schedule, stored()).expect("a state of this run")
 }
 
 /// The rest of a run. Fisher information that was being measured is measured again, so those events may repeat.
@@ -121,14 +119,14 @@ fn rest(driven: &mut Driven) -> Vec<Event> {
 
 /// Stops after every call there is.
 fn check(schedule: &ScheduleSettings) {
-    check_on((cpu(), Place::Device), schedule);
+    check_on(cpu(), schedule);
 }
 
-fn check_on(place: (Compute, Place), schedule: &ScheduleSettings) {
-    let mut whole = Driven::on(place.clone(), schedule);
+fn check_on(compute: Compute, schedule: &ScheduleSettings) {
+    let mut whole = Driven::on(compute.clone(), schedule);
     let expected = rest(&mut whole);
     let (final_weights, ledger) = (weights(whole.trainer.policy()), whole.trainer.ledger().clone());
-    let mut stopped = Driven::on(place, schedule);
+    let mut stopped = Driven::on(compute, schedule);
     let (mut calls, mut seen) = (0, 0);
     loop {
         let mut resumed = resume(&stopped.save(), schedule);
@@ -170,11 +168,18 @@ fn runs_without_protection_can_be_stopped_anywhere() {
 
 #[test]
 fn a_run_in_bf16_can_be_stopped_anywhere() {
-    for (weights, anchor) in [(Weights::Bf16Split, Place::Host), (Weights::Bf16Master, Place::Device)] {
+    for (weights, offload) in [(Weights::Bf16Split, Offload::Anchor), (Weights::Bf16Master, Offload::Nothing)] {
         let precision = Precision { weights, moments: Moments::Bf16 };
-        let compute = Compute::device(Device::flex()).with(precision);
-        check_on((compute, anchor), &schedule(Method::Hbat, Rule::Relative));
+        let compute = Compute::device(Device::flex()).with(precision).offloading(offload);
+        check_on(compute, &schedule(Method::Hbat, Rule::Relative));
     }
+}
+
+#[test]
+fn a_run_that_updates_elsewhere_can_be_stopped_anywhere() {
+    let precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32 };
+    let compute = Compute::device(Device::flex()).with(precision).offloading(Offload::Optimizer);
+    check_on(compute, &schedule(Method::Hbat, Rule::Relative));
 }
 
 /// A state within the named phase, after at least this many of its steps.

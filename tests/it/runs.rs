@@ -10,7 +10,7 @@ use hbat::reduce::Reduce;
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Place, Settings, StepReport, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Settings, StepReport, Trainer, UpdateTiming};
 use serde_json::json;
 
 use crate::fixtures::{block_on, cpu, numbers};
@@ -83,7 +83,7 @@ pub(crate) fn settings() -> Settings {
         bucket: 1,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     }
 }
 

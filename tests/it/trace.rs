@@ -8,7 +8,7 @@ use hbat::objective::Dpo;
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
-use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Place, Settings, StepReport, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Settings, StepReport, Trainer, UpdateTiming};
 use serde_json::Value;
 
 use crate::fixtures::{block_on, cpu, named, numbers, policy};
@@ -68,7 +68,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         bucket: 1,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     };
     let policy = policy(&golden["config"], &golden["start"], &cpu());
     let mut trainer = Trainer::new(policy, data(golden), phases(&schedule(rule)), settings);

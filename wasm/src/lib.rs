@@ -12,7 +12,7 @@ use hbat::objective::Dpo;
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::toy::{random_policy, skill};
-use hbat::trainer::{Data, Event, KeepStart, Place, Settings, Trainer};
+use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer, UpdateTiming};
 use wasm_bindgen::prelude::*;
 
 /// A toy run under way.
@@ -95,6 +95,6 @@ fn settings(seed: u64) -> Settings {
         bucket: 8,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
-        anchor: Place::Device,
+        update: UpdateTiming::AfterBackward,
     }
 }

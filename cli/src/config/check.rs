@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use hbat::compute::{Moments, Offload, Weights};
 use hbat::schedule::Method;
+use hbat::trainer::UpdateTiming;
 use hbat_backends::DeviceName;
 use toml::Value;
 
@@ -109,6 +111,7 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
     device(layers, run)?;
     methods(layers, run)?;
     formats(layers, run)?;
+    engine(layers, run)?;
     if run.model.path.as_os_str().is_empty() {
         let remedy = "name a folder in Hugging Face layout, or \"toy\"";
         return Err(ConfigError::Unset { source_name: source.to_owned(), key: "model.path", remedy });
@@ -169,6 +172,32 @@ fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
         return Err(layers.refuse("data.preference_format", problem, "set data.demonstration_format, or take \"auto\" here"));
     }
     Ok(())
+}
+
+/// What cannot be had together.
+fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let engine = run.engine;
+    let narrow = engine.weights == Weights::Bf16Split || engine.moments == Moments::Bf16;
+    if engine.offload == Offload::Optimizer && narrow {
+        let problem = "the host keeps weights and moments in f32";
+        return Err(layers.refuse("engine.offload", problem, "take weights \"f32\" or \"bf16-master\", and moments \"f32\""));
+    }
+    let preferences = run.methods.iter().any(|method| *method != Method::Sft);
+    let batches =
+        [("sft.batch_size", run.sft.batch_size), ("dpo.batch_size", if preferences { 2 * run.dpo.batch_size } else { 0 })];
+    let large = batches.into_iter().find(|(_, sequences)| *sequences > engine.micro_batch);
+    match (engine.update, large) {
+        (UpdateTiming::InBackward, Some((key, sequences))) => {
+            let problem = format!(
+                "engine.update is \"in-backward\", which needs a step to be one forward pass, and engine.micro_batch is {}",
+                engine.micro_batch
+            );
+            let remedy =
+                format!("lower it, set engine.micro_batch to {sequences} or more, or engine.update to \"after-backward\"");
+            Err(layers.refuse(key, problem, remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The toy makes its own data.

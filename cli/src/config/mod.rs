@@ -10,12 +10,14 @@ pub mod defaults;
 mod error;
 mod expected;
 mod layers;
+mod layout;
 mod plan;
 mod run_file;
 mod suggest;
 
 pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
+pub use layout::layout;
 pub use plan::{Plan, Start};
 pub use run_file::*;
 

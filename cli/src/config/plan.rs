@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hbat::compute::Precision;
+use hbat::compute::{Layout, Precision};
 use hbat::consolidation::Consolidation;
 use hbat::objective::Dpo;
 use hbat::optimizer::AdamWSettings;
@@ -15,6 +15,7 @@ use toml::Table;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
+use super::layout::layout;
 use super::run_file::{AUTO, EngineSection, RunFile};
 
 /// Where the weights to start from come from.
@@ -37,8 +38,8 @@ pub struct Plan {
     pub output: Option<PathBuf>,
     /// Where to compute.
     pub device: DeviceName,
-    /// How numbers are kept there.
-    pub precision: Precision,
+    /// How numbers are laid out there.
+    pub layout: Layout,
     /// The weights to start from.
     pub start: Start,
     /// The methods, each with everything its phases are made from.
@@ -51,13 +52,14 @@ pub struct Plan {
 impl Plan {
     /// The plan of checked settings.
     pub(super) fn new(layers: Layers, run: RunFile, name: String) -> Result<Self, ConfigError> {
-        let device = run.device.parse().map_err(|_| layers.refuse("device", "is no device", "take \"cpu\""))?;
+        let device: DeviceName = run.device.parse().map_err(|_| layers.refuse("device", "is no device", "take \"cpu\""))?;
         let start = if run.model.is_toy() { Start::Toy } else { Start::Folder(run.model.path.clone()) };
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
         let precision = Precision { weights: run.engine.weights, moments: run.engine.moments };
-        Ok(Self { run, name, output, device, precision, start, schedules, settings, layers })
+        let layout = layout(device, precision, run.engine.offload);
+        Ok(Self { run, name, output, device, layout, start, schedules, settings, layers })
     }
 
     /// The complete run file, every setting explained, which resolves to an equal plan from any folder.
@@ -188,7 +190,7 @@ fn dpo(run: &RunFile) -> Training {
 }
 
 fn settings(run: &RunFile) -> Settings {
-    let EngineSection { kind, micro_batch, bucket, anchor, .. } = run.engine;
+    let EngineSection { kind, micro_batch, bucket, update, .. } = run.engine;
     Settings {
         seed: run.seed,
         order: if run.data.shuffle { Order::Shuffled } else { Order::AsGiven },
@@ -198,6 +200,6 @@ fn settings(run: &RunFile) -> Settings {
         dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,
-        anchor,
+        update,
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hbat::compute::{Moments, Weights};
+use hbat::compute::{Moments, Offload, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
 use hbat::schedule::Method;
 use hbat::toy::skill::SkillSettings;
-use hbat::trainer::Place;
+use hbat::trainer::UpdateTiming;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
@@ -255,8 +255,10 @@ pub struct EngineSection {
     pub weights: Weights,
     /// How AdamW's moments are kept.
     pub moments: Moments,
-    /// Where an anchor is kept.
-    pub anchor: Place,
+    /// What is kept in the host's memory.
+    pub offload: Offload,
+    /// When weights are updated.
+    pub update: UpdateTiming,
 }
 
 /// What is saved, and when.

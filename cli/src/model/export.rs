@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use burn::tensor::TensorData;
 use hbat::model::{LlamaConfig, Policy, RopeScaling, Storage, Unit};
 use serde_json::{Map, Value, json};
 
@@ -54,8 +53,7 @@ impl<'a> Export<'a> {
         let units = policy.units();
         self.write(folder, async |unit| {
             let failed = |reason: String| ModelError::Device { tensor: units[unit].name.clone(), reason };
-            let data = policy.exact(unit).into_data_async().await.map_err(|error| failed(error.to_string()))?;
-            floats(data).map_err(failed)
+            policy.values(unit).await.map_err(|error| failed(error.to_string()))
         })
         .await
     }
@@ -211,10 +209,6 @@ fn in_file_layout(values: Vec<f32>, unit: &Unit) -> Vec<f32> {
         Storage::AsIs => values,
         Storage::Transposed => transposed(&values, unit.dims()),
     }
-}
-
-fn floats(data: TensorData) -> Result<Vec<f32>, String> {
-    data.convert::<f32>().try_into_vec::<f32>().map_err(|error| error.to_string())
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), ModelError> {

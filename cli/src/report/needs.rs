@@ -56,7 +56,7 @@ fn memory_text(needs: &Needs) -> String {
         parts.chain([("together", phase.peak.total())]).map(|(name, b)| [format!("  {name}"), bytes(b as u64)]).collect();
     text += &columns(&rows, 1);
     if phase.host > 0 {
-        text += &format!("and {} of the host's memory, for the anchor\n", bytes(phase.host as u64));
+        text += &format!("and {} of the host's memory, for what is offloaded\n", bytes(phase.host as u64));
     }
     let available = needs.available.map_or_else(|| "does not say what it has".into(), |free| format!("has {}", bytes(free)));
     text + &format!("{} {available}\n", needs.device)

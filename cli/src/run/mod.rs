@@ -14,8 +14,7 @@ mod validation;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hbat::compute::{Compute, Precision};
-use hbat::trainer::Place;
+use hbat::compute::{Compute, Layout, Offload, Precision};
 use hbat_backends::DeviceName;
 
 use crate::config::{self, Plan};
@@ -45,11 +44,11 @@ pub enum Volume {
 /// # Errors
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
-    open(name, Precision::default())
+    open(name, config::layout(name, Precision::default(), Offload::Nothing))
 }
 
-fn open(name: DeviceName, precision: Precision) -> anyhow::Result<Compute> {
-    Ok(Compute { device: hbat_backends::open(name)?, memory: needs::memory(name, precision), precision })
+fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
+    Ok(Compute { device: hbat_backends::open(name)?, layout, watch: None })
 }
 
 /// Opens a run's device for computing in the run's precision.
@@ -57,17 +56,18 @@ fn open(name: DeviceName, precision: Precision) -> anyhow::Result<Compute> {
 /// # Errors
 /// If this build or machine does not offer it, or it does not compute in bf16 where the run asks for that.
 fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
-    let compute = open(plan.device, plan.precision)?;
-    for (key, dtype) in [("weights", plan.precision.weights.dtype()), ("moments", plan.precision.moments.dtype())] {
+    let compute = open(plan.device, plan.layout)?;
+    let Precision { weights, moments } = plan.layout.precision;
+    for (key, dtype) in [("weights", weights.dtype()), ("moments", moments.dtype())] {
         if !compute.device.supports_dtype(dtype) {
             let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
     }
-    if plan.device == DeviceName::Cpu && plan.settings.anchor == Place::Host {
+    if plan.device == DeviceName::Cpu && plan.layout.offload != Offload::Nothing {
         let problem = "cpu has no memory but the host's";
-        let remedy = "leave it at \"device\", or take a device with memory of its own";
-        return Err(plan.refuse("engine.anchor", problem, remedy).into());
+        let remedy = "leave it at \"nothing\", or take a device with memory of its own";
+        return Err(plan.refuse("engine.offload", problem, remedy).into());
     }
     Ok(compute)
 }

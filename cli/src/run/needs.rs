@@ -1,12 +1,12 @@
 //! What a run needs, known before it starts.
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute::{self, Moments, Precision, Weights};
+use hbat::compute::{Layout, Moments, Offload, Precision, Weights};
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
 use hbat::schedule::phases;
-use hbat::trainer::{Data, Place, Settings};
+use hbat::trainer::{Data, Settings};
 use hbat_backends::DeviceName;
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ pub struct Needs {
     pub device: DeviceName,
     /// Bytes that the device has; `None` where nobody says.
     pub available: Option<u64>,
+    /// Bytes that the host has for what is offloaded; `None` where nobody says.
+    pub host: Option<u64>,
     /// The phases of every method.
     pub methods: Vec<MethodNeeds>,
     /// Bytes on disk of one method.
@@ -78,10 +80,11 @@ impl Needs {
     /// The same for inputs that are there.
     pub(super) fn new(plan: &Plan, inputs: &Inputs) -> anyhow::Result<Self> {
         let (config, data) = (inputs.folder.config().clone(), inputs.data.clone());
-        let methods = methods(plan, (&config, &data), (&plan.settings, plan.precision)).map_err(|error| refused(plan, error))?;
+        let methods = methods(plan, (&config, &data), (&plan.settings, plan.layout)).map_err(|error| refused(plan, error))?;
         Ok(Self {
             device: plan.device,
             available: hbat_backends::memory(plan.device),
+            host: hbat_backends::memory(DeviceName::Cpu),
             methods,
             disk: Disk::new(&config, plan.run.checkpoints.keep),
             config,
@@ -102,8 +105,9 @@ impl Needs {
     /// Refuses what cannot fit, with the setting that would make it fit.
     ///
     /// # Errors
-    /// If the device has less memory than the run needs.
+    /// If the device has less memory than the run needs, or the host than what is offloaded to it.
     pub fn check(&self, plan: &Plan) -> anyhow::Result<()> {
+        self.check_host(plan)?;
         let (Some(available), Some((method, phase))) = (self.available, self.peak()) else { return Ok(()) };
         let needed = phase.peak.total() as u64;
         if needed <= available {
@@ -115,10 +119,22 @@ impl Needs {
         Err(plan.refuse("engine.kind", problem, remedy).into())
     }
 
+    fn check_host(&self, plan: &Plan) -> anyhow::Result<()> {
+        let needed = self.methods.iter().flat_map(|m| &m.phases).map(|phase| phase.host as u64).max().unwrap_or(0);
+        match self.host {
+            Some(has) if needed > has => {
+                let (needed, has) = (report::size(needed), report::size(has));
+                let problem = format!("what is offloaded needs {needed} of the host's memory, which has {has}");
+                Err(plan.refuse("engine.offload", problem, "offload less, or free memory").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The first change of `[engine]` that makes the run fit.
     fn remedy(&self, plan: &Plan, available: u64) -> Result<String, Error> {
-        for Change { words, settings, precision } in changes(plan) {
-            let methods = methods(plan, (&self.config, &self.data), (&settings, precision))?;
+        for Change { words, settings, layout } in changes(plan) {
+            let methods = methods(plan, (&self.config, &self.data), (&settings, layout))?;
             let peak = peak(&methods).map_or(0, |(_, phase)| phase.peak.total() as u64);
             if peak <= available {
                 return Ok(format!("set {words}: then it needs {}", report::size(peak)));
@@ -142,53 +158,60 @@ fn peak(methods: &[MethodNeeds]) -> Option<(&str, &PhaseBudget)> {
 struct Change {
     words: String,
     settings: Settings,
-    precision: Precision,
+    layout: Layout,
 }
 
 /// A setting that takes less memory, and what it does.
-type Saving = (&'static str, fn(&mut Settings, &mut Precision));
+type Saving = (&'static str, fn(&mut Settings, &mut Layout));
 
-/// What to change so that a run takes less memory, each together with those before it. On a processor the last two would not
-/// help: there is one memory, and bf16 is slow there.
+/// What to change so that a run takes less memory: each together with those before it, but for the last, which takes the place
+/// of the two before it. On a processor these would not help: there is one memory, and bf16 is slow there.
 fn changes(plan: &Plan) -> Vec<Change> {
-    let savings: [Saving; 4] = [
+    let everywhere: [Saving; 2] = [
         ("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented),
         ("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1),
-        ("engine.anchor = \"host\"", |settings, _| settings.anchor = Place::Host),
-        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\"", |_, precision| {
-            *precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
+    ];
+    let narrow: [Saving; 2] = [
+        ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
+        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\"", |_, layout| {
+            layout.precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
         }),
     ];
-    let count = if plan.device == DeviceName::Cpu { 2 } else { savings.len() };
-    let (mut words, mut settings, mut precision) = (Vec::new(), plan.settings, plan.precision);
-    let change = |(word, change): Saving| {
-        words.push(word);
-        change(&mut settings, &mut precision);
-        Change { words: words.join(" and "), settings, precision }
+    let elsewhere: Saving = ("engine.offload = \"optimizer\" and engine.weights = \"bf16-master\"", |_, layout| {
+        layout.offload = Offload::Optimizer;
+        layout.precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32 };
+    });
+    let mut savings = everywhere.to_vec();
+    let mut changes = grown(plan, &savings);
+    if plan.device != DeviceName::Cpu {
+        changes.extend(grown(plan, &[&savings[..], &narrow].concat()).split_off(savings.len()));
+        savings.push(elsewhere);
+        changes.extend(grown(plan, &savings).pop());
+    }
+    changes
+}
+
+/// The first saving alone, the first two, and so on.
+fn grown(plan: &Plan, savings: &[Saving]) -> Vec<Change> {
+    let (mut words, mut settings, mut layout) = (Vec::new(), plan.settings, plan.layout);
+    let change = |(word, change): &Saving| {
+        words.push(*word);
+        change(&mut settings, &mut layout);
+        Change { words: words.join(" and "), settings, layout }
     };
-    savings.into_iter().take(count).map(change).collect()
+    savings.iter().map(change).collect()
 }
 
 fn methods(
     plan: &Plan,
     (config, data): (&LlamaConfig, &Data),
-    (settings, precision): (&Settings, Precision),
+    (settings, layout): (&Settings, Layout),
 ) -> Result<Vec<MethodNeeds>, Error> {
-    let place = (memory(plan.device, precision), precision);
     let of_method = |schedule: &hbat::schedule::ScheduleSettings| {
-        let phases = budget(config, place, &phases(schedule), data, settings)?;
+        let phases = budget(config, layout, &phases(schedule), data, settings)?;
         Ok(MethodNeeds { method: config::name(schedule.method), phases })
     };
     plan.schedules.iter().map(of_method).collect()
-}
-
-/// How a device's tensors are reached. The loops over a processor's memory are f32's: what else it computes in goes through
-/// the tensor operations of all devices.
-pub(super) fn memory(device: DeviceName, precision: Precision) -> compute::Memory {
-    match device {
-        DeviceName::Cpu if precision == Precision::default() => compute::Memory::Host,
-        DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => compute::Memory::Device,
-    }
 }
 
 /// Data too small for the schedule is a matter of `schedule.subsets`, and said so with the place where it was set.
@@ -239,18 +262,35 @@ mod tests {
     }
 
     #[test]
-    fn on_a_card_bf16_and_an_anchor_elsewhere_are_named_too() {
+    fn on_a_card_bf16_and_what_is_kept_elsewhere_are_named_too() {
         let (mut plan, mut needs) = toy(&["engine.kind=\"segmented\"", "engine.micro_batch=1"]);
         plan.device = DeviceName::Cuda(0);
+        plan.layout = config::layout(plan.device, Precision::default(), Offload::Nothing);
         let peak = |change: &Change| {
-            let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.precision)).unwrap();
+            let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.layout)).unwrap();
             super::peak(&methods).unwrap().1.peak.total() as u64
         };
         let peaks: Vec<u64> = changes(&plan).iter().map(peak).collect();
-        assert!(peaks.len() == 4 && peaks.is_sorted_by(|a, b| a >= b) && peaks[3] < peaks[2] && peaks[2] < peaks[1], "{peaks:?}");
-        needs.available = Some(peaks[3]);
+        assert!(peaks.len() == 5 && peaks.is_sorted_by(|a, b| a >= b) && peaks[4] < peaks[3] && peaks[3] < peaks[2], "{peaks:?}");
+        for (peak, expect) in [
+            (peaks[3], "engine.offload = \"anchor\" and engine.weights = \"bf16-split\""),
+            (peaks[4], "engine.micro_batch = 1 and engine.offload = \"optimizer\""),
+        ] {
+            needs.available = Some(peak);
+            let text = needs.check(&plan).unwrap_err().to_string();
+            assert!(text.contains(expect), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_has_not_is_not_offloaded_to_it() {
+        let (mut plan, mut needs) = toy(&[]);
+        plan.device = DeviceName::Cuda(0);
+        plan.layout = config::layout(plan.device, Precision::default(), Offload::Optimizer);
+        needs.methods = methods(&plan, (&needs.config, &needs.data), (&plan.settings, plan.layout)).unwrap();
+        needs.host = Some(1 << 20);
         let text = needs.check(&plan).unwrap_err().to_string();
-        assert!(text.contains("engine.anchor = \"host\" and engine.weights = \"bf16-split\""), "{text}");
+        assert!(text.contains("engine.offload") && text.contains("of the host's memory, which has 1.0 MB"), "{text}");
     }
 
     #[test]

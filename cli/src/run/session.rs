@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use hbat::consolidation::Rule;
+use hbat::error::{Aftermath, Error};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
@@ -175,8 +176,9 @@ impl Session<'_> {
     }
 
     /// Saves what is still good before an error ends the run.
-    async fn rescue(&mut self, error: hbat::error::Error) -> anyhow::Error {
-        let saved = matches!(error, hbat::error::Error::NotFinite { .. }) && self.begun() && self.save().await.is_ok();
+    async fn rescue(&mut self, error: Error) -> anyhow::Error {
+        let good = matches!(error, Error::NotFinite { aftermath: Aftermath::Untouched, .. });
+        let saved = good && self.begun() && self.save().await.is_ok();
         let error = anyhow::Error::from(error);
         if saved { error.context(format!("the last good state is saved in {}", self.run.path().display())) } else { error }
     }

@@ -4,9 +4,10 @@ use burn::tensor::{DType, FloatDType};
 use serde::Serialize;
 
 use super::Pass;
-use crate::compute::{self, Precision};
+use crate::compute::{self, Layout, Offload};
 use crate::engine::{Engine, HEAD_CHUNK};
 use crate::model::{HeadKind, LlamaConfig, Unit};
+use crate::trainer::UpdateTiming;
 
 /// Bytes of an f32.
 const F32: usize = 4;
@@ -69,17 +70,17 @@ impl Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holdings {
     pub(super) anchor: bool,
-    /// An anchor in ordinary memory.
-    pub(super) elsewhere: bool,
+    /// The weights of the phase's start, where no anchor keeps them.
+    pub(super) start: bool,
     pub(super) fisher: usize,
 }
 
 /// Numbers of elements in a model, and their bytes.
 pub(super) struct Sizes<'a> {
     config: &'a LlamaConfig,
-    memory: compute::Memory,
-    precision: Precision,
+    layout: Layout,
     engine: Engine,
+    update: UpdateTiming,
     model: usize,
     layer: usize,
     largest: usize,
@@ -87,34 +88,55 @@ pub(super) struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    pub(super) fn new(config: &'a LlamaConfig, (memory, precision): (compute::Memory, Precision), engine: Engine) -> Self {
+    pub(super) fn new(config: &'a LlamaConfig, layout: Layout, (engine, update): (Engine, UpdateTiming)) -> Self {
         let units = config.units();
         let of = |units: &[Unit]| units.iter().map(Unit::elements).sum();
         let layer = &units[config.layer_start(0)..config.layer_start(1)];
         let largest = layer.iter().map(Unit::elements).max().unwrap_or(0);
         let head = units[config.head_index()].elements();
-        Self { config, memory, precision, engine, model: of(&units), layer: of(layer), largest, head }
+        Self { config, layout, engine, update, model: of(&units), layer: of(layer), largest, head }
     }
 
     /// Between two passes.
     pub(super) fn resting(&self, holdings: &Holdings) -> Memory {
-        let (weight, moment) = (weight_bytes(self.precision.weights), bytes(self.precision.moments.dtype()));
-        Memory {
-            weights: weight * self.model,
-            moments: 2 * moment * self.model,
-            consolidation: F32 * self.model * (usize::from(holdings.anchor) + holdings.fisher),
-            ..Memory::default()
-        }
+        let Layout { precision, .. } = self.layout;
+        let moment = bytes(precision.moments.dtype());
+        let (weight, moment) = match self.offloads_updates() {
+            true => (bytes(precision.weights.dtype()), 0),
+            false => (weight_bytes(precision.weights), moment),
+        };
+        let copies = self.copies(holdings, self.layout.memory);
+        let consolidation = F32 * self.model * copies;
+        Memory { weights: weight * self.model, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
     }
 
-    /// Bytes in ordinary memory besides.
+    /// Bytes in ordinary memory besides: what is offloaded, and with updates the gradients they are computed from.
     pub(super) fn elsewhere(&self, holdings: &Holdings) -> usize {
-        F32 * self.model * usize::from(holdings.elsewhere)
+        if self.layout.memory == compute::Memory::Host {
+            return 0;
+        }
+        let updates = match (self.offloads_updates(), self.update) {
+            (false, _) => 0,
+            (true, UpdateTiming::AfterBackward) => 4 * self.model,
+            (true, UpdateTiming::InBackward) => 3 * self.model + self.largest.max(self.head),
+        };
+        F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host))
+    }
+
+    /// Copies of the model for consolidation that lie in a memory.
+    fn copies(&self, holdings: &Holdings, memory: compute::Memory) -> usize {
+        let anchor = usize::from(holdings.anchor && self.layout.anchors() == memory);
+        let rest = usize::from(holdings.start) + holdings.fisher;
+        anchor + if self.layout.updates() == memory { rest } else { 0 }
+    }
+
+    fn offloads_updates(&self) -> bool {
+        self.layout.offload == Offload::Optimizer
     }
 
     /// Bytes of an element of activations, and of a gradient that no other is added to.
     fn narrow(&self) -> usize {
-        bytes(self.precision.weights.dtype())
+        bytes(self.layout.precision.weights.dtype())
     }
 
     /// The most during a pass and the update after it. Earlier passes of the same step leave sums of gradients.
@@ -130,10 +152,15 @@ impl<'a> Sizes<'a> {
 
     /// While the weights are changed.
     fn update(&self, resting: Memory, earlier: usize) -> Memory {
-        let gradients = earlier.max(self.narrow() * self.model);
-        let workspace = match self.precision.weights {
+        let largest = self.largest.max(self.head);
+        let gradients = match self.update {
+            UpdateTiming::AfterBackward => earlier.max(self.narrow() * self.model),
+            UpdateTiming::InBackward => self.narrow() * self.head,
+        };
+        let workspace = match self.layout.precision.weights {
+            _ if self.offloads_updates() => self.narrow() * largest,
             compute::Weights::F32 => 0,
-            compute::Weights::Bf16Master | compute::Weights::Bf16Split => F32 * UPDATE_COPIES * self.largest.max(self.head),
+            compute::Weights::Bf16Master | compute::Weights::Bf16Split => F32 * UPDATE_COPIES * largest,
         };
         Memory { gradients, workspace, ..resting }
     }
@@ -146,7 +173,7 @@ impl<'a> Sizes<'a> {
             HeadKind::Value => 0,
         };
         let layers = self.config.num_hidden_layers * (self.input(pass) + self.kept_of_whole(pass));
-        let (logits, copies) = match (self.engine, self.memory) {
+        let (logits, copies) = match (self.engine, self.layout.memory) {
             (Engine::Segmented, compute::Memory::Host) => (chunk, self.head),
             (Engine::Segmented, compute::Memory::Device) => (2 * chunk, 0),
             (_, compute::Memory::Host) => (pass.reads, self.head),
@@ -166,9 +193,10 @@ impl<'a> Sizes<'a> {
         };
         let below = (layer + 1) * (self.input(pass) + self.kept_of_whole(pass));
         let narrow = self.narrow();
-        let gradients = match earlier {
-            0 => narrow * (self.head + (layers - layer) * self.layer),
-            sums => sums + narrow * (self.head + self.layer),
+        let gradients = match (self.update, earlier) {
+            (UpdateTiming::InBackward, _) => narrow * (self.head + self.layer),
+            (_, 0) => narrow * (self.head + (layers - layer) * self.layer),
+            (_, sums) => sums + narrow * (self.head + self.layer),
         };
         let read = pass.reads * self.config.hidden_size;
         [gradients, narrow * (below + here + self.input(pass) + read), 0, self.within_layer(pass)]
@@ -181,7 +209,7 @@ impl<'a> Sizes<'a> {
 
     /// Tokens that are computed on: loops over memory leave out padding.
     fn positions(&self, pass: &Pass) -> usize {
-        match self.memory {
+        match self.layout.memory {
             compute::Memory::Host => pass.tokens,
             compute::Memory::Device => pass.rows * pass.width,
         }
@@ -198,7 +226,7 @@ impl<'a> Sizes<'a> {
     /// softmax's sums.
     fn kept(&self, pass: &Pass) -> usize {
         let (q, kv) = self.projections();
-        let sums = match self.memory {
+        let sums = match self.layout.memory {
             compute::Memory::Host => self.config.num_attention_heads,
             compute::Memory::Device => 0,
         };
@@ -216,7 +244,7 @@ impl<'a> Sizes<'a> {
     fn within_layer(&self, pass: &Pass) -> usize {
         let (n, (q, kv)) = (self.positions(pass), self.projections());
         let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
-        match self.memory {
+        match self.layout.memory {
             // A copy of one weight; then the activation's gradient, or attention's gradients before and after they are joined.
             compute::Memory::Host => F32 * (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
             compute::Memory::Device => {

@@ -12,13 +12,13 @@ pub use work::{Pass, flops};
 
 use serde::Serialize;
 
-use crate::compute;
+use crate::compute::Layout;
 use crate::consolidation::{Rule, Side};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::LlamaConfig;
 use crate::schedule::{Phase, Protection};
-use crate::trainer::{Data, KeepStart, Place, Settings, agenda::Agenda};
+use crate::trainer::{Data, KeepStart, Settings, UpdateTiming, agenda::Agenda};
 use memory::{Holdings, Sizes};
 
 /// What one phase needs.
@@ -38,34 +38,33 @@ pub struct PhaseBudget {
     pub flops: f64,
     /// Bytes at the moment of the phase at which they are most.
     pub peak: Memory,
-    /// Bytes in ordinary memory besides, for an anchor that is kept there.
+    /// Bytes in ordinary memory besides, for what is offloaded.
     pub host: usize,
 }
 
-/// What the phases need on one device, whose tensors lie so and are kept so.
+/// What the phases need where numbers are laid out so.
 ///
 /// # Errors
 /// If a data set is too small for the schedule.
 pub fn budget(
     config: &LlamaConfig,
-    (memory, precision): (compute::Memory, compute::Precision),
+    layout: Layout,
     phases: &[Phase],
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
-    // Where all memory is ordinary, there is but one place for an anchor.
-    let anchor = if memory == compute::Memory::Host { Place::Device } else { settings.anchor };
-    let sizes = Sizes::new(config, (memory, precision), settings.engine);
+    let sizes = Sizes::new(config, layout, (settings.engine, settings.update));
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
-        let holdings = holdings(phases, index, (settings.keep_start, anchor));
+        let holdings = holdings(phases, index, settings.keep_start);
         let mut peak = sizes.resting(&holdings);
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
             let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
             sequences += passes.iter().map(|pass| pass.rows).sum::<usize>();
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
-            flops += passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
+            let rounds = rounds(settings.update, agenda.optimizer.clip);
+            flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
             let of_pass = |(place, pass)| sizes.peak(&holdings, pass, place);
             peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
         }
@@ -78,8 +77,13 @@ pub fn budget(
     phases.iter().enumerate().map(of_phase).collect()
 }
 
+/// How often a step goes forward and backward: clipping within the backward pass measures first.
+fn rounds(update: UpdateTiming, clip: f64) -> f64 {
+    if update == UpdateTiming::InBackward && clip.is_finite() { 2.0 } else { 1.0 }
+}
+
 /// What a phase keeps for consolidation.
-fn holdings(phases: &[Phase], index: usize, (keep_start, place): (KeepStart, Place)) -> Holdings {
+fn holdings(phases: &[Phase], index: usize, keep_start: KeepStart) -> Holdings {
     let phase = &phases[index];
     let by_fisher = |phase: &Phase| matches!(phase.protection, Protection::Consolidate(c) if c.rule == Rule::Fisher);
     let follows = |side: Side| phases[..index].iter().any(|earlier| earlier.side() == side);
@@ -88,8 +92,8 @@ fn holdings(phases: &[Phase], index: usize, (keep_start, place): (KeepStart, Pla
     let measured = [Side::Instruction, Side::Preference].into_iter().filter(|side| follows(*side)).count();
     let uses = by_fisher(phase) && held;
     Holdings {
-        anchor: (held && place == Place::Device) || (!held && keep_start == KeepStart::Copy),
-        elsewhere: held && place == Place::Host,
+        anchor: held,
+        start: !held && keep_start == KeepStart::Copy,
         fisher: if measures || uses { measured + usize::from(measures) + usize::from(uses) } else { 0 },
     }
 }

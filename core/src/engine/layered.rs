@@ -1,10 +1,14 @@
 //! Layer by layer: a forward pass that keeps what the caller affords, then each layer's closed-form backward pass.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
 use super::passes::{Head, Layers};
 use super::{GradientSink, Reads};
-use crate::model::LlamaConfig;
+use crate::compute::Compute;
+use crate::model::{LlamaConfig, Policy};
+use crate::watch::Part;
 
 /// What the forward pass keeps for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +17,19 @@ pub(crate) enum Keep {
     Activations,
     /// Each layer's input.
     Inputs,
+}
+
+/// What a pass needs to know besides layers and head.
+pub(super) struct How {
+    config: Arc<LlamaConfig>,
+    compute: Compute,
+    keep: Keep,
+}
+
+impl How {
+    pub(super) fn new(policy: &Policy, keep: Keep) -> Self {
+        Self { config: policy.shared_config(), compute: policy.compute().clone(), keep }
+    }
 }
 
 /// The hidden states that are read, `[R, D]`, after all layers.
@@ -28,50 +45,68 @@ pub(super) fn scores<L: Layers, H: Head>(layers: &L, head: &H, config: &LlamaCon
     Tensor::cat(reads.chunks().map(score).collect(), 0)
 }
 
-/// Forward, seeds, backward; every unit's gradient goes to `sink`.
+/// Forward, seeds, backward; every unit's gradient goes to `sink`, once nothing here holds the unit's weights any more.
 pub(super) fn gradients<L: Layers, H: Head>(
-    (layers, head): (&L, H),
-    (config, keep): (&LlamaConfig, Keep),
+    (mut layers, head): (L, H),
+    how: &How,
     reads: &Reads,
     seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
     sink: &mut dyn GradientSink,
 ) {
-    let mut tape = Vec::with_capacity(config.num_hidden_layers);
-    let mut hidden = layers.embed();
-    for layer in 0..config.num_hidden_layers {
-        let (output, kept) = layers.forward(layer, &hidden);
-        tape.push((hidden, (keep == Keep::Activations).then_some(kept)));
-        hidden = output;
-    }
-    let read = layers.read(hidden, &reads.positions);
-    let (read_gradient, embedding) = through_head(head, config, keep, (&read, reads), seeds, sink);
+    let config = &how.config;
+    let (tape, read) = forward(&mut layers, how, reads);
+    let (read_gradient, embedding) = through_head(head, how, (&read, reads), seeds, sink);
+    let backward = how.compute.under(Part::Backward);
     let mut gradient = layers.spread(read_gradient, &reads.positions);
     for (layer, (input, kept)) in tape.into_iter().enumerate().rev() {
-        let kept = kept.unwrap_or_else(|| layers.keep(layer, &input));
+        let kept = kept.unwrap_or_else(|| {
+            let _recompute = how.compute.under(Part::Recompute);
+            layers.keep(layer, &input)
+        });
         let (next, units) = layers.backward(layer, input, kept, gradient);
         gradient = next;
+        layers.release(layer);
         for (offset, unit) in units.into_iter().enumerate() {
             sink.take(config.layer_start(layer) + offset, unit);
         }
     }
     let table = embedding.unwrap_or_else(|| Tensor::zeros([config.vocab_size, config.hidden_size], &read.device()));
-    sink.take(0, layers.embed_backward(table, gradient));
+    let embedding = layers.embed_backward(table, gradient);
+    drop(backward);
+    sink.take(0, embedding);
+}
+
+/// Every layer's input with what the layer kept.
+type Tape<L> = Vec<(<L as Layers>::Hidden, Option<<L as Layers>::Kept>)>;
+
+/// The tape, and the hidden states that are read, `[R, D]`.
+fn forward<L: Layers>(layers: &mut L, how: &How, reads: &Reads) -> (Tape<L>, Tensor<2>) {
+    let _forward = how.compute.under(Part::Forward);
+    let mut tape = Vec::with_capacity(how.config.num_hidden_layers);
+    let mut hidden = layers.embed();
+    layers.release_embedding();
+    for layer in 0..how.config.num_hidden_layers {
+        let (output, kept) = layers.forward(layer, &hidden);
+        tape.push((hidden, (how.keep == Keep::Activations).then_some(kept)));
+        hidden = output;
+    }
+    (tape, layers.read(hidden, &reads.positions))
 }
 
 /// The gradient of the hidden states that are read, and the head's where the head is the embedding, which has more to come.
 fn through_head<H: Head>(
     mut head: H,
-    config: &LlamaConfig,
-    keep: Keep,
+    how: &How,
     (read, reads): (&Tensor<2>, &Reads),
     seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
     sink: &mut dyn GradientSink,
 ) -> (Tensor<2>, Option<Tensor<2>>) {
+    let in_head = how.compute.under(Part::Head);
     let (mut scores, mut tape) = (Vec::new(), Vec::new());
     for chunk in reads.chunks() {
         let (chunk_scores, kept) = head.forward(chunk.rows(read), chunk.targets(reads));
         scores.push(chunk_scores);
-        tape.push((keep == Keep::Activations).then_some(kept));
+        tape.push((how.keep == Keep::Activations).then_some(kept));
     }
     let seeds = seeds(Tensor::cat(scores, 0));
     let mut gradients = Vec::with_capacity(tape.len());
@@ -81,8 +116,9 @@ fn through_head<H: Head>(
         gradients.push(head.backward(rows, kept, targets, seeds.clone().narrow(0, chunk.from, chunk.len)));
     }
     let weights = head.gradients();
-    sink.take(config.norm_index(), weights.norm);
-    let embedding = match config.head_index() {
+    drop(in_head);
+    sink.take(how.config.norm_index(), weights.norm);
+    let embedding = match how.config.head_index() {
         0 => Some(weights.weight),
         index => {
             sink.take(index, weights.weight);

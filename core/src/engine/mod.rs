@@ -23,7 +23,7 @@ use crate::compute::Memory;
 use crate::host::{self, HostLayers};
 use crate::model::{Policy, Readout};
 use crate::tokens::Batch;
-use layered::Keep;
+use layered::{How, Keep};
 use tensors::{TensorLayers, Value, Vocabulary};
 
 /// Response positions whose logits are computed together: enough to reuse the vocabulary's weights, while the logits of
@@ -68,12 +68,35 @@ impl Engine {
         seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
         sink: &mut dyn GradientSink,
     ) {
+        self.pass(policy, batch).gradients(seeds, sink);
+    }
+
+    /// The same, yet to be run, and holding the policy's weights but not the policy: a sink may change it meanwhile.
+    pub(crate) fn pass(self, policy: &Policy, batch: &Batch) -> Pass {
         let reads = Reads::new(policy.readout(), batch, HEAD_CHUNK);
-        match self {
-            Self::Autodiff => oracle::gradients(policy, batch, &reads, seeds, sink),
-            Self::Whole => gradients(policy, batch, (Keep::Activations, &reads), seeds, sink),
-            Self::Segmented => gradients(policy, batch, (Keep::Inputs, &reads), seeds, sink),
-        }
+        let how = match self {
+            Self::Autodiff => {
+                let (policy, batch) = (policy.clone(), batch.clone());
+                return Pass(Box::new(move |seeds, sink| oracle::gradients(&policy, &batch, &reads, seeds, sink)));
+            }
+            Self::Whole => How::new(policy, Keep::Activations),
+            Self::Segmented => How::new(policy, Keep::Inputs),
+        };
+        pass(policy, &Texts::of(batch), how, reads)
+    }
+}
+
+/// A forward and backward pass that is yet to run. It lets go of a unit's weights before it hands out the unit's gradient, but
+/// for the oracle's.
+pub(crate) struct Pass(Run);
+
+type Run = Box<dyn FnOnce(&mut dyn FnMut(Tensor<1>) -> Tensor<1>, &mut dyn GradientSink)>;
+
+impl Pass {
+    /// Runs it; see [`Engine::gradients`].
+    pub(crate) fn gradients(self, seeds: impl FnOnce(Tensor<1>) -> Tensor<1>, sink: &mut dyn GradientSink) {
+        let mut seeds = Some(seeds);
+        (self.0)(&mut |scores| seeds.take().expect("scores come once")(scores), sink);
     }
 }
 
@@ -100,7 +123,7 @@ impl Reads {
 
 fn scores(policy: &Policy, batch: &Batch, reads: &Reads) -> Tensor<1> {
     let (config, texts) = (policy.config(), Texts::of(batch));
-    match (policy.compute().memory, policy.readout()) {
+    match (policy.compute().layout.memory, policy.readout()) {
         (Memory::Host, Readout::LogProbs) => {
             layered::scores(&HostLayers::new(policy, &texts), &host::Vocabulary::new(policy), config, reads)
         }
@@ -112,32 +135,25 @@ fn scores(policy: &Policy, batch: &Batch, reads: &Reads) -> Tensor<1> {
     }
 }
 
-fn gradients(
-    policy: &Policy,
-    batch: &Batch,
-    (keep, reads): (Keep, &Reads),
-    seeds: impl FnOnce(Tensor<1>) -> Tensor<1>,
-    sink: &mut dyn GradientSink,
-) {
-    let (how, texts) = ((policy.config(), keep), Texts::of(batch));
-    let (host, tensors) = (|| HostLayers::new(policy, &texts), || TensorLayers::new(policy, &texts));
-    match (policy.compute().memory, policy.readout()) {
-        (Memory::Host, Readout::LogProbs) => {
-            layered::gradients((&host(), host::Vocabulary::new(policy)), how, reads, seeds, sink);
-        }
-        (Memory::Host, _) => layered::gradients((&host(), Value::new(policy)), how, reads, seeds, sink),
-        (Memory::Device, Readout::LogProbs) => {
-            layered::gradients((&tensors(), Vocabulary::new(policy)), how, reads, seeds, sink);
-        }
-        (Memory::Device, _) => layered::gradients((&tensors(), Value::new(policy)), how, reads, seeds, sink),
+fn pass(policy: &Policy, texts: &Texts, how: How, reads: Reads) -> Pass {
+    let (host, tensors) = (|| HostLayers::new(policy, texts), || TensorLayers::new(policy, texts));
+    match (policy.compute().layout.memory, policy.readout()) {
+        (Memory::Host, Readout::LogProbs) => layer_by_layer(host(), host::Vocabulary::new(policy), how, reads),
+        (Memory::Host, _) => layer_by_layer(host(), Value::new(policy), how, reads),
+        (Memory::Device, Readout::LogProbs) => layer_by_layer(tensors(), Vocabulary::new(policy), how, reads),
+        (Memory::Device, _) => layer_by_layer(tensors(), Value::new(policy), how, reads),
     }
+}
+
+fn layer_by_layer<L: Layers + 'static, H: Head + 'static>(layers: L, head: H, how: How, reads: Reads) -> Pass {
+    Pass(Box::new(move |seeds, sink| layered::gradients((layers, head), &how, &reads, seeds, sink)))
 }
 
 /// The logits at padded positions of texts, `[positions, V]`.
 pub(crate) fn logits(policy: &Policy, texts: &Texts, positions: &[i32]) -> Tensor<2> {
     assert_eq!(policy.readout(), Readout::LogProbs, "logits need a vocabulary head");
     let layers = policy.config().num_hidden_layers;
-    match policy.compute().memory {
+    match policy.compute().layout.memory {
         Memory::Host => {
             let read = layered::read(&HostLayers::new(policy, texts), layers, positions);
             host::Vocabulary::new(policy).logits(read)

@@ -1,7 +1,5 @@
 //! The oracle: the forward pass recorded by Burn's autodiff, in one graph.
 
-use std::sync::Arc;
-
 use burn::tensor::{Tensor, activation::log_softmax};
 
 use super::tensors::indices;
@@ -19,7 +17,7 @@ pub(super) fn gradients(
 ) {
     let (device, texts) = (&policy.compute().device, Texts::of(batch));
     let leaves: Vec<Tensor<2>> = policy.tensors().iter().map(|t| t.clone().autodiff().require_grad()).collect();
-    let decoder = Decoder::new(Arc::new(policy.config().clone()), leaves.clone());
+    let decoder = Decoder::new(policy.shared_config(), &leaves);
     let shared = LayerInput::new(policy.config(), texts.width, device);
     let hidden = decoder.norm(decoder.hidden(indices(&texts.tokens, device), &shared));
     let read = hidden.select(0, indices(&reads.positions, device)); // [R, D]

@@ -61,6 +61,12 @@ pub(crate) trait Layers {
         gradient: Self::Hidden,
     ) -> (Self::Hidden, Vec<Tensor<2>>);
 
+    /// Lets go of the embedding, once all tokens are embedded.
+    fn release_embedding(&mut self);
+
+    /// Lets go of a layer's weights, once it has gone backward.
+    fn release(&mut self, layer: usize);
+
     /// The hidden states at padded positions, `[R, D]`.
     fn read(&self, hidden: Self::Hidden, positions: &[i32]) -> Tensor<2>;
 

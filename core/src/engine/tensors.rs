@@ -6,7 +6,7 @@ use super::passes::{Head, HeadGradients, Layers, Texts};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::vocabulary::{log_probs, logits_gradient};
 use crate::kernel::{kind, wide};
-use crate::model::{Decoder, Kept, LayerInput, Policy};
+use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
 
 /// Integers as a tensor.
 pub(super) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
@@ -15,7 +15,7 @@ pub(super) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
 
 /// A decoder's layers over one batch of padded texts.
 pub(super) struct TensorLayers {
-    decoder: Decoder,
+    stack: Stack,
     shared: LayerInput,
     tokens: Tensor<1, Int>,
 }
@@ -24,7 +24,7 @@ impl TensorLayers {
     pub(super) fn new(policy: &Policy, texts: &Texts) -> Self {
         let device = &policy.compute().device;
         Self {
-            decoder: policy.decoder(),
+            stack: policy.stack(),
             shared: LayerInput::new(policy.config(), texts.width, device),
             tokens: indices(&texts.tokens, device),
         }
@@ -36,21 +36,29 @@ impl Layers for TensorLayers {
     type Kept = Kept;
 
     fn embed(&self) -> Tensor<2> {
-        self.decoder.embed(self.tokens.clone())
+        self.stack.embed(self.tokens.clone())
     }
 
     fn forward(&self, layer: usize, input: &Tensor<2>) -> (Tensor<2>, Kept) {
-        let layer = self.decoder.layer(layer);
+        let layer = Layer(self.stack.layer(layer));
         let kept = layer.keep(input.clone(), &self.shared);
         (layer.output(&kept), kept)
     }
 
     fn keep(&self, layer: usize, input: &Tensor<2>) -> Kept {
-        self.decoder.layer(layer).keep(input.clone(), &self.shared)
+        Layer(self.stack.layer(layer)).keep(input.clone(), &self.shared)
     }
 
     fn backward(&self, layer: usize, input: Tensor<2>, kept: Kept, gradient: Tensor<2>) -> (Tensor<2>, Vec<Tensor<2>>) {
-        self.decoder.layer(layer).backward(input, kept, gradient, &self.shared)
+        Layer(self.stack.layer(layer)).backward(input, kept, gradient, &self.shared)
+    }
+
+    fn release_embedding(&mut self) {
+        self.stack.release_embedding();
+    }
+
+    fn release(&mut self, layer: usize) {
+        self.stack.release(layer);
     }
 
     fn read(&self, hidden: Tensor<2>, positions: &[i32]) -> Tensor<2> {

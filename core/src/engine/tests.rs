@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Accumulate, Engine, Keep, Reads};
+use super::{Accumulate, Engine, How, Keep, Reads, Texts, pass};
 use crate::compute::Compute;
 use crate::model::{InitError, LlamaConfig, Policy, Readout, Unit};
 use crate::testing::Noise;
@@ -111,10 +111,11 @@ fn chunks_of_the_vocabulary_head_need_not_divide_the_response_tokens() {
         let whole = gradients(Engine::Whole, &policy, &batch);
         let scores = values(&Engine::Whole.scores(&policy, &batch));
         for chunk in [1, 5, 27, 28, 29] {
-            let reads = Reads::new(Readout::LogProbs, &batch, chunk);
-            same(&policy, &[values(&super::scores(&policy, &batch, &reads))], std::slice::from_ref(&scores), 1e-6);
+            let reads = || Reads::new(Readout::LogProbs, &batch, chunk);
+            same(&policy, &[values(&super::scores(&policy, &batch, &reads()))], std::slice::from_ref(&scores), 1e-6);
             for keep in [Keep::Inputs, Keep::Activations] {
-                let chunked = collect(&policy, |sink| super::gradients(&policy, &batch, (keep, &reads), seeds, sink));
+                let pass = pass(&policy, &Texts::of(&batch), How::new(&policy, keep), reads());
+                let chunked = collect(&policy, |sink| pass.gradients(seeds, sink));
                 same(&policy, &chunked, &whole, 1e-5);
             }
         }

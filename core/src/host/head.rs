@@ -1,17 +1,20 @@
 //! The final norm and the vocabulary head over ordinary memory.
 
-use burn::tensor::{Tensor, TensorData};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::matrix::{Matrix, Write, multiplied, product};
 use super::norm::{rms_norm, rms_norm_backward};
 use super::vocabulary::{log_sums, logits_gradient};
 use super::weight::{Weight, tensor};
 use crate::engine::{Head, HeadGradients};
-use crate::model::Policy;
+use crate::model::{LlamaConfig, Policy};
 
 /// Reads the log-probability of response tokens.
-pub(crate) struct Vocabulary<'a> {
-    policy: &'a Policy,
+pub(crate) struct Vocabulary {
+    config: Arc<LlamaConfig>,
+    device: Device,
     norm: Weight,
     weight: Weight,
     norm_gradient: Vec<f32>,
@@ -24,10 +27,11 @@ pub(crate) struct Kept {
     log_sums: Vec<f32>,
 }
 
-impl<'a> Vocabulary<'a> {
-    pub(crate) fn new(policy: &'a Policy) -> Self {
+impl Vocabulary {
+    pub(crate) fn new(policy: &Policy) -> Self {
         Self {
-            policy,
+            config: policy.shared_config(),
+            device: policy.compute().device.clone(),
             norm: Weight::new(policy.norm_weight()),
             weight: Weight::new(policy.tensors()[policy.config().head_index()].clone()),
             norm_gradient: Vec::new(),
@@ -36,12 +40,12 @@ impl<'a> Vocabulary<'a> {
     }
 
     fn eps(&self) -> f32 {
-        self.policy.config().rms_norm_eps as f32
+        self.config.rms_norm_eps as f32
     }
 
     /// The head as `[V, D]`.
     fn head(&self) -> Matrix<'_> {
-        match self.policy.config().head_index() {
+        match self.config.head_index() {
             0 => self.weight.matrix(),
             _ => self.weight.matrix().transposed(),
         }
@@ -56,11 +60,11 @@ impl<'a> Vocabulary<'a> {
         let [rows, width] = read.dims();
         let normed = self.normed(&Weight::new(read));
         let logits = multiplied(Matrix::new(&normed, rows, width), self.head().transposed());
-        tensor(logits, [rows, self.policy.config().vocab_size], &self.policy.tensors()[0])
+        tensor(logits, [rows, self.config.vocab_size], &self.device)
     }
 }
 
-impl Head for Vocabulary<'_> {
+impl Head for Vocabulary {
     type Kept = Kept;
 
     fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Kept) {
@@ -80,25 +84,24 @@ impl Head for Vocabulary<'_> {
         let normed = self.normed(&read);
         let seeds = seeds.into_data().convert::<f32>();
         logits_gradient(&mut kept.logits, &kept.log_sums, targets, seeds.as_slice().expect("converted to f32"));
-        let dlogits = Matrix::new(&kept.logits, self.policy.config().vocab_size, rows); // [V, C]
+        let dlogits = Matrix::new(&kept.logits, self.config.vocab_size, rows); // [V, C]
         let dnormed = multiplied(dlogits.transposed(), self.head());
         let mut gradient = vec![0.0; rows * width];
         let norm = rms_norm_backward(read.values(), self.norm.values(), &dnormed, self.eps(), &mut gradient);
         add(&mut self.norm_gradient, norm);
         self.weight_gradient.resize(self.weight.values().len(), 0.0);
         let normed = Matrix::new(&normed, rows, width);
-        match self.policy.config().head_index() {
+        match self.config.head_index() {
             0 => product(dlogits, normed, &mut self.weight_gradient, Write::Add), // [V, D]
             _ => product(normed.transposed(), dlogits.transposed(), &mut self.weight_gradient, Write::Add), // [D, V]
         }
-        tensor(gradient, [rows, width], &self.policy.tensors()[0])
+        tensor(gradient, [rows, width], &self.device)
     }
 
     fn gradients(self) -> HeadGradients {
-        let (norm, weight) = (self.policy.norm_weight(), &self.policy.tensors()[self.policy.config().head_index()]);
         HeadGradients {
-            norm: tensor(self.norm_gradient, norm.dims(), &norm),
-            weight: tensor(self.weight_gradient, weight.dims(), weight),
+            norm: tensor(self.norm_gradient, self.norm.dims(), &self.device),
+            weight: tensor(self.weight_gradient, self.weight.dims(), &self.device),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Layer<'_> {
         let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
         gradients.extend(biases);
         let tensors = gradients.into_iter().zip(self.tensors);
-        tensors.map(|(values, like)| tensor(values, like.dims(), like)).collect()
+        tensors.map(|(values, like)| tensor(values, like.dims(), &like.device())).collect()
     }
 
     fn feed_forward_backward(&self, kept: &mut Kept, gradient: &mut [f32]) -> [Vec<f32>; 4] {

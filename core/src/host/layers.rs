@@ -2,24 +2,26 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::layer::{Kept, Layer, Shared};
 use super::weight::{Weight, tensor};
 use crate::engine::{Layers, Texts};
 use crate::kernel::rotary::Angles;
-use crate::model::Policy;
+use crate::model::{Policy, Stack};
 
 /// A policy's layers over one batch of texts.
-pub(crate) struct HostLayers<'a> {
-    policy: &'a Policy,
+pub(crate) struct HostLayers {
+    stack: Stack,
+    device: Device,
+    hidden_size: usize,
     tokens: Vec<i32>,
     width: usize,
     shared: Shared,
 }
 
-impl<'a> HostLayers<'a> {
-    pub(crate) fn new(policy: &'a Policy, texts: &Texts) -> Self {
+impl HostLayers {
+    pub(crate) fn new(policy: &Policy, texts: &Texts) -> Self {
         let config = policy.config();
         let mut sequences: Vec<Range<usize>> = Vec::with_capacity(texts.lengths.len());
         for length in &texts.lengths {
@@ -36,11 +38,12 @@ impl<'a> HostLayers<'a> {
             heads: config.heads(),
             eps: config.rms_norm_eps as f32,
         };
-        Self { policy, tokens, width: texts.width, shared }
+        let (device, hidden_size) = (policy.compute().device.clone(), config.hidden_size);
+        Self { stack: policy.stack(), device, hidden_size, tokens, width: texts.width, shared }
     }
 
     fn layer(&self, layer: usize) -> Layer<'_> {
-        Layer { tensors: self.policy.layer_tensors(layer), shared: &self.shared }
+        Layer { tensors: self.stack.layer(layer), shared: &self.shared }
     }
 
     /// Where a padded position lies without the padding.
@@ -50,14 +53,13 @@ impl<'a> HostLayers<'a> {
     }
 }
 
-impl Layers for HostLayers<'_> {
+impl Layers for HostLayers {
     type Hidden = Vec<f32>;
     type Kept = Kept;
 
     fn embed(&self) -> Vec<f32> {
-        let tokens =
-            Tensor::<1, Int>::from_data(TensorData::new(self.tokens.clone(), [self.tokens.len()]), &self.policy.compute().device);
-        Weight::new(self.policy.tensors()[0].clone().select(0, tokens)).values().to_vec()
+        let tokens = TensorData::new(self.tokens.clone(), [self.tokens.len()]);
+        Weight::new(self.stack.embed(Tensor::<1, Int>::from_data(tokens, &self.device))).values().to_vec()
     }
 
     fn forward(&self, layer: usize, input: &Vec<f32>) -> (Vec<f32>, Kept) {
@@ -75,14 +77,22 @@ impl Layers for HostLayers<'_> {
         (gradient, units)
     }
 
+    fn release_embedding(&mut self) {
+        self.stack.release_embedding();
+    }
+
+    fn release(&mut self, layer: usize) {
+        self.stack.release(layer);
+    }
+
     fn read(&self, hidden: Vec<f32>, positions: &[i32]) -> Tensor<2> {
-        let width = self.policy.config().hidden_size;
+        let width = self.hidden_size;
         let rows = positions.iter().flat_map(|p| hidden[self.row(*p) * width..][..width].iter().copied());
-        tensor(rows.collect(), [positions.len(), width], &self.policy.tensors()[0])
+        tensor(rows.collect(), [positions.len(), width], &self.device)
     }
 
     fn spread(&self, gradient: Tensor<2>, positions: &[i32]) -> Vec<f32> {
-        let width = self.policy.config().hidden_size;
+        let width = self.hidden_size;
         let mut out = vec![0.0; self.tokens.len() * width];
         for (position, from) in positions.iter().zip(Weight::new(gradient).values().chunks_exact(width)) {
             out[self.row(*position) * width..][..width].iter_mut().zip(from).for_each(|(out, from)| *out += from);
@@ -97,6 +107,6 @@ impl Layers for HostLayers<'_> {
         for (token, from) in self.tokens.iter().zip(gradient.chunks_exact(dims[1])) {
             values[*token as usize * dims[1]..][..dims[1]].iter_mut().zip(from).for_each(|(out, from)| *out += from);
         }
-        table.into_tensor(&self.policy.tensors()[0])
+        table.into_tensor(&self.device)
     }
 }

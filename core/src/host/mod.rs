@@ -11,6 +11,7 @@ mod head;
 mod layer;
 mod layers;
 mod matrix;
+mod narrow;
 mod norm;
 mod rotary;
 mod simd;
@@ -23,4 +24,5 @@ mod weight;
 
 pub(crate) use head::Vocabulary;
 pub(crate) use layers::HostLayers;
+pub(crate) use narrow::{narrow, widen};
 pub(crate) use simd::dispatch;

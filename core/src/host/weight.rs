@@ -1,6 +1,6 @@
 //! Between tensors and ordinary memory.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::matrix::Matrix;
 
@@ -29,9 +29,14 @@ impl Weight {
         self.data.as_mut_slice().expect("converted to f32")
     }
 
-    /// A tensor of these elements, on the device of `like`.
-    pub(super) fn into_tensor(self, like: &Tensor<2>) -> Tensor<2> {
-        Tensor::from_data(self.data, &like.device())
+    /// A tensor of these elements.
+    pub(super) fn into_tensor(self, device: &Device) -> Tensor<2> {
+        Tensor::from_data(self.data, device)
+    }
+
+    /// Rows and columns.
+    pub(super) fn dims(&self) -> [usize; 2] {
+        [self.rows, self.columns]
     }
 
     /// As a matrix.
@@ -40,7 +45,7 @@ impl Weight {
     }
 }
 
-/// A tensor of these values, on the device of `like`.
-pub(super) fn tensor(values: Vec<f32>, dims: [usize; 2], like: &Tensor<2>) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, dims), &like.device())
+/// A tensor of these values.
+pub(super) fn tensor(values: Vec<f32>, dims: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, dims), device)
 }

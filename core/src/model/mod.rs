@@ -11,4 +11,4 @@ pub use policy::{InitError, Policy, Readout, Tensors};
 pub use units::{Storage, Unit};
 
 pub(crate) use layer::{Kept, Layer, LayerInput, LayerUnit};
-pub(crate) use policy::Decoder;
+pub(crate) use policy::{Decoder, Stack};

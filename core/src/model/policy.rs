@@ -6,8 +6,11 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::weights::Weights;
 use super::{HeadKind, Layer, LayerInput, LlamaConfig, Unit};
-use crate::compute::Compute;
+use crate::compute::{Compute, Offload};
+use crate::error::Error;
 use crate::kernel::norm::rms_norm;
+use crate::slab::floats;
+use crate::watch::Part;
 
 /// One tensor per unit, in the order of [`LlamaConfig::units`], each of [`Unit::dims`].
 pub type Tensors = Vec<Tensor<2>>;
@@ -59,11 +62,11 @@ impl Policy {
         mut read: impl FnMut(&Unit) -> Result<TensorData, E>,
     ) -> Result<Self, E> {
         let units: Arc<[Unit]> = config.units().into();
-        let mut weights = Weights::new(compute.precision.weights);
+        let mut weights = Weights::new(compute.clone());
         for unit in units.iter() {
             let data = read(unit)?;
             check_shape(unit, &data)?;
-            weights.push(unit, Tensor::from_data(data, &compute.device));
+            weights.push(unit, data);
         }
         let readout = match config.head {
             HeadKind::Vocabulary => Readout::LogProbs,
@@ -108,6 +111,17 @@ impl Policy {
         self.weights.full(unit)
     }
 
+    /// A copy of a unit's weights as exact as they are kept, in ordinary memory.
+    ///
+    /// # Errors
+    /// If the device fails to hand them over.
+    pub async fn values(&self, unit: usize) -> Result<Vec<f32>, Error> {
+        match self.weights.elsewhere(unit) {
+            Some(values) => Ok(values.to_vec()),
+            None => floats(self.exact(unit).into_data_async().await.map_err(Error::device)?),
+        }
+    }
+
     /// Takes a unit's weights out, as exact as they are kept and f32: their memory has one owner then, and can be changed in
     /// place. [`put`](Self::put) must follow before anything else is done with the model.
     pub fn take(&mut self, unit: usize) -> Tensor<2> {
@@ -119,14 +133,30 @@ impl Policy {
         self.weights.put(unit, weights);
     }
 
+    /// As [`take`](Self::take), as values, where updates are computed in ordinary memory.
+    pub(crate) fn take_values(&mut self, unit: usize) -> Vec<f32> {
+        self.weights.take_values(unit)
+    }
+
+    /// Undoes [`take_values`](Self::take_values): the values are those that were taken.
+    pub(crate) fn give_back(&mut self, unit: usize, values: Vec<f32>) {
+        self.weights.give_back(unit, self.units[unit].dims(), values);
+    }
+
+    /// As [`put`](Self::put), as values.
+    pub(crate) fn put_values(&mut self, unit: usize, values: Vec<f32>) {
+        let _transfer = (self.compute.layout.offload == Offload::Optimizer).then(|| self.compute.under(Part::Transfer));
+        self.weights.put_values(unit, self.units[unit].dims(), values);
+    }
+
     /// Where the weights are.
     pub fn compute(&self) -> &Compute {
         &self.compute
     }
 
-    /// The tensors of one layer.
-    pub(crate) fn layer_tensors(&self, layer: usize) -> &[Tensor<2>] {
-        &self.tensors()[self.config.layer_start(layer)..][..self.config.units_per_layer()]
+    /// The configuration, to be held beyond the policy.
+    pub(crate) fn shared_config(&self) -> Arc<LlamaConfig> {
+        self.config.clone()
     }
 
     /// The weight of the final norm.
@@ -134,9 +164,9 @@ impl Policy {
         self.tensors()[self.config.norm_index()].clone()
     }
 
-    /// A decoder over the weights as they are, without autodiff.
-    pub(crate) fn decoder(&self) -> Decoder {
-        Decoder::new(self.config.clone(), self.tensors().clone())
+    /// The embedding and the layers as they are, without autodiff.
+    pub(crate) fn stack(&self) -> Stack {
+        Stack::new(&self.config, self.tensors())
     }
 }
 
@@ -146,43 +176,78 @@ fn check_shape(unit: &Unit, data: &TensorData) -> Result<(), InitError> {
     if found == expected { Ok(()) } else { Err(InitError::Shape { name: unit.name.clone(), found, expected }) }
 }
 
-/// The model's parts as functions of tensors, with or without autodiff.
+/// Handles on the weights below the final norm, with or without autodiff.
 #[derive(Debug, Clone)]
-pub(crate) struct Decoder {
-    config: Arc<LlamaConfig>,
-    tensors: Tensors,
+pub(crate) struct Stack {
+    embedding: Option<Tensor<2>>,
+    layers: Vec<Tensors>,
 }
 
-impl Decoder {
-    pub(crate) fn new(config: Arc<LlamaConfig>, tensors: Tensors) -> Self {
-        Self { config, tensors }
+impl Stack {
+    fn new(config: &LlamaConfig, tensors: &Tensors) -> Self {
+        let layer = |layer| tensors[config.layer_start(layer)..][..config.units_per_layer()].to_vec();
+        Self { embedding: Some(tensors[0].clone()), layers: (0..config.num_hidden_layers).map(layer).collect() }
     }
 
     /// Token embeddings, `[N]` → `[N, D]`.
+    ///
+    /// # Panics
+    /// After [`release_embedding`](Self::release_embedding).
     pub(crate) fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.tensors[0].clone().select(0, tokens)
+        self.embedding.clone().expect("embedding comes first").select(0, tokens)
     }
 
-    pub(crate) fn layer(&self, layer: usize) -> Layer<'_> {
-        Layer(&self.tensors[self.config.layer_start(layer)..][..self.config.units_per_layer()])
+    /// The tensors of one layer, in unit order.
+    pub(crate) fn layer(&self, layer: usize) -> &[Tensor<2>] {
+        &self.layers[layer]
+    }
+
+    /// How many layers there are.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Lets go of the embedding, which nothing more is done with.
+    pub(crate) fn release_embedding(&mut self) {
+        self.embedding = None;
+    }
+
+    /// Lets go of a layer, which nothing more is done with.
+    pub(crate) fn release(&mut self, layer: usize) {
+        self.layers[layer] = Vec::new();
+    }
+}
+
+/// The whole model as functions of tensors, with or without autodiff.
+#[derive(Debug, Clone)]
+pub(crate) struct Decoder {
+    config: Arc<LlamaConfig>,
+    stack: Stack,
+    norm: Tensor<2>,
+    head: Tensor<2>,
+}
+
+impl Decoder {
+    pub(crate) fn new(config: Arc<LlamaConfig>, tensors: &Tensors) -> Self {
+        let (norm, head) = (tensors[config.norm_index()].clone(), tensors[config.head_index()].clone());
+        Self { stack: Stack::new(&config, tensors), norm, head, config }
     }
 
     /// The final norm, `[N, D]` → `[N, D]`.
     pub(crate) fn norm(&self, hidden: Tensor<2>) -> Tensor<2> {
-        rms_norm(hidden, self.tensors[self.config.norm_index()].clone(), self.config.rms_norm_eps)
+        rms_norm(hidden, self.norm.clone(), self.config.rms_norm_eps)
     }
 
     /// The head as `[D, V]`, or `[D, 1]` for values.
     pub(crate) fn head(&self) -> Tensor<2> {
-        let weight = self.tensors[self.config.head_index()].clone();
         let transposed = self.config.head == HeadKind::Value || self.config.head_index() == 0;
-        if transposed { weight.transpose() } else { weight }
+        if transposed { self.head.clone().transpose() } else { self.head.clone() }
     }
 
     /// The residual stream after the last layer, before the final norm: `[N]` tokens → `[N, D]`.
     pub(crate) fn hidden(&self, tokens: Tensor<1, Int>, shared: &LayerInput) -> Tensor<2> {
-        (0..self.config.num_hidden_layers).fold(self.embed(tokens), |hidden, layer| {
-            let layer = self.layer(layer);
+        (0..self.stack.depth()).fold(self.stack.embed(tokens), |hidden, layer| {
+            let layer = Layer(self.stack.layer(layer));
             layer.output(&layer.keep(hidden, shared))
         })
     }

@@ -1,14 +1,15 @@
 //! Weights as products see them, and what they have beyond that.
 
-use burn::tensor::{FloatDType, Int, IntDType, Tensor};
+use burn::tensor::{DType, FloatDType, Int, IntDType, Tensor, TensorData};
 
 use super::{Tensors, Unit};
-use crate::compute::Weights as Kept;
+use crate::compute::{Compute, Offload, Weights as Kept};
+use crate::host::{narrow, widen};
 
 /// Weights of one model.
 #[derive(Debug, Clone)]
 pub(super) struct Weights {
-    kept: Kept,
+    compute: Compute,
     /// What products compute with.
     pub(super) coarse: Tensors,
     /// What each unit has beyond that.
@@ -22,24 +23,40 @@ enum Fine {
     Master(Tensor<2>),
     /// The difference, as [`split`] counts it.
     Remainder(Tensor<2, Int>),
+    /// The weights in f32, in ordinary memory.
+    Elsewhere(Vec<f32>),
 }
 
 impl Weights {
-    /// None yet, of this kind.
-    pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, coarse: Vec::new(), fine: Vec::new() }
+    /// None yet, to be kept as `compute` says.
+    pub(super) fn new(compute: Compute) -> Self {
+        Self { compute, coarse: Vec::new(), fine: Vec::new() }
     }
 
     /// Takes the next unit's weights, f32. Vectors have f32 masters wherever there is bf16: they cost nothing, and norms are so
     /// large that a small step would vanish even in a split.
-    pub(super) fn push(&mut self, unit: &Unit, full: Tensor<2>) {
-        let (coarse, fine) = match self.kept {
-            Kept::F32 => (full, Fine::Nothing),
-            Kept::Bf16Split if !unit.is_vector() => split(full),
-            Kept::Bf16Split | Kept::Bf16Master => (full.clone().cast(FloatDType::BF16), Fine::Master(full)),
+    pub(super) fn push(&mut self, unit: &Unit, data: TensorData) {
+        let (kept, device) = (self.compute.layout.precision.weights, &self.compute.device);
+        let (coarse, fine) = match kept {
+            _ if self.compute.layout.offload == Offload::Optimizer => {
+                let values = widen(data);
+                (self.coarse(&values, unit.dims()), Fine::Elsewhere(values))
+            }
+            Kept::F32 => (Tensor::from_data(data, device), Fine::Nothing),
+            Kept::Bf16Split if !unit.is_vector() => split(Tensor::from_data(data, device)),
+            Kept::Bf16Split | Kept::Bf16Master => {
+                let full: Tensor<2> = Tensor::from_data(data, device);
+                (full.clone().cast(FloatDType::BF16), Fine::Master(full))
+            }
         };
         self.coarse.push(coarse);
         self.fine.push(fine);
+    }
+
+    /// What products compute with, made from values in ordinary memory.
+    fn coarse(&self, values: &[f32], dims: [usize; 2]) -> Tensor<2> {
+        let dtype = DType::from(self.compute.layout.precision.weights.dtype());
+        Tensor::from_data(narrow(values, dims, dtype), (&self.compute.device, dtype))
     }
 
     /// A unit's weights as exact as they are kept, f32.
@@ -48,6 +65,18 @@ impl Weights {
             Fine::Nothing => self.coarse[unit].clone(),
             Fine::Master(master) => master.clone(),
             Fine::Remainder(remainder) => joined(self.coarse[unit].clone(), remainder.clone()),
+            Fine::Elsewhere(values) => {
+                let data = TensorData::new(values.clone(), self.coarse[unit].dims());
+                Tensor::from_data(data, (&self.compute.device, DType::F32))
+            }
+        }
+    }
+
+    /// A unit's weights, f32, where they lie in ordinary memory besides.
+    pub(super) fn elsewhere(&self, unit: usize) -> Option<&[f32]> {
+        match &self.fine[unit] {
+            Fine::Elsewhere(values) => Some(values),
+            _ => None,
         }
     }
 
@@ -56,7 +85,7 @@ impl Weights {
         match &mut self.fine[unit] {
             Fine::Nothing => taken(&mut self.coarse[unit]),
             Fine::Master(master) => taken(master),
-            Fine::Remainder(remainder) => joined(self.coarse[unit].clone(), remainder.clone()),
+            Fine::Remainder(_) | Fine::Elsewhere(_) => self.full(unit),
         }
     }
 
@@ -66,7 +95,37 @@ impl Weights {
             Fine::Nothing => (full, Fine::Nothing),
             Fine::Master(_) => (full.clone().cast(FloatDType::BF16), Fine::Master(full)),
             Fine::Remainder(_) => split(full),
+            Fine::Elsewhere(_) => {
+                let (dims, values) = (full.dims(), widen(full.into_data()));
+                (self.coarse(&values, dims), Fine::Elsewhere(values))
+            }
         };
+    }
+
+    /// As [`take`](Self::take), where updates are computed in ordinary memory.
+    pub(super) fn take_values(&mut self, unit: usize) -> Vec<f32> {
+        match &mut self.fine[unit] {
+            Fine::Elsewhere(values) => std::mem::take(values),
+            _ => widen(self.take(unit).into_data()),
+        }
+    }
+
+    /// Undoes [`take_values`](Self::take_values) with the same values.
+    pub(super) fn give_back(&mut self, unit: usize, dims: [usize; 2], values: Vec<f32>) {
+        match &mut self.fine[unit] {
+            Fine::Elsewhere(taken) => *taken = values,
+            _ => self.put_values(unit, dims, values),
+        }
+    }
+
+    /// As [`put`](Self::put), where updates are computed in ordinary memory.
+    pub(super) fn put_values(&mut self, unit: usize, dims: [usize; 2], values: Vec<f32>) {
+        if let Fine::Elsewhere(_) = self.fine[unit] {
+            self.coarse[unit] = self.coarse(&values, dims);
+            self.fine[unit] = Fine::Elsewhere(values);
+        } else {
+            self.put(unit, Tensor::from_data(TensorData::new(values, dims), &self.compute.device));
+        }
     }
 }
 
@@ -108,8 +167,9 @@ fn rounded(full: Tensor<2>) -> (Tensor<2>, Tensor<2, Int>) {
 mod tests {
     use super::super::Storage;
     use super::*;
+    use crate::compute::{Moments, Precision};
     use crate::random::{normal, stream};
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     fn random(scale: f64) -> Tensor<2> {
         let mut rng = stream(1, "weights", &[]);
@@ -121,9 +181,16 @@ mod tests {
         tensor.into_data().convert::<f32>().try_into_vec().unwrap()
     }
 
+    fn compute(weights: Kept) -> Compute {
+        Compute::device(Device::flex()).with(Precision { weights, moments: Moments::F32 })
+    }
+
     fn kept(kept: Kept, full: &Tensor<2>) -> Weights {
-        let mut weights = Weights::new(kept);
-        weights.push(&Unit::new("w", &full.dims(), Storage::AsIs), full.clone());
+        holding(Weights::new(compute(kept)), full)
+    }
+
+    fn holding(mut weights: Weights, full: &Tensor<2>) -> Weights {
+        weights.push(&Unit::new("w", &full.dims(), Storage::AsIs), full.to_data());
         weights
     }
 
@@ -142,9 +209,24 @@ mod tests {
 
     #[test]
     fn vectors_have_masters() {
-        let mut weights = Weights::new(Kept::Bf16Split);
-        weights.push(&Unit::new("norm", &[64], Storage::AsIs), random(1.0));
+        let mut weights = Weights::new(compute(Kept::Bf16Split));
+        weights.push(&Unit::new("norm", &[64], Storage::AsIs), random(1.0).to_data());
         assert_eq!(numbers(weights.full(0)), numbers(random(1.0)));
+    }
+
+    #[test]
+    fn weights_in_ordinary_memory_are_what_the_device_rounds() {
+        let full = random(0.02);
+        for kept in [Kept::F32, Kept::Bf16Master] {
+            let mut weights = holding(Weights::new(compute(kept).offloading(Offload::Optimizer)), &full);
+            assert_eq!(numbers(weights.full(0)), numbers(full.clone()));
+            assert_eq!(weights.coarse[0].dtype(), DType::from(kept.dtype()));
+            let moved: Vec<f32> = weights.take_values(0).iter().map(|w| w + 1e-3).collect();
+            weights.put_values(0, full.dims(), moved.clone());
+            assert_eq!(weights.elsewhere(0), Some(moved.as_slice()));
+            let rounded: Tensor<2> = Tensor::from_data(TensorData::new(moved, full.dims()), &Device::flex());
+            assert_eq!(numbers(weights.coarse[0].clone()), numbers(rounded.cast(kept.dtype())));
+        }
     }
 
     #[test]

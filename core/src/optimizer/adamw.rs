@@ -1,14 +1,18 @@
 //! The optimizer step over all units.
 
+use std::task::{Context, Poll, Waker};
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{device, host};
-use crate::compute::{Compute, Memory};
+use crate::compute::{Compute, Memory, Offload};
 use crate::error::Error;
+use crate::host::widen;
 use crate::model::{Policy, Unit};
 use crate::reduce::Reduce;
 use crate::slab::Slab;
+use crate::watch::{Part, Under};
 
 /// AdamW's constants for one phase.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -123,73 +127,61 @@ impl AdamW {
         rate: f64,
         reduce: &R,
     ) -> Result<StepNorms, Error> {
-        match policy.compute().memory {
-            Memory::Host => self.host_step(policy, gradients, pull, rate, reduce).await,
-            Memory::Device => self.device_step(policy, gradients, pull, rate, reduce).await,
-        }
-    }
-
-    async fn host_step<R: Reduce>(
-        &mut self,
-        policy: &mut Policy,
-        gradients: Vec<Option<Tensor<2>>>,
-        pull: Option<&Pull>,
-        rate: f64,
-        reduce: &R,
-    ) -> Result<StepNorms, Error> {
-        let (units, compute) = (policy.units().clone(), policy.compute().clone());
+        let compute = policy.compute().clone();
+        let _optimizer = compute.under(Part::Optimizer);
         let mut work = Vec::new();
-        let mut sums = [0.0; 3];
-        for (unit, gradient) in owned(gradients, reduce) {
-            let mut gradient = host::take(gradient).await?;
-            let weights = host::take(policy.take(unit)).await?;
-            add(&mut sums, host::consolidate(&mut gradient, &weights, pull.map(|p| (p, unit))));
-            work.push((unit, gradient, weights));
+        let mut measured = Measured::default();
+        let mut arriving = owned(gradients, reduce).map(|(unit, gradient)| (unit, started(arrival(gradient, &compute))));
+        let mut next = arriving.next();
+        while let Some((unit, gradient)) = next {
+            // The next one's transfer, if there is one, goes on while this one is computed on.
+            next = arriving.next();
+            let gradient = {
+                let _transfer = transfer(&compute);
+                gradient.await?
+            };
+            work.push((unit, measured.pulled(policy, unit, gradient, pull)));
         }
-        let norms = norms(&mut sums, reduce).await;
-        let update = norms.gradient.is_finite();
-        self.steps += u64::from(update);
-        for (unit, gradient, mut weights) in work {
-            if update {
-                let coefficients = self.coefficients(&units[unit], rate, &norms);
-                let (first, second) = self.moments(unit, &units[unit], &compute);
-                host::update(&mut weights, &gradient, (first, second), &coefficients);
+        let norms = measured.norms(reduce).await?;
+        if norms.gradient.is_finite() {
+            self.begin_step();
+            for (unit, gradient) in work {
+                self.update(policy, unit, gradient, (pull, rate, &norms));
             }
-            policy.put(unit, host::give(weights, units[unit].dims(), &compute));
         }
         self.share(policy, reduce).await;
         Ok(norms)
     }
 
-    async fn device_step<R: Reduce>(
+    /// Counts a step; updates of its units follow.
+    pub(super) fn begin_step(&mut self) {
+        self.steps += 1;
+    }
+
+    /// Updates one unit for a gradient as [`Measured::pulled`] left it.
+    pub(super) fn update(
         &mut self,
         policy: &mut Policy,
-        gradients: Vec<Option<Tensor<2>>>,
-        pull: Option<&Pull>,
-        rate: f64,
-        reduce: &R,
-    ) -> Result<StepNorms, Error> {
+        unit: usize,
+        gradient: Slab,
+        (pull, rate, norms): (Option<&Pull>, f64, &StepNorms),
+    ) {
         let (units, compute) = (policy.units().clone(), policy.compute().clone());
-        let work: Vec<(usize, Tensor<2>)> = owned(gradients, reduce).collect();
-        let part = |(unit, gradient): &(usize, Tensor<2>)| {
-            let pulled = device::pulled(gradient.clone(), &policy.exact(*unit), pull.map(|p| (p, *unit)));
-            device::sums(pulled)
-        };
-        let mut sums = device::sum(work.iter().map(part).collect()).await?;
-        let norms = norms(&mut sums, reduce).await;
-        if norms.gradient.is_finite() {
-            self.steps += 1;
-            for (unit, gradient) in work {
-                let coefficients = self.coefficients(&units[unit], rate, &norms);
-                let (first, second) = self.moments(unit, &units[unit], &compute);
+        let coefficients = self.coefficients(&units[unit], rate, norms);
+        let (first, second) = self.moments(unit, &units[unit], &compute);
+        match gradient {
+            Slab::Host(gradient) => {
+                let mut weights = policy.take_values(unit);
+                host::update(&mut weights, &gradient, (first, second), &coefficients);
+                policy.put_values(unit, weights);
+            }
+            Slab::Device(gradient) => {
                 // The pull is computed again: kept, every unit's gradient would have to be held in f32 at once.
                 let weights = policy.take(unit);
-                let gradient = device::pulled(gradient, &weights, pull.map(|p| (p, unit))).gradient;
+                let gradient = device::pulled(gradient, &weights, pull.map(|p| (p, unit)), &compute).gradient;
                 policy.put(unit, device::update(weights, gradient, (first, second), &coefficients));
             }
         }
-        self.share(policy, reduce).await;
-        Ok(norms)
     }
 
     fn coefficients(&self, unit: &Unit, rate: f64, norms: &StepNorms) -> Coefficients {
@@ -209,7 +201,7 @@ impl AdamW {
     }
 
     fn moments(&mut self, index: usize, unit: &Unit, compute: &Compute) -> (&mut Slab, &mut Slab) {
-        let zeros = || Slab::zeros(unit.dims(), compute, compute.precision.moments.dtype());
+        let zeros = || Slab::zeros(unit.dims(), compute, compute.layout.precision.moments.dtype());
         (self.first[index].get_or_insert_with(zeros), self.second[index].get_or_insert_with(zeros))
     }
 
@@ -230,13 +222,64 @@ fn owned<R: Reduce>(gradients: Vec<Option<Tensor<2>>>, reduce: &R) -> impl Itera
     gradients.into_iter().enumerate().filter_map(|(unit, g)| g.filter(|_| reduce.owns(unit)).map(|g| (unit, g)))
 }
 
-async fn norms<R: Reduce>(sums: &mut Sums, reduce: &R) -> StepNorms {
-    reduce.sum(sums).await;
-    StepNorms { gradient: sums[0].sqrt(), penalty: sums[1], penalty_gradient: sums[2].sqrt() }
+/// What the first pass has measured so far. On a device, numbers that are still to be read.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    sums: Sums,
+    pending: Vec<[Tensor<1>; 3]>,
 }
 
-fn add(sums: &mut Sums, part: Sums) {
-    for (sum, part) in sums.iter_mut().zip(part) {
-        *sum += part;
+impl Measured {
+    /// Adds the pull to a unit's gradient and measures it. On a device the gradient comes back as it was, for
+    /// [`AdamW::update`] to compute the pull once more.
+    pub(super) fn pulled(&mut self, policy: &mut Policy, unit: usize, gradient: Slab, pull: Option<&Pull>) -> Slab {
+        let pull = pull.map(|pull| (pull, unit));
+        match gradient {
+            Slab::Host(mut gradient) => {
+                let weights = policy.take_values(unit);
+                let part = host::consolidate(&mut gradient, &weights, pull);
+                self.sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                policy.give_back(unit, weights);
+                Slab::Host(gradient)
+            }
+            Slab::Device(gradient) => {
+                let pulled = device::pulled(gradient.clone(), &policy.exact(unit), pull, policy.compute());
+                self.pending.push(device::sums(pulled));
+                Slab::Device(gradient)
+            }
+        }
+    }
+
+    /// The norms over all units and ranks.
+    pub(super) async fn norms<R: Reduce>(self, reduce: &R) -> Result<StepNorms, Error> {
+        let pending = device::sum(self.pending).await?;
+        let mut sums: Sums = std::array::from_fn(|i| self.sums[i] + pending[i]);
+        reduce.sum(&mut sums).await;
+        Ok(StepNorms { gradient: sums[0].sqrt(), penalty: sums[1], penalty_gradient: sums[2].sqrt() })
+    }
+}
+
+/// A gradient where updates are computed.
+async fn arrival(gradient: Tensor<2>, compute: &Compute) -> Result<Slab, Error> {
+    Ok(match compute.layout.updates() {
+        Memory::Host => Slab::Host(widen(gradient.into_data_async().await.map_err(Error::device)?)),
+        Memory::Device => Slab::Device(gradient),
+    })
+}
+
+/// Reports a transfer where there is one.
+pub(super) fn transfer(compute: &Compute) -> Option<Under> {
+    (compute.layout.offload == Offload::Optimizer).then(|| compute.under(Part::Transfer))
+}
+
+/// A future that has begun before it is awaited.
+fn started<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let mut future = Box::pin(future);
+    let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    async {
+        match first {
+            Poll::Ready(value) => value,
+            Poll::Pending => future.await,
+        }
     }
 }

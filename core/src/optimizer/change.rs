@@ -12,7 +12,7 @@ use crate::slab::{Slab, floats};
 /// # Errors
 /// If the device fails, or what `unreadable` makes of a `before` that cannot be read.
 pub(crate) async fn squared_distances<R: Reduce>(
-    policy: &mut Policy,
+    policy: &Policy,
     before: &mut dyn FnMut(usize) -> Result<Slab, String>,
     reduce: &R,
     unreadable: impl Fn(String) -> Error,
@@ -27,19 +27,12 @@ pub(crate) async fn squared_distances<R: Reduce>(
     Ok(distances)
 }
 
-async fn one(policy: &mut Policy, unit: usize, before: Slab) -> Result<f64, Error> {
-    let compute = policy.compute().clone();
-    match (compute.memory, before) {
-        (Memory::Host, Slab::Host(before)) => {
-            let dims = policy.units()[unit].dims();
-            let after = host::take(policy.take(unit)).await?;
-            let distance = host::squared_distance(&before, &after);
-            policy.put(unit, host::give(after, dims, &compute));
-            Ok(distance)
-        }
+async fn one(policy: &Policy, unit: usize, before: Slab) -> Result<f64, Error> {
+    match (policy.compute().layout.updates(), before) {
+        (Memory::Host, Slab::Host(before)) => Ok(host::squared_distance(&before, &policy.values(unit).await?)),
         (_, before) => {
-            let dims = policy.units()[unit].dims();
-            let distance = device::squared_distance(before.tensor(dims, &compute), policy.exact(unit));
+            let before = before.tensor(policy.units()[unit].dims(), policy.compute());
+            let distance = device::squared_distance(before, policy.exact(unit));
             let values = floats(distance.into_data_async().await.map_err(Error::device)?)?;
             Ok(values.iter().map(|v| f64::from(*v)).sum())
         }

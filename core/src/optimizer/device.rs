@@ -3,8 +3,10 @@
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
+use crate::compute::Compute;
 use crate::error::Error;
 use crate::slab::{Slab, floats};
+use crate::watch::Part;
 
 /// A unit's gradient, f32, after the penalty has pulled on it.
 pub(super) struct Pulled {
@@ -14,12 +16,11 @@ pub(super) struct Pulled {
 }
 
 /// Adds the pull to a gradient.
-pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>) -> Pulled {
+pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>, compute: &Compute) -> Pulled {
     let gradient = gradient.cast(FloatDType::F32);
-    let Some((anchor, strength)) = pull.map(|(pull, unit)| (anchor(&pull.anchor[unit], weights), &pull.strength[unit])) else {
-        return Pulled { gradient, pull: None };
-    };
-    let away = weights.clone() - anchor;
+    let Some((pull, unit)) = pull else { return Pulled { gradient, pull: None } };
+    let strength = &pull.strength[unit];
+    let away = weights.clone() - anchor(&pull.anchor[unit], weights.dims(), compute);
     let pull = match strength {
         Strength::PerUnit(strength) => away.clone() * *strength,
         Strength::PerElement(fisher, factor) => away.clone() * tensor(fisher) * *factor,
@@ -71,10 +72,13 @@ pub(crate) fn squared_distance(before: Tensor<2>, after: Tensor<2>) -> Tensor<1>
 }
 
 /// An anchor that is kept in ordinary memory is taken to the device for as long as it is needed.
-fn anchor(slab: &Slab, weights: &Tensor<2>) -> Tensor<2> {
+fn anchor(slab: &Slab, dims: [usize; 2], compute: &Compute) -> Tensor<2> {
     match slab {
         Slab::Device(tensor) => tensor.clone(),
-        Slab::Host(values) => Tensor::from_data(TensorData::new(values.clone(), weights.dims()), &weights.device()),
+        Slab::Host(values) => {
+            let _transfer = compute.under(Part::Transfer);
+            Tensor::from_data(TensorData::new(values.clone(), dims), &compute.device)
+        }
     }
 }
 

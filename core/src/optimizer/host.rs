@@ -3,30 +3,17 @@
 //! Work is cut into chunks of a fixed size and partial sums are added in their order, so results do not depend on the
 //! number of threads.
 
-use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
-use crate::compute::Compute;
-use crate::error::Error;
 use crate::host::dispatch;
-use crate::slab::{Slab, floats};
+use crate::slab::Slab;
 
 /// Elements per task: large enough to forget the task's cost, small enough to share a norm among cores.
 const CHUNK: usize = 1 << 16;
 
 /// Sums run in this many f64 lanes, which the compiler maps to vector registers.
 const LANES: usize = 16;
-
-/// The tensor's memory, without a copy where nobody else holds it.
-pub(super) async fn take(tensor: Tensor<2>) -> Result<Vec<f32>, Error> {
-    floats(tensor.into_data_async().await.map_err(Error::device)?)
-}
-
-/// The inverse of [`take`].
-pub(super) fn give(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, dims), &compute.device)
-}
 
 /// First pass: adds the pull to the gradient.
 pub(super) fn consolidate(gradient: &mut [f32], weights: &[f32], pull: Option<(&Pull, usize)>) -> Sums {

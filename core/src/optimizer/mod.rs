@@ -10,8 +10,10 @@ mod adamw;
 mod change;
 mod device;
 mod host;
+mod in_backward;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWSettings, Pull, StepNorms, Strength};
 pub(crate) use change::squared_distances;
+pub(crate) use in_backward::{Hold, Measure, Update};
 pub use schedule::{Decay, LearningRate};

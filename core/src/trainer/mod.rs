@@ -8,6 +8,7 @@ mod event;
 mod protection;
 mod state;
 mod term;
+mod train;
 
 pub use event::{Event, ImportanceReport, PhaseEnded, PhaseStarted, StepReport};
 pub use state::{Progress, ReadTensor, RunningProgress, TensorSet};
@@ -18,18 +19,19 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::compute::Memory;
 use crate::consolidation::{Ledger, Record, Side};
-use crate::engine::{Accumulate, Engine, Square};
+use crate::engine::{Engine, Square};
 use crate::error::Error;
 use crate::evaluate::sequence_log_probs;
 use crate::model::{Policy, Unit};
-use crate::objective::{Dpo, Objective, Sft};
-use crate::optimizer::{AdamW, Pull, StepNorms};
+use crate::objective::Dpo;
+use crate::optimizer::{AdamW, Pull};
 use crate::reduce::{Alone, Reduce};
 use crate::schedule::{Order, Phase};
 use crate::slab::Slab;
-use crate::tokens::{Batch, Column, Group};
-use agenda::{Agenda, Item, passes};
+use crate::tokens::{Batch, Group};
+use agenda::Agenda;
 use protection::Protected;
 
 /// The examples of both sides.
@@ -59,16 +61,16 @@ pub enum KeepStart {
     Stored,
 }
 
-/// Where an anchor is kept.
+/// When weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// With the weights.
+pub enum UpdateTiming {
+    /// Once all gradients of a step are there.
     #[default]
-    Device,
-    /// In ordinary memory, from where each step takes it to the device unit by unit: four bytes per weight less there, for two
-    /// transfers of it per step.
-    Host,
+    AfterBackward,
+    /// Each unit as soon as its gradient is there, so that no more than a layer's gradients exist at once. A step must then be
+    /// a single pass, and goes forward and backward twice if gradients are clipped: the norm comes first.
+    InBackward,
 }
 
 /// Reads the weights of a phase's start, unit by unit.
@@ -97,8 +99,8 @@ pub struct Settings {
     pub dpo: Dpo,
     /// Where the weights of a phase's start are kept.
     pub keep_start: KeepStart,
-    /// Where an anchor is kept, on a device with memory of its own.
-    pub anchor: Place,
+    /// When weights are updated.
+    pub update: UpdateTiming,
 }
 
 enum Start {
@@ -236,10 +238,10 @@ impl<R: Reduce> Trainer<R> {
         let agenda = Agenda::new(phase, &self.data, &self.settings)?;
         let (pull, start) = match (&protected.strength, self.settings.keep_start) {
             (Some(strength), _) => {
-                let anchor = copies(&self.policy, self.settings.anchor).await?;
+                let anchor = copies(&self.policy, self.policy.compute().layout.anchors()).await?;
                 (Some(Pull { anchor, strength: strength.clone() }), Start::Anchor)
             }
-            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy, Place::Device).await?)),
+            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy, self.policy.compute().layout.updates()).await?)),
             (None, KeepStart::Stored) => (None, Start::Stored(None)),
         };
         Ok(Running {
@@ -266,89 +268,6 @@ impl<R: Reduce> Trainer<R> {
         running.references.extend(examples.into_iter().zip(sums.chunks(2).map(<[f32]>::to_vec)));
         let done = running.references.len();
         Ok(Event::Scored { done, total: done + running.unscored.len() })
-    }
-
-    async fn train(&mut self) -> Result<StepReport, Error> {
-        let (item, step, steps) = {
-            let running = self.running_now();
-            (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
-        };
-        let objective: &dyn Objective = match item.side {
-            Side::Instruction => &Sft,
-            Side::Preference => &self.settings.dpo,
-        };
-        let (batches, tokens) = self.batches(&item);
-        let mut sink = Accumulate::new(self.policy.units().len());
-        let term = Term { objective, batches, factor: 1.0 };
-        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
-        let TermReport { loss, metrics } = reports.into_iter().next().unwrap_or_default();
-        let objective = objective.name();
-        self.check("loss", loss, &item, step)?;
-        let norms = self.update(sink, item.rate).await?;
-        self.check("gradient norm", norms.gradient, &item, step)?;
-        self.running_now().done += 1;
-        let phase = self.phases[self.position].name.clone();
-        let StepNorms { gradient: grad_norm, penalty, penalty_gradient: penalty_grad_norm } = norms;
-        let learning_rate = item.rate;
-        Ok(StepReport {
-            phase,
-            objective,
-            step,
-            steps,
-            loss,
-            penalty,
-            grad_norm,
-            penalty_grad_norm,
-            learning_rate,
-            tokens,
-            metrics,
-        })
-    }
-
-    async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {
-        let Some(running) = &mut self.current else { unreachable!("step() checked") };
-        let mut gradients = Vec::new();
-        for (unit, (gradient, frozen)) in sink.into_sums().into_iter().zip(&running.frozen).enumerate() {
-            // A rank whose share of the batch is empty has no gradient, and still takes part in the sum.
-            let none = || (self.reduce.world() > 1).then(|| self.policy.tensors()[unit].zeros_like());
-            gradients.push(match gradient.or_else(none) {
-                Some(gradient) if !frozen => Some(self.reduce.sum_tensor(gradient).await),
-                _ => None,
-            });
-        }
-        running.optimizer.step(&mut self.policy, gradients, running.pull.as_ref(), rate, &self.reduce).await
-    }
-
-    fn check(&self, quantity: &'static str, value: f64, item: &Item, step: usize) -> Result<(), Error> {
-        if value.is_finite() {
-            return Ok(());
-        }
-        let phase = self.phases[self.position].name.clone();
-        let groups = self.data.side(item.side).0;
-        let examples = item.examples.iter().map(|&i| groups[i].index).collect();
-        Err(Error::NotFinite { quantity, value, phase, step, examples })
-    }
-
-    /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.
-    fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
-        let groups = self.data.side(item.side).0;
-        let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
-        let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
-        let batch = |examples: Vec<usize>| {
-            let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.side, i)).collect();
-            Batch::new(&groups, self.settings.bucket)
-        };
-        (passes(groups, mine, self.settings.micro_batch).into_iter().map(batch).collect(), tokens)
-    }
-
-    fn with_reference(&self, side: Side, example: usize) -> Group {
-        let mut group = self.data.side(side).0[example].clone();
-        if let Some(reference) =
-            self.current.as_ref().and_then(|r| r.references.get(&example)).filter(|_| side == Side::Preference)
-        {
-            group.columns.insert(Column::ReferenceLogProb, reference.clone());
-        }
-        group
     }
 
     /// Adds (∂ log p(y|x) / ∂θ)² of one example, one backward pass per sample (spec of the original EWC).
@@ -388,14 +307,13 @@ impl<R: Reduce> Trainer<R> {
     }
 }
 
-/// A copy of every unit's weights.
-async fn copies(policy: &Policy, place: Place) -> Result<Vec<Slab>, Error> {
+/// A copy of every unit's weights. On a device tensors are values: an update makes a new one and leaves this handle's memory alone.
+async fn copies(policy: &Policy, memory: Memory) -> Result<Vec<Slab>, Error> {
     let mut slabs = Vec::with_capacity(policy.units().len());
     for unit in 0..policy.units().len() {
-        let weights = policy.exact(unit);
-        slabs.push(match place {
-            Place::Device => Slab::copy(&weights, policy.compute()).await?,
-            Place::Host => Slab::host_copy(&weights).await?,
+        slabs.push(match memory {
+            Memory::Host => Slab::Host(policy.values(unit).await?),
+            Memory::Device => Slab::Device(policy.exact(unit)),
         });
     }
     Ok(slabs)

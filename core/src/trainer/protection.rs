@@ -61,7 +61,7 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// C per unit, Eq. 7.
-    pub(super) async fn changes(&mut self, start: Start, pull: Option<Pull>, phase: &str) -> Result<Vec<f64>, Error> {
+    pub(super) async fn changes(&self, start: Start, pull: Option<Pull>, phase: &str) -> Result<Vec<f64>, Error> {
         let unreadable = |reason: String| Error::PhaseStart { phase: phase.into(), reason };
         let units = self.policy.units().clone();
         let mut before: Box<dyn FnMut(usize) -> Result<Slab, String>> = match (start, pull) {
@@ -77,7 +77,7 @@ impl<R: Reduce> Trainer<R> {
                 return Err(unreadable("no reader was handed over when the phase started".into()));
             }
         };
-        let mut change = squared_distances(&mut self.policy, &mut before, &self.reduce, unreadable).await?;
+        let mut change = squared_distances(&self.policy, &mut before, &self.reduce, unreadable).await?;
         for (c, unit) in change.iter_mut().zip(units.iter()) {
             *c /= unit.elements() as f64;
         }

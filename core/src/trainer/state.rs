@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Place, Running, Settings, Start, Trainer};
+use super::{Data, Running, Settings, Start, Trainer};
 use crate::consolidation::{Ledger, Side};
 use crate::error::Error;
 use crate::model::{Policy, Unit};
 use crate::optimizer::{AdamW, Pull};
 use crate::reduce::Reduce;
 use crate::schedule::Phase;
-use crate::slab::{Slab, floats};
+use crate::slab::Slab;
 
 /// Everything a trainer knows that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,8 +95,7 @@ impl<R: Reduce> Trainer<R> {
     /// If the device fails.
     pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
         if set == TensorSet::Weights {
-            let data = self.policy.exact(unit).into_data_async().await.map_err(Error::device)?;
-            return floats(data).map(Some);
+            return self.policy.values(unit).await.map(Some);
         }
         match self.slab(set, unit) {
             Some(slab) => slab.values().await.map(Some),
@@ -235,13 +234,12 @@ impl<R: Reduce> Trainer<R> {
             return Err(Error::ForeignState(reason));
         }
         let compute = self.policy.compute();
-        if set == TensorSet::Anchor && self.settings.anchor == Place::Host {
-            return Ok(Slab::Host(values));
-        }
-        let slab = Slab::from_values(values, unit.dims(), compute);
         Ok(match set {
-            TensorSet::FirstMoment | TensorSet::SecondMoment => slab.cast(compute.precision.moments.dtype()),
-            _ => slab,
+            TensorSet::Anchor => Slab::anchor(values, unit.dims(), compute),
+            TensorSet::FirstMoment | TensorSet::SecondMoment => {
+                Slab::from_values(values, unit.dims(), compute).cast(compute.layout.precision.moments.dtype())
+            }
+            _ => Slab::from_values(values, unit.dims(), compute),
         })
     }
 }

@@ -62,7 +62,7 @@ pub async fn accumulate<R: Reduce>(
 /// Means over all ranks from sums over this rank's batches; `totals` are the objective's weight and the number of groups.
 ///
 /// A rank without a batch takes part in the sums, and learns the loss; the names of metrics it has no way to know.
-async fn report<R: Reduce>(losses: Vec<Loss>, totals: [f64; 2], reduce: &R) -> Result<TermReport, Error> {
+pub(super) async fn report<R: Reduce>(losses: Vec<Loss>, totals: [f64; 2], reduce: &R) -> Result<TermReport, Error> {
     let names: Vec<&'static str> = losses.first().into_iter().flat_map(|l| &l.metrics).map(|(name, _)| *name).collect();
     let mut sums = vec![0.0; width(names.len(), losses.is_empty(), reduce).await];
     let rows = losses.len();

@@ -1,0 +1,158 @@
+//! One optimizer step.
+
+use super::agenda::{Item, passes};
+use super::term::{Term, TermReport, accumulate, report};
+use super::{StepReport, Trainer, UpdateTiming};
+use crate::consolidation::Side;
+use crate::engine::Accumulate;
+use crate::error::{Aftermath, Error};
+use crate::objective::{Objective, Sft, seeds};
+use crate::optimizer::{Hold, Measure, StepNorms, Update};
+use crate::reduce::Reduce;
+use crate::tokens::{Batch, Column, Group};
+
+impl<R: Reduce> Trainer<R> {
+    pub(super) async fn train(&mut self) -> Result<StepReport, Error> {
+        let (item, step, steps) = {
+            let running = self.running_now();
+            (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
+        };
+        let dpo = self.settings.dpo;
+        let objective: &dyn Objective = match item.side {
+            Side::Instruction => &Sft,
+            Side::Preference => &dpo,
+        };
+        let (batches, tokens) = self.batches(&item);
+        let (report, norms) = match self.settings.update {
+            UpdateTiming::AfterBackward => self.after_backward(objective, batches, &item).await?,
+            UpdateTiming::InBackward => self.in_backward(objective, batches, &item).await?,
+        };
+        self.running_now().done += 1;
+        let TermReport { loss, metrics } = report;
+        let StepNorms { gradient: grad_norm, penalty, penalty_gradient: penalty_grad_norm } = norms;
+        let (phase, objective, learning_rate) = (self.phases[self.position].name.clone(), objective.name(), item.rate);
+        Ok(StepReport {
+            phase,
+            objective,
+            step,
+            steps,
+            loss,
+            penalty,
+            grad_norm,
+            penalty_grad_norm,
+            learning_rate,
+            tokens,
+            metrics,
+        })
+    }
+
+    async fn after_backward(
+        &mut self,
+        objective: &dyn Objective,
+        batches: Vec<Batch>,
+        item: &Item,
+    ) -> Result<(TermReport, StepNorms), Error> {
+        let mut sink = Accumulate::new(self.policy.units().len());
+        let term = Term { objective, batches, factor: 1.0 };
+        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
+        let report = reports.into_iter().next().unwrap_or_default();
+        self.check("loss", report.loss, item, Aftermath::Untouched)?;
+        let norms = self.update(sink, item.rate).await?;
+        self.check("gradient norm", norms.gradient, item, Aftermath::Untouched)?;
+        Ok((report, norms))
+    }
+
+    async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let mut gradients = Vec::new();
+        for (unit, (gradient, frozen)) in sink.into_sums().into_iter().zip(&running.frozen).enumerate() {
+            // A rank whose share of the batch is empty has no gradient, and still takes part in the sum.
+            let none = || (self.reduce.world() > 1).then(|| self.policy.tensors()[unit].zeros_like());
+            gradients.push(match gradient.or_else(none) {
+                Some(gradient) if !frozen => Some(self.reduce.sum_tensor(gradient).await),
+                _ => None,
+            });
+        }
+        running.optimizer.step(&mut self.policy, gradients, running.pull.as_ref(), rate, &self.reduce).await
+    }
+
+    /// Measures first and updates then, each with a pass of its own; without clipping, all at once.
+    async fn in_backward(
+        &mut self,
+        objective: &dyn Objective,
+        batches: Vec<Batch>,
+        item: &Item,
+    ) -> Result<(TermReport, StepNorms), Error> {
+        let batch = self.only(&batches)?;
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let clipped = running.agenda.optimizer.clip.is_finite();
+        let totals = [objective.weight(batch), batch.groups.len() as f64];
+        let mut loss = None;
+        let mut seed = |scores| {
+            let (seeds, found) = seeds(objective, scores, batch, 1.0 / totals[0]);
+            loss = Some(found);
+            seeds
+        };
+        let hold = Hold { pull: running.pull.as_ref(), frozen: &running.frozen };
+        let mut norms = StepNorms::default();
+        if clipped {
+            let pass = self.settings.engine.pass(&self.policy, batch);
+            let mut sink = Measure::new(&mut self.policy, hold);
+            pass.gradients(&mut seed, &mut sink);
+            norms = sink.norms().await?;
+            self.check("gradient norm", norms.gradient, item, Aftermath::Untouched)?;
+        }
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        let hold = Hold { pull: running.pull.as_ref(), frozen: &running.frozen };
+        let pass = self.settings.engine.pass(&self.policy, batch);
+        let mut sink = Update::new((&mut self.policy, &mut running.optimizer), hold, item.rate, norms);
+        pass.gradients(&mut seed, &mut sink);
+        let norms = sink.norms().await?;
+        let report = report(loss.into_iter().collect(), totals, &self.reduce).await?;
+        self.check("loss", report.loss, item, Aftermath::Spoiled)?;
+        self.check("gradient norm", norms.gradient, item, Aftermath::Spoiled)?;
+        Ok((report, norms))
+    }
+
+    /// The only batch of a step.
+    fn only<'b>(&self, batches: &'b [Batch]) -> Result<&'b Batch, Error> {
+        let passes = batches.len() * self.reduce.world();
+        match batches {
+            [batch] if passes == 1 => Ok(batch),
+            _ => Err(Error::SeveralPasses { phase: self.phases[self.position].name.clone(), passes }),
+        }
+    }
+
+    fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let phase = self.phases[self.position].name.clone();
+        let groups = self.data.side(item.side).0;
+        let examples = item.examples.iter().map(|&i| groups[i].index).collect();
+        let step = self.current.as_ref().map_or(0, |running| running.done + 1);
+        Err(Error::NotFinite { quantity, value, phase, step, examples, aftermath })
+    }
+
+    /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.
+    fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
+        let groups = self.data.side(item.side).0;
+        let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
+        let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
+        let batch = |examples: Vec<usize>| {
+            let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.side, i)).collect();
+            Batch::new(&groups, self.settings.bucket)
+        };
+        (passes(groups, mine, self.settings.micro_batch).into_iter().map(batch).collect(), tokens)
+    }
+
+    fn with_reference(&self, side: Side, example: usize) -> Group {
+        let mut group = self.data.side(side).0[example].clone();
+        if let Some(reference) =
+            self.current.as_ref().and_then(|r| r.references.get(&example)).filter(|_| side == Side::Preference)
+        {
+            group.columns.insert(Column::ReferenceLogProb, reference.clone());
+        }
+        group
+    }
+}

@@ -1,0 +1,163 @@
+//! Where optimizer state lies and when weights are updated changes no result: updates within the backward pass, and updates
+//! in the host's memory, are those of the plain path.
+
+use burn::tensor::Device;
+use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
+use hbat::consolidation::Rule;
+use hbat::engine::Engine;
+use hbat::error::{Aftermath, Error};
+use hbat::schedule::{Method, ScheduleSettings, phases};
+use hbat::toy::random_policy;
+use hbat::trainer::{Settings, Trainer, UpdateTiming};
+use hbat_backends::{DeviceName, open};
+
+use crate::fixtures::{block_on, cpu};
+use crate::runs::{Outcome, close, config, data, finish, largest_difference, schedule, settings};
+use crate::support::skip;
+
+/// The CPU through the tensor operations of all devices.
+fn tensors() -> Compute {
+    Compute::device(Device::flex())
+}
+
+fn bf16(weights: Weights) -> Compute {
+    tensors().with(Precision { weights, moments: Moments::F32 })
+}
+
+/// A schedule whose every step is one forward pass of six sequences or fewer.
+fn of(method: Method, rule: Rule, clip: f64) -> ScheduleSettings {
+    let mut schedule = schedule(method, rule);
+    for training in [&mut schedule.sft, &mut schedule.dpo] {
+        training.optimizer.clip = clip;
+        training.optimizer.eps = 1e-4; // AdamW divides rounding noise by itself where a gradient is almost zero
+    }
+    schedule
+}
+
+fn trainer(compute: Compute, schedule: &ScheduleSettings, (engine, update): (Engine, UpdateTiming)) -> Trainer {
+    let settings = Settings { engine, update, micro_batch: 6, ..settings() };
+    Trainer::new(random_policy(config(), compute, 5), data(7, 6), phases(schedule), settings)
+}
+
+fn run(compute: Compute, schedule: &ScheduleSettings, how: (Engine, UpdateTiming)) -> Outcome {
+    finish(&mut trainer(compute, schedule, how))
+}
+
+fn same(found: &Outcome, expected: &Outcome, tolerance: f64) {
+    let off = largest_difference(&found.weights, &expected.weights);
+    assert!(off <= tolerance, "weights are off by {off:e}");
+    assert_eq!(found.steps().len(), expected.steps().len());
+    assert!(expected.steps().iter().any(|step| step.penalty > 0.0), "nothing was held");
+    for (found, expected) in found.steps().into_iter().zip(expected.steps()) {
+        close("loss", found.loss, expected.loss, tolerance);
+        close("gradient norm", found.grad_norm, expected.grad_norm, tolerance);
+        close("penalty", found.penalty, expected.penalty, 1e2 * tolerance); // quadratic in a small difference
+    }
+    for (found, expected) in found.ended().into_iter().zip(expected.ended()) {
+        found.change.iter().zip(&expected.change).for_each(|(found, expected)| close("C", *found, *expected, 1e2 * tolerance));
+    }
+}
+
+#[test]
+fn an_update_within_the_backward_pass_is_the_plain_one() {
+    for compute in [cpu(), tensors(), bf16(Weights::Bf16Split)] {
+        for clip in [0.5, f64::INFINITY] {
+            for engine in [Engine::Segmented, Engine::Whole, Engine::Autodiff] {
+                let schedule = of(Method::Hbat, Rule::Relative, clip);
+                let found = run(compute.clone(), &schedule, (engine, UpdateTiming::InBackward));
+                same(&found, &run(compute.clone(), &schedule, (engine, UpdateTiming::AfterBackward)), 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn units_that_are_frozen_stay_so_within_the_backward_pass() {
+    let schedule = of(Method::HbatFreeze, Rule::Paper, 0.5);
+    let (found, expected) = (UpdateTiming::InBackward, UpdateTiming::AfterBackward);
+    let [found, expected] = [found, expected].map(|update| run(cpu(), &schedule, (Engine::Segmented, update)));
+    let off = largest_difference(&found.weights, &expected.weights);
+    assert!(off <= 1e-6, "weights are off by {off:e}");
+    assert!(found.started().iter().any(|phase| phase.frozen > 0));
+}
+
+#[test]
+fn fisher_information_holds_within_the_backward_pass_and_elsewhere() {
+    let schedule = of(Method::Hbat, Rule::Fisher, 1.0);
+    let expected = run(cpu(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
+    same(&run(cpu(), &schedule, (Engine::Segmented, UpdateTiming::InBackward)), &expected, 1e-6);
+    let elsewhere = tensors().offloading(Offload::Optimizer);
+    same(&run(elsewhere, &schedule, (Engine::Segmented, UpdateTiming::AfterBackward)), &expected, 2e-5);
+}
+
+#[test]
+fn what_is_kept_elsewhere_holds_and_updates_as_on_the_device() {
+    let schedule = of(Method::Hbat, Rule::Relative, 0.5);
+    for compute in [tensors(), bf16(Weights::Bf16Master)] {
+        let expected = run(compute.clone(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
+        for offload in [Offload::Anchor, Offload::Optimizer] {
+            for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
+                // bf16 rounds f32 weights that differ in their last bit to neighbours now and then.
+                let tolerance = if compute.layout.precision.weights == Weights::F32 { 2e-5 } else { 2e-3 };
+                let found = run(compute.clone().offloading(offload), &schedule, (Engine::Segmented, update));
+                same(&found, &expected, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_updates_within_the_backward_pass_and_elsewhere_as_the_cpu_does() {
+    let device = match open(DeviceName::Wgpu(0)) {
+        Ok(device) => device,
+        Err(error) => return skip(&error.to_string()),
+    };
+    let mut schedule = of(Method::Hbat, Rule::Relative, 0.5);
+    for training in [&mut schedule.sft, &mut schedule.dpo] {
+        (training.batch_size, training.epochs) = (2, 1);
+    }
+    let expected = run(cpu(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
+    for (offload, update) in [(Offload::Nothing, UpdateTiming::InBackward), (Offload::Optimizer, UpdateTiming::InBackward)] {
+        let compute = Compute::device(device.clone()).offloading(offload);
+        same(&run(compute, &schedule, (Engine::Segmented, update)), &expected, 1e-4);
+    }
+}
+
+#[test]
+fn a_step_of_several_passes_is_refused_within_the_backward_pass() {
+    let schedule = of(Method::Hbat, Rule::Relative, 1.0);
+    let settings = Settings { update: UpdateTiming::InBackward, micro_batch: 2, ..settings() };
+    let mut trainer = Trainer::new(random_policy(config(), cpu(), 5), data(7, 6), phases(&schedule), settings);
+    block_on(trainer.step()).expect("the phase starts");
+    let error = block_on(trainer.step()).expect_err("three sequences are two passes");
+    assert_eq!(error, Error::SeveralPasses { phase: "sft-1".into(), passes: 2 });
+    assert!(error.to_string().contains("raise `micro_batch`"), "{error}");
+}
+
+/// A trainer whose next step meets weights so large that its loss is no number.
+fn doomed(clip: f64) -> Trainer {
+    let schedule = of(Method::Sft, Rule::Paper, clip);
+    let mut trainer = trainer(cpu(), &schedule, (Engine::Segmented, UpdateTiming::InBackward));
+    let mut policy = trainer.policy().clone();
+    let weights = policy.take(3);
+    policy.put(3, weights * f32::MAX);
+    trainer.continue_from(policy);
+    block_on(trainer.step()).expect("the phase starts");
+    trainer
+}
+
+#[test]
+fn what_is_not_finite_is_noticed_before_the_update_if_gradients_are_clipped() {
+    for (clip, expected) in [(1.0, Aftermath::Untouched), (f64::INFINITY, Aftermath::Spoiled)] {
+        let mut trainer = doomed(clip);
+        let before = crate::runs::weights(trainer.policy());
+        let error = block_on(trainer.step()).expect_err("no number");
+        let Error::NotFinite { aftermath, step, examples, .. } = &error else { panic!("{error}") };
+        assert_eq!((*aftermath, *step, examples.len()), (expected, 1, 3), "{error}");
+        if expected == Aftermath::Untouched {
+            assert!(crate::runs::weights(trainer.policy()) == before);
+        } else {
+            assert!(error.to_string().contains("go on from the last checkpoint"), "{error}");
+        }
+    }
+}
