@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::report::start;
-use crate::{DeviceError, DeviceName, DeviceReport, Hardware, HardwareKind};
+use crate::{DeviceError, DeviceName, DeviceReport, Hardware, HardwareKind, Usage};
 
 const NAME: DeviceName = DeviceName::Cpu;
 
@@ -68,9 +68,19 @@ pub(crate) fn free() -> Option<u64> {
     Some(machine.min(container.unwrap_or(machine)))
 }
 
-/// A line of `/proc/meminfo` in bytes.
+/// This process's resident memory.
+pub(crate) fn usage() -> Option<Usage> {
+    let line = |name| kilobytes("/proc/self/status", name);
+    Some(Usage { now: line("VmRSS:")?, peak: line("VmHWM:")? })
+}
+
 fn meminfo(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes("/proc/meminfo", name)
+}
+
+/// A line of a file of sizes in kB, in bytes.
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -45,6 +45,11 @@ pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
     initialise(index).map(|(device, _)| device)
 }
 
+/// The name that its maker gave a card.
+pub(crate) fn adapter(index: usize) -> Option<String> {
+    Some(cards(DeviceName::Cuda(index)).ok()?.into_iter().nth(index)?.adapter)
+}
+
 /// A report for every card, or one that says why there is none.
 pub(crate) fn list() -> Vec<DeviceReport> {
     let name = DeviceName::Cuda(0);

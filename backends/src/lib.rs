@@ -19,9 +19,11 @@ mod error;
 #[cfg(feature = "wgpu")]
 mod graphics;
 mod name;
+#[cfg(any(feature = "cuda", test))]
+mod peak;
 mod report;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
 pub use name::{DeviceName, NameError};
@@ -61,6 +63,36 @@ pub fn memory(name: DeviceName) -> Option<u64> {
         return cpu::free();
     }
     list_backend(name).into_iter().find(|report| report.name == name)?.hardware.ok()?.memory
+}
+
+/// What a program holds of a device's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// On the processor, resident memory. On other devices what the allocator keeps, free blocks for reuse included.
+    pub now: u64,
+    /// The most there was so far. An allocator that keeps all it ever had holds just that.
+    pub peak: u64,
+}
+
+/// What this program holds of a device's memory. `None` where nobody says.
+pub fn usage(name: DeviceName, device: &Device) -> Option<Usage> {
+    #[cfg(feature = "cpu")]
+    if name == DeviceName::Cpu {
+        return cpu::usage();
+    }
+    let _ = name;
+    let held = device.memory_pool_usage()?.bytes_reserved;
+    Some(Usage { now: held, peak: held })
+}
+
+/// Floating-point operations per second that the maker promises for dense matrix products of this type. `None` where it is not
+/// known.
+pub fn peak_flops(name: DeviceName, dtype: FloatDType) -> Option<f64> {
+    match (name, dtype) {
+        #[cfg(feature = "cuda")]
+        (DeviceName::Cuda(index), FloatDType::BF16) => peak::bf16(&cuda::adapter(index)?),
+        _ => None,
+    }
 }
 
 fn list_backend(first: DeviceName) -> Vec<DeviceReport> {

@@ -54,6 +54,18 @@ pub struct Train {
     /// The run's folder.
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    /// Where time goes.
+    #[command(flatten)]
+    pub profile: Profile,
+}
+
+/// What to profile.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Profile {
+    /// Write profile.md, a table of where the time of the first STEPS steps of each phase goes, and profile.json, the same as a trace
+    /// for Chrome or Perfetto. A little slower, for every part of a step is waited for.
+    #[arg(long = "profile", value_name = "STEPS", num_args = 0..=1, default_missing_value = "10", value_parser = at_least_one)]
+    pub steps: Option<usize>,
 }
 
 /// A run, and where to compute.
@@ -102,6 +114,9 @@ pub struct Resume {
     /// The run's folder.
     #[arg(value_name = "DIR")]
     pub run: PathBuf,
+    /// Where time goes.
+    #[command(flatten)]
+    pub profile: Profile,
     /// Another device than before: cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(short, long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
@@ -340,7 +355,8 @@ mod tests {
     fn every_command_of_the_documentation_is_understood() {
         let lines = [
             "train",
-            "resume runs/a --device cpu",
+            "resume runs/a --device cpu --profile",
+            "train run.toml --profile 5",
             "generate --model m --prompt hi --max-new-tokens 8 --temperature 0.7 --top-p 0.9 --top-k 40 --seed 1",
             "generate --model m --prompts p.jsonl --template plain",
             "eval --model m --reference r --demonstrations a --preferences b --json --per-example --limit 4",
@@ -367,6 +383,7 @@ mod tests {
     fn wrong_usage_is_refused_with_what_is_right() {
         refused("trian", "'train'");
         refused("train --device gpu", "did you mean \"wgpu\"?");
+        refused("train --profile 0", "1 or more");
         refused("eval --model m", "--demonstrations");
         refused("generate --model m", "--prompt");
         refused("generate --model m --prompt a --prompts b", "cannot be used with");

@@ -8,6 +8,7 @@ pub mod evaluation;
 pub mod exit;
 pub mod memory;
 pub mod model;
+pub mod profile;
 pub mod recipes;
 pub mod report;
 pub mod run;

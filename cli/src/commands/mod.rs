@@ -10,7 +10,8 @@ use std::io::Write;
 
 use crate::args::{Args, Command, Data, Recipes};
 use crate::config::{self, Request};
-use crate::{recipes, run};
+use crate::recipes;
+use crate::run::{self, Manner};
 
 /// Carries out a command.
 ///
@@ -20,9 +21,15 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let volume = if args.quiet { run::Volume::Quiet } else { run::Volume::Normal };
     match args.command {
-        Command::Train(train) => runtime.block_on(run::train(config::resolve(&Request::from(train))?, volume)),
+        Command::Train(train) => {
+            let manner = Manner { volume, profile: train.profile.steps };
+            runtime.block_on(run::train(config::resolve(&Request::from(train))?, manner))
+        }
         Command::Plan(options) => runtime.block_on(plan::run(options)),
-        Command::Resume(resume) => runtime.block_on(run::resume(&resume.run, resume.device, volume)),
+        Command::Resume(resume) => {
+            let manner = Manner { volume, profile: resume.profile.steps };
+            runtime.block_on(run::resume(&resume.run, resume.device, manner))
+        }
         Command::Generate(options) => runtime.block_on(generate::run(&options)),
         Command::Eval(options) => runtime.block_on(eval::run(&options)),
         Command::Data(Data::Inspect(options)) => inspect::run(&options),

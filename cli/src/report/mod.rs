@@ -16,6 +16,7 @@ pub use bar::Bar;
 pub use display::{Display, Outline, PhaseOutline};
 pub use moment::Moment;
 pub use needs::{needs_line, needs_text};
+pub(crate) use pace::kind;
 pub(crate) use phrase::size;
 pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
 pub use records::{moment_record, phase_ended_record, phase_started_record, step_record};

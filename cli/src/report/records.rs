@@ -7,11 +7,13 @@ use hbat::trainer::{PhaseEnded, PhaseStarted, StepReport};
 use serde_json::{Map, Value, json};
 
 use super::Moment;
+use crate::profile::StepCost;
 
-/// A `step` record: one optimizer step that took this many seconds, the `global_step`-th of the run (from 1).
+/// A `step` record: one optimizer step and what it cost, the `global_step`-th of the run (from 1).
 ///
-/// The objective's own metrics follow under their own names.
-pub fn step_record(report: &StepReport, seconds: f64, global_step: usize) -> Value {
+/// `mfu` is model-FLOPs utilisation, null where the device's peak is not known; `memory` and `memory_peak` are bytes, on a device
+/// what its allocator holds. The objective's own metrics follow under their own names.
+pub fn step_record(report: &StepReport, cost: &StepCost, global_step: usize) -> Value {
     let mut record = json!({
         "kind": "step",
         "phase": report.phase,
@@ -24,7 +26,12 @@ pub fn step_record(report: &StepReport, seconds: f64, global_step: usize) -> Val
         "penalty_grad_norm": report.penalty_grad_norm,
         "learning_rate": report.learning_rate,
         "tokens": report.tokens,
-        "seconds": seconds,
+        "seconds": cost.seconds,
+        "tokens_per_second": report.tokens as f64 / cost.seconds,
+        "mfu": cost.utilisation,
+        "memory": cost.memory.map(|memory| memory.now),
+        "memory_peak": cost.memory.map(|memory| memory.peak),
+        "transfer_seconds": cost.transfer_seconds,
     });
     for (name, value) in &report.metrics {
         record[*name] = json!(value);
@@ -78,6 +85,7 @@ mod tests {
     use super::*;
     use hbat::consolidation::Degenerate;
     use hbat::trainer::ImportanceReport;
+    use hbat_backends::Usage;
 
     fn keys(record: &Value) -> String {
         record.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -102,15 +110,18 @@ mod tests {
             tokens: 321,
             metrics: vec![("accuracy", 0.75), ("margin", 1.5)],
         };
-        let record = step_record(&report, 0.25, 11);
+        let memory = Some(Usage { now: 3 << 30, peak: 5 << 30 });
+        let cost = StepCost { seconds: 0.25, transfer_seconds: 0.125, utilisation: None, memory };
+        let record = step_record(&report, &cost, 11);
         assert_eq!(
             keys(&record),
             "kind phase objective global_step step loss penalty grad_norm penalty_grad_norm learning_rate tokens seconds \
-             accuracy margin"
+             tokens_per_second mfu memory memory_peak transfer_seconds accuracy margin"
         );
         let read: Value = serde_json::from_str(&record.to_string()).unwrap();
         assert_eq!(read["loss"].as_f64(), Some(0.1 + 0.2));
-        assert_eq!(read["global_step"], 11);
+        assert_eq!((&read["global_step"], read["tokens_per_second"].as_f64()), (&json!(11), Some(1284.0)));
+        assert!(read["mfu"].is_null() && read["memory_peak"] == 5_368_709_120_u64 && read["transfer_seconds"] == 0.125);
         assert!(read["grad_norm"].is_null());
     }
 

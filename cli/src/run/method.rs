@@ -1,5 +1,7 @@
 //! One method of a run: from its directory to a session that begins or goes on.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
@@ -8,14 +10,15 @@ use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
-use super::Volume;
 use super::checkpoint::{self, PhaseStart};
 use super::history::History;
 use super::inputs::Inputs;
 use super::needs::refused;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
+use super::{Manner, Volume};
 use crate::config::{self, Plan};
+use crate::profile::{End, Meter, Profile, Recorder};
 use crate::report::{Display, Moment, Outline, PhaseOutline, moment_record};
 use crate::signal::Interrupt;
 use crate::store::{Checkpoint, RunDir};
@@ -27,7 +30,7 @@ pub(crate) struct MethodRun<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) validation: &'a Validation,
     pub(crate) compute: &'a Compute,
-    pub(crate) volume: Volume,
+    pub(crate) manner: Manner,
 }
 
 impl MethodRun<'_> {
@@ -40,9 +43,11 @@ impl MethodRun<'_> {
         for refusal in &latest.refused {
             eprintln!("warning: {refusal}");
         }
+        let recorder = Arc::new(self.recorder());
+        let compute = self.compute.clone().watched(recorder.clone());
         let (trainer, checkpoint) = match latest.checkpoint {
-            Some(checkpoint) => (self.resumed(&checkpoint).await?, Some(checkpoint)),
-            None => (self.begun()?, None),
+            Some(checkpoint) => (self.resumed(&checkpoint, compute).await?, Some(checkpoint)),
+            None => (self.begun(&compute)?, None),
         };
         let mut metrics = run.metrics()?;
         let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
@@ -69,6 +74,9 @@ impl MethodRun<'_> {
             steps: losses.len(),
             unevaluated,
             start: None,
+            meter: Meter::new(self.plan, self.compute.device.clone(), elements(trainer.policy())),
+            recorder,
+            profile: self.manner.profile.map(Profile::new),
             trainer,
             run,
         };
@@ -79,15 +87,23 @@ impl MethodRun<'_> {
         session.run().await
     }
 
-    fn begun(&self) -> anyhow::Result<Trainer> {
-        let policy = self.inputs.policy(self.compute)?;
+    /// Waits for the device only where every part is to be told apart.
+    fn recorder(&self) -> Recorder {
+        Recorder::new(match self.manner.profile {
+            Some(_) => End::Done(self.compute.device.clone()),
+            None => End::Told,
+        })
+    }
+
+    fn begun(&self, compute: &Compute) -> anyhow::Result<Trainer> {
+        let policy = self.inputs.policy(compute)?;
         Ok(Trainer::new(policy, self.inputs.data.clone(), phases(self.schedule), self.plan.settings))
     }
 
-    async fn resumed(&self, checkpoint: &Checkpoint) -> anyhow::Result<Trainer> {
+    async fn resumed(&self, checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<Trainer> {
         let saved = checkpoint.tensors()?;
         let config = self.inputs.folder.config().clone();
-        let policy = Policy::load(config, self.compute.clone(), |unit| {
+        let policy = Policy::load(config, compute, |unit| {
             let values = checkpoint::read(&saved, TensorSet::Weights, unit)?;
             let values = values.with_context(|| format!("{} has no weights of {}", checkpoint.path().display(), unit.name))?;
             Ok::<_, anyhow::Error>(TensorData::new(values, unit.dims()))
@@ -109,9 +125,14 @@ impl MethodRun<'_> {
             phases: outlines.collect(),
             rule: consolidates.then_some(self.schedule.consolidation.rule),
         };
-        Ok(match self.volume {
+        Ok(match self.manner.volume {
             Volume::Normal => Display::new(outline),
             Volume::Quiet => Display::lines(outline, Box::new(std::io::sink())),
         })
     }
+}
+
+/// The number of a model's weights.
+fn elements(policy: &Policy) -> usize {
+    policy.units().iter().map(Unit::elements).sum()
 }

@@ -39,6 +39,15 @@ pub enum Volume {
     Quiet,
 }
 
+/// How a run is carried out, whatever it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// How much it says.
+    pub volume: Volume,
+    /// How many steps of each phase are profiled.
+    pub profile: Option<usize>,
+}
+
 /// Opens a device for computing in f32.
 ///
 /// # Errors
@@ -76,30 +85,30 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
 ///
 /// # Errors
 /// Whatever stops it; what was saved until then stays.
-pub async fn train(plan: Plan, volume: Volume) -> anyhow::Result<i32> {
+pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
-    carry_out(plan, run, compute, volume).await
+    carry_out(plan, run, compute, manner).await
 }
 
 /// `hbat resume`: goes on with a run that was interrupted or killed.
 ///
 /// # Errors
 /// Whatever stops it; what was saved until then stays.
-pub async fn resume(directory: &Path, device: Option<DeviceName>, volume: Volume) -> anyhow::Result<i32> {
+pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner) -> anyhow::Result<i32> {
     let run = RunDir::open(directory)?;
     let plan = config::resume(&directory.join("config.toml"), directory, device)?;
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
-    carry_out(plan, run, compute, volume).await
+    carry_out(plan, run, compute, manner).await
 }
 
-async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) -> anyhow::Result<i32> {
+async fn carry_out(plan: Plan, run: RunDir, compute: Compute, manner: Manner) -> anyhow::Result<i32> {
     let interrupt = Interrupt::listen();
     let mut say = |text: &str| {
-        if volume == Volume::Normal {
+        if manner.volume == Volume::Normal {
             eprintln!("{text}");
         }
     };
@@ -113,7 +122,7 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, volume: Volume) ->
     for schedule in &plan.schedules {
         let run =
             if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
-        let method = MethodRun { plan: &plan, schedule, inputs: &inputs, validation: &validation, compute: &compute, volume };
+        let method = MethodRun { plan: &plan, schedule, inputs: &inputs, validation: &validation, compute: &compute, manner };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
             Ended::Finished(of_method) => moments.extend(of_method),
             Ended::Interrupted => return Ok(INTERRUPTED),

@@ -1,7 +1,7 @@
 //! One method's run: drives the trainer and does what its events ask for.
 
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
 
 use anyhow::Context;
 use hbat::consolidation::Rule;
@@ -13,6 +13,7 @@ use super::checkpoint::{self, PhaseStart};
 use super::validation::Validation;
 use crate::config::ContinueFrom;
 use crate::model::{Export, ModelFolder};
+use crate::profile::{Meter, Profile, Recorder};
 use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
 use crate::signal::{Interrupt, Interrupted};
 use crate::store::{Checkpoint, MetricsLog, RunDir};
@@ -56,15 +57,22 @@ pub(crate) struct Session<'a> {
     /// A phase that ended before the interruption and is still to be evaluated.
     pub(crate) unevaluated: Option<String>,
     pub(crate) start: Option<Checkpoint>,
+    pub(crate) meter: Meter,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) profile: Option<Profile>,
 }
 
 impl Session<'_> {
     /// Runs to the end, or to the first signal.
     pub(crate) async fn run(mut self) -> anyhow::Result<Ended> {
-        match self.drive().await {
+        let ended = match self.drive().await {
             Err(error) if error.is::<Interrupted>() => self.stop().await,
             ended => ended,
+        };
+        if let Some(profile) = &self.profile {
+            profile.write(self.run.path()).context("writing the profile")?;
         }
+        ended
     }
 
     async fn drive(&mut self) -> anyhow::Result<Ended> {
@@ -76,7 +84,8 @@ impl Session<'_> {
         }
         loop {
             self.interrupt.check()?;
-            let began = Instant::now();
+            self.recorder.take();
+            let began = self.recorder.now();
             let event = match self.trainer.step().await {
                 Ok(event) => event,
                 Err(error) => return Err(self.rescue(error).await),
@@ -85,7 +94,7 @@ impl Session<'_> {
                 Event::PhaseStarted(started) => self.started(&started).await?,
                 Event::Scored { done, total } => self.display.scored(done, total),
                 Event::Measured { done, total } => self.display.measured(done, total),
-                Event::Step(report) => self.stepped(&report, began.elapsed().as_secs_f64()).await?,
+                Event::Step(report) => self.stepped(&report, began).await?,
                 Event::PhaseEnded(ended) => self.ended(&ended).await?,
                 Event::Finished => return self.finish().await,
             }
@@ -104,10 +113,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn stepped(&mut self, report: &StepReport, seconds: f64) -> anyhow::Result<()> {
+    async fn stepped(&mut self, report: &StepReport, began: f64) -> anyhow::Result<()> {
+        let (ended, spans) = (self.recorder.now(), self.recorder.take());
         self.steps += 1;
-        self.metrics.append(&step_record(report, seconds, self.steps))?;
-        self.display.step(report, seconds);
+        let cost = self.meter.cost(report.tokens, ended - began, &spans);
+        self.metrics.append(&step_record(report, &cost, self.steps))?;
+        self.display.step(report, &cost);
+        if let Some(profile) = &mut self.profile {
+            profile.note(report, (began, ended), spans);
+        }
         let due = |every: usize| every > 0 && report.step.is_multiple_of(every) && report.step < report.steps;
         if due(self.validate_every) {
             self.evaluate(Some(&format!("{} step {}", report.phase, report.step))).await?;

@@ -14,6 +14,7 @@ use indicatif::ProgressDrawTarget;
 
 use super::pace::Pace;
 use super::{Moment, phrase};
+use crate::profile::StepCost;
 use bars::Bars;
 use lines::Lines;
 use phase::Course;
@@ -150,8 +151,9 @@ impl Display {
         self.aside("validation", done, total);
     }
 
-    /// An optimizer step was taken, in so many seconds.
-    pub fn step(&mut self, report: &StepReport, seconds: f64) {
+    /// An optimizer step was taken, at this cost.
+    pub fn step(&mut self, report: &StepReport, cost: &StepCost) {
+        let seconds = cost.seconds;
         if self.course.as_ref().is_none_or(|course| course.name != report.phase) {
             self.begin(&report.phase, report.steps);
         }
@@ -166,6 +168,8 @@ impl Display {
             Some(format!("loss {}", phrase::measure(loss))),
             left.map(|seconds| format!("{} left", phrase::clock(seconds))),
             self.pace.tokens_per_second(&report.phase).map(|speed| format!("{} tokens/s", phrase::count(speed))),
+            cost.utilisation.map(|part| format!("{:.0}% MFU", 100.0 * part)),
+            cost.memory.map(|memory| phrase::size(memory.now)),
         ];
         let details = details.into_iter().flatten().collect();
         self.show(Gauge { label: report.phase.clone(), done: report.step, total: report.steps, details });

@@ -91,6 +91,11 @@ impl TermLike for Room {
     }
 }
 
+/// What a step costs that takes so many seconds, on a device that says nothing of itself.
+fn cost(seconds: f64) -> StepCost {
+    StepCost { seconds, ..StepCost::default() }
+}
+
 fn outline() -> Outline {
     let phase = |name: &str| PhaseOutline { name: name.into(), steps: 20 };
     Outline { method: "hbat".into(), phases: vec![phase("sft-1"), phase("dpo-1")], rule: Some(Rule::Paper) }
@@ -127,7 +132,7 @@ fn drive(display: &mut Display, room: &Room) {
     display.started(&started("sft-1", None));
     for n in 1..=20 {
         room.pass(1.5);
-        display.step(&step("sft-1", n), 1.5);
+        display.step(&step("sft-1", n), &cost(1.5));
     }
     display.ended(&PhaseEnded { phase: "sft-1".into(), change: Vec::new() });
     room.pass(3.0);
@@ -138,7 +143,7 @@ fn drive(display: &mut Display, room: &Room) {
     display.scored(40, 40);
     for n in 1..=20 {
         room.pass(0.05);
-        display.step(&step("dpo-1", n), 0.05);
+        display.step(&step("dpo-1", n), &cost(0.05));
     }
     display.ended(&PhaseEnded { phase: "dpo-1".into(), change: Vec::new() });
     room.pass(3.0);
@@ -186,7 +191,7 @@ fn a_slow_step_leaves_a_line_every_half_minute() {
     let mut display = room.lines();
     for n in [5, 5, 5, 5] {
         room.pass(16.0);
-        display.step(&StepReport { steps: 1000, ..step("sft-1", n) }, 16.0);
+        display.step(&StepReport { steps: 1000, ..step("sft-1", n) }, &cost(16.0));
     }
     assert_eq!(room.text().lines().count(), 2, "{}", room.text());
 }
@@ -197,7 +202,7 @@ fn a_resumed_run_begins_within_a_phase() {
     let mut display = room.lines();
     for n in [11, 12] {
         room.pass(40.0);
-        display.step(&step("dpo-1", n), 40.0);
+        display.step(&step("dpo-1", n), &cost(40.0));
     }
     let text = room.text();
     assert!(text.starts_with("dpo-1 11/20  loss 0.182\n"), "no time left from the warm-up step: {text}");
