@@ -38,6 +38,7 @@ pub fn settings() -> Settings {
         engine: Engine::Whole,
         micro_batch: 64,
         bucket: 8,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

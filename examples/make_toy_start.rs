@@ -89,6 +89,7 @@ fn settings() -> Settings {
         engine: Engine::Whole,
         micro_batch: BATCH,
         bucket: 1,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -75,6 +75,7 @@ impl Case {
             engine: self.engine,
             micro_batch: self.micro_batch,
             bucket: 1,
+            pack: None,
             dpo: Dpo::default(),
             keep_start: KeepStart::Stored,
             update: self.update,

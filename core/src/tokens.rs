@@ -110,15 +110,33 @@ impl Group {
     }
 }
 
+/// Where sequences of these lengths come to lie, in this order, in rows of `width` tokens: `(row, offset)` each, in the first row
+/// that has room.
+pub fn packed(lengths: impl IntoIterator<Item = usize>, width: usize) -> Vec<(usize, usize)> {
+    let mut filled: Vec<usize> = Vec::new();
+    let mut place = |length: usize| {
+        let row = filled.iter().position(|filled| filled + length <= width).unwrap_or(filled.len());
+        if row == filled.len() {
+            filled.push(0);
+        }
+        let offset = filled[row];
+        filled[row] += length;
+        (row, offset)
+    };
+    lengths.into_iter().map(&mut place).collect()
+}
+
 /// Groups laid out for one forward pass: right-padded, with the flat positions that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Token ids, row by row, padded with 0 on the right. `[rows * width]`
     pub tokens: Vec<i32>,
-    /// Number of sequences.
+    /// Number of rows: of sequences, unless they are packed.
     pub rows: usize,
-    /// Length of the longest sequence, after rounding up.
+    /// Tokens of a row.
     pub width: usize,
+    /// The flat positions of each sequence.
+    pub spans: Vec<Range<usize>>,
     /// Flat position (row · width + t − 1) of the hidden state that predicts each response token. `[R]`
     pub reads: Vec<i32>,
     /// The response tokens themselves. `[R]`
@@ -138,10 +156,24 @@ impl Batch {
     pub fn new<'a>(groups: impl IntoIterator<Item = &'a Group>, bucket: usize) -> Self {
         let groups: Vec<&Group> = groups.into_iter().collect();
         let longest = groups.iter().map(|g| g.longest()).max().unwrap_or(0);
-        let width = longest.next_multiple_of(bucket.max(1));
+        let places = (0..).map(|row| (row, 0));
+        Self::laid_out(&groups, longest.next_multiple_of(bucket.max(1)), places)
+    }
+
+    /// Lays groups out in rows of `width` tokens, several sequences in each; wider where one needs it. Every sequence is computed as
+    /// if it were alone.
+    pub fn packed<'a>(groups: impl IntoIterator<Item = &'a Group>, width: usize) -> Self {
+        let groups: Vec<&Group> = groups.into_iter().collect();
+        let lengths: Vec<usize> = groups.iter().flat_map(|g| &g.sequences).map(|s| s.tokens.len()).collect();
+        let width = lengths.iter().copied().max().unwrap_or(0).max(width);
+        Self::laid_out(&groups, width, packed(lengths, width))
+    }
+
+    fn laid_out(groups: &[&Group], width: usize, places: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut batch = Self::empty(width);
+        let mut places = places.into_iter();
         for group in groups {
-            batch.push(group);
+            batch.push(group, &mut places);
         }
         batch
     }
@@ -151,6 +183,7 @@ impl Batch {
             tokens: Vec::new(),
             rows: 0,
             width,
+            spans: Vec::new(),
             reads: Vec::new(),
             targets: Vec::new(),
             sequences: Vec::new(),
@@ -160,28 +193,30 @@ impl Batch {
         }
     }
 
-    fn push(&mut self, group: &Group) {
-        let first = self.rows;
-        for sequence in &group.sequences {
-            self.push_sequence(sequence);
+    fn push(&mut self, group: &Group, places: &mut impl Iterator<Item = (usize, usize)>) {
+        let first = self.sequences.len();
+        for (sequence, place) in group.sequences.iter().zip(places) {
+            self.push_sequence(sequence, place);
         }
-        self.groups.push(first..self.rows);
+        self.groups.push(first..self.sequences.len());
         self.indices.push(group.index);
         for (column, values) in &group.columns {
             self.columns.entry(*column).or_default().extend_from_slice(values);
         }
     }
 
-    fn push_sequence(&mut self, sequence: &Sequence) {
-        let (start, from) = (self.rows * self.width, self.targets.len());
-        self.tokens.extend(sequence.tokens.iter().map(|&t| t as i32));
-        self.tokens.resize(start + self.width, 0);
+    fn push_sequence(&mut self, sequence: &Sequence, (row, offset): (usize, usize)) {
+        self.rows = self.rows.max(row + 1);
+        self.tokens.resize(self.rows * self.width, 0);
+        let (start, from) = (row * self.width + offset, self.targets.len());
+        let span = start..start + sequence.tokens.len();
+        self.tokens[span.clone()].iter_mut().zip(&sequence.tokens).for_each(|(out, &token)| *out = token as i32);
+        self.spans.push(span);
         for (offset, &token) in sequence.response().iter().enumerate() {
             self.reads.push((start + sequence.prompt + offset - 1) as i32);
             self.targets.push(token as i32);
         }
         self.sequences.push(from..self.targets.len());
-        self.rows += 1;
     }
 
     /// Number of response tokens, R.
@@ -216,6 +251,18 @@ mod tests {
         assert_eq!(batch.targets, [3, 4, 5]);
         assert_eq!(batch.sequences, [0..2, 2..3]);
         assert_eq!((batch.groups.len(), batch.groups[0].clone(), batch.indices), (1, 0..2, vec![7]));
+    }
+
+    #[test]
+    fn packed_sequences_share_rows() {
+        assert_eq!(packed([4, 5, 3, 2], 8), [(0, 0), (1, 0), (0, 4), (1, 5)]);
+        let group = Group::preference(7, sequence(&[1, 2], &[3, 4]), sequence(&[1, 2], &[5]));
+        let batch = Batch::packed([&group], 8);
+        assert_eq!((batch.rows, batch.width), (1, 8));
+        assert_eq!(batch.tokens, [1, 2, 3, 4, 1, 2, 5, 0]);
+        assert_eq!((batch.spans, batch.reads, batch.targets), (vec![0..4, 4..7], vec![1, 2, 5], vec![3, 4, 5]));
+        assert_eq!((batch.sequences, batch.groups), (vec![0..2, 2..3], vec![0..2]));
+        assert_eq!(Batch::packed([&group], 2).width, 4, "rows are as wide as the longest sequence");
     }
 
     #[test]

@@ -113,6 +113,7 @@ fn settings() -> Settings {
         engine: Engine::Segmented,
         micro_batch: ROWS,
         bucket: 1,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Stored,
         update: UpdateTiming::AfterBackward,

@@ -32,15 +32,19 @@ fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// A run's metrics without the seconds, which no two runs share.
+/// What a step costs, which no two runs share.
+const COST: [&str; 6] = ["seconds", "tokens_per_second", "mfu", "memory", "memory_peak", "transfer_seconds"];
+
+/// A run's metrics without what they cost.
 fn metrics(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a run leaves metrics");
-    let without_seconds = |line: &str| {
+    let without_cost = |line: &str| {
         let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
-        record.as_object_mut().expect("a record is an object").remove("seconds");
+        let fields = record.as_object_mut().expect("a record is an object");
+        COST.iter().for_each(|name| drop(fields.remove(*name)));
         record
     };
-    text.lines().map(without_seconds).collect()
+    text.lines().map(without_cost).collect()
 }
 
 fn weights(folder: &Path) -> Vec<u8> {
@@ -207,6 +211,47 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     same_run(&folder.path().join("killed"), &folder.path().join("whole"));
     refused(&train("plain", &["engine.weights=\"bf16\""]), folder.path(), 78, &["engine.weights", "bf16-split"]);
     refused(&train("held", &["engine.offload=\"anchor\""]), folder.path(), 78, &["engine.offload", "no memory but the host's"]);
+}
+
+#[test]
+fn references_of_the_same_weights_and_preferences_are_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let cached = ["methods=[\"hbat\"]", "checkpoints.reference_cache=\"cache\""];
+    let settings = |more: &'static str| [cached[0], cached[1], more];
+    let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let first = run(&train("first", &settings("seed=0")), folder.path());
+    assert!(first.status.success() && !stderr(&first).contains("read from"), "{}", stderr(&first));
+    let files = || std::fs::read_dir(folder.path().join("cache")).unwrap().count();
+    assert_eq!(files(), 2, "one for each preference phase");
+    let again = run(&train("again", &settings("seed=0")), folder.path());
+    assert_eq!(stderr(&again).matches("reference log-probabilities read from").count(), 2, "{}", stderr(&again));
+    same_run(&folder.path().join("again"), &folder.path().join("first"));
+    // Another beta meets the first phase's weights once more, and others after it.
+    let other = run(&train("other", &settings("dpo.beta=0.3")), folder.path());
+    assert_eq!((stderr(&other).matches("read from").count(), files()), (1, 3), "{}", stderr(&other));
+    for entry in std::fs::read_dir(folder.path().join("cache")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "{\"references\":[[1.0").unwrap();
+    }
+    let torn = run(&train("torn", &settings("seed=0")), folder.path());
+    assert!(torn.status.success() && !stderr(&torn).contains("read from"), "{}", stderr(&torn));
+    same_run(&folder.path().join("torn"), &folder.path().join("first"));
+}
+
+#[test]
+fn a_profile_says_where_time_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = train("out", &["methods=[\"hbat\"]", "engine.kind=\"segmented\"", "checkpoints.background=\"off\""]);
+    arguments.extend(["--profile", "2"]);
+    let output = run(&arguments, folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = std::fs::read_to_string(folder.path().join("out/profile.md")).unwrap();
+    assert!(table.contains("| recompute |") && table.contains("Steps: 4 of sft, 4 of dpo."), "{table}");
+    let trace: Value = serde_json::from_slice(&std::fs::read(folder.path().join("out/profile.json")).unwrap()).unwrap();
+    let steps = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"].as_str().unwrap().contains("step"));
+    assert_eq!(steps.count(), 8);
+    let text = std::fs::read_to_string(folder.path().join("out/metrics.jsonl")).unwrap();
+    let step: Value = serde_json::from_str(text.lines().find(|line| line.contains("\"step\"")).unwrap()).unwrap();
+    assert!(step["tokens_per_second"].as_f64() > Some(0.0) && step["memory_peak"].as_u64() > Some(1 << 20), "{step}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod invariants;
 mod model_io;
 mod objectives;
 mod optimizer;
+mod packing;
 mod precision;
 mod ranks;
 mod resume_core;

@@ -81,6 +81,7 @@ pub(crate) fn settings() -> Settings {
         engine: Engine::Whole,
         micro_batch: 4,
         bucket: 1,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

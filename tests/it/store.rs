@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hbat::model::{Storage, Unit};
-use hbat_cli::store::{Checkpoint, CheckpointWriter, RunDir, fingerprint};
+use hbat_cli::store::{Checkpoint, CheckpointWriter, RunDir, SaveDtype, fingerprint};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ fn values(unit: &Unit, of: f32) -> Vec<f32> {
 
 fn write_set(writer: &mut CheckpointWriter, set: &str, of: f32) {
     let units = units();
-    let mut file = writer.begin_set(set, &units).unwrap();
+    let mut file = writer.begin_set(set, &units, SaveDtype::F32).unwrap();
     for unit in &units {
         file.write(&values(unit, of)).unwrap();
     }
@@ -47,7 +47,7 @@ fn write(run: &RunDir, step: u64) -> Checkpoint {
         write_set(&mut writer, set, step as f32 + offset);
     }
     writer.same("anchor", "weights").unwrap();
-    writer.complete(json!({ "step": step }), &metrics).unwrap()
+    writer.complete(json!({ "step": step }), metrics.sync().unwrap()).unwrap()
 }
 
 /// A run with checkpoints of the given steps.
@@ -115,12 +115,12 @@ fn a_set_of_some_units_is_allowed() {
     let (_folder, run) = run(&[]);
     let mut writer = run.begin_checkpoint("sft-1", 3, &print()).unwrap();
     let (units, metrics) = (units(), run.metrics().unwrap());
-    let mut set = writer.begin_set("first_moment", units.iter().skip(1)).unwrap();
+    let mut set = writer.begin_set("first_moment", units.iter().skip(1), SaveDtype::F32).unwrap();
     for unit in &units[1..] {
         set.write(&values(unit, 1.0)).unwrap();
     }
     set.finish().unwrap();
-    let tensors = writer.complete(json!(null), &metrics).unwrap().tensors().unwrap();
+    let tensors = writer.complete(json!(null), metrics.sync().unwrap()).unwrap().tensors().unwrap();
     assert_eq!(tensors.read("first_moment", &units[0]).unwrap(), None);
     assert_eq!(tensors.read("first_moment", &units[2]).unwrap(), Some(values(&units[2], 1.0)));
 }
@@ -134,7 +134,7 @@ fn an_anchor_costs_no_space_and_outlives_the_checkpoint_it_came_from() {
     let still_open = start.tensors().unwrap();
     let mut writer = run.begin_checkpoint("hpa-1", 2, &print()).unwrap();
     writer.take_over("anchor", &start.set_path("weights")).unwrap();
-    let next = writer.complete(json!(null), &run.metrics().unwrap()).unwrap();
+    let next = writer.complete(json!(null), run.metrics().unwrap().sync().unwrap()).unwrap();
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     assert_eq!(inode(next.set_path("anchor")), inode(start.set_path("weights")));
     run.prune(1, &print(), &[]).unwrap();

@@ -66,6 +66,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         engine,
         micro_batch: 4,
         bucket: 1,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -93,6 +93,7 @@ fn settings(seed: u64) -> Settings {
         engine: Engine::Whole,
         micro_batch: 64,
         bucket: 8,
+        pack: None,
         dpo: Dpo::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

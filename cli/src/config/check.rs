@@ -59,7 +59,7 @@ const MANY: f64 = 1e9;
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 43] = [
+const RANGES: [(&str, Range, &str); 44] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -98,6 +98,7 @@ const RANGES: [(&str, Range, &str); 43] = [
     ("consolidation.f_max", Range::NotNegative, "0.0 means no penalty; the paper takes 50 to 100"),
     ("engine.micro_batch", COUNT, "it counts the sequences of a forward pass; 1 needs the least memory"),
     ("engine.bucket", Range::From(1.0, 65536.0), "1 pads to the longest sequence of the pass and no further"),
+    ("engine.pack", Range::From(0.0, MANY), "0 gives every sequence a row of its own"),
     ("checkpoints.every", Range::From(0.0, MANY), "0 saves at phase boundaries only"),
     ("checkpoints.keep", COUNT, "a run needs one checkpoint to go on from; 2 survive a damaged one"),
     ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
@@ -112,6 +113,10 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
     methods(layers, run)?;
     formats(layers, run)?;
     engine(layers, run)?;
+    if run.checkpoints.reference_cache.as_os_str().is_empty() {
+        let remedy = "name a folder, or take \"auto\" or \"none\"";
+        return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
+    }
     if run.model.path.as_os_str().is_empty() {
         let remedy = "name a folder in Hugging Face layout, or \"toy\"";
         return Err(ConfigError::Unset { source_name: source.to_owned(), key: "model.path", remedy });
@@ -185,7 +190,8 @@ fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     let preferences = run.methods.iter().any(|method| *method != Method::Sft);
     let batches =
         [("sft.batch_size", run.sft.batch_size), ("dpo.batch_size", if preferences { 2 * run.dpo.batch_size } else { 0 })];
-    let large = batches.into_iter().find(|(_, sequences)| *sequences > engine.micro_batch);
+    // Whether packed sequences fit one pass, their lengths decide.
+    let large = batches.into_iter().find(|(_, sequences)| engine.pack == 0 && *sequences > engine.micro_batch);
     match (engine.update, large) {
         (UpdateTiming::InBackward, Some((key, sequences))) => {
             let problem = format!(

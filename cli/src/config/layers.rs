@@ -11,11 +11,11 @@ use toml::{Spanned, Table, Value};
 use super::defaults;
 use super::error::{ConfigError, Place, Setting};
 use super::expected;
-use super::run_file::{AUTO, RunFile, TOY};
+use super::run_file::{AUTO, NONE, RunFile, TOY};
 use super::suggest;
 
-/// Settings that are a path, or a word that stands for one.
-const PATHS: [(&str, &str); 2] = [("model.path", TOY), ("output", AUTO)];
+/// Settings that are a path, or one of these words that stand for one.
+const PATHS: [(&str, &[&str]); 3] = [("model.path", &[TOY]), ("output", &[AUTO]), ("checkpoints.reference_cache", &[AUTO, NONE])];
 
 /// Settings that are lists of files.
 const FILES: [&str; 4] = ["data.demonstrations", "data.preferences", "validation.demonstrations", "validation.preferences"];
@@ -178,7 +178,7 @@ fn plain(value: Spanned<DeValue<'_>>) -> Result<Value, Error> {
 
 /// A value as it is meant: a word where a list may stand is a list of one, and relative paths become absolute.
 fn adapted(key: &str, value: Value, layer: &Layer<'_>) -> Value {
-    let is_path = |path: &str| PATHS.iter().any(|(known, word)| *known == key && path != *word);
+    let is_path = |path: &str| PATHS.iter().any(|(known, words)| *known == key && !words.contains(&path));
     match value {
         Value::String(word) if key == "methods" => Value::Array(vec![word.into()]),
         Value::String(file) if FILES.contains(&key) => Value::Array(vec![absolute(file.into(), layer)]),

@@ -190,13 +190,14 @@ fn dpo(run: &RunFile) -> Training {
 }
 
 fn settings(run: &RunFile) -> Settings {
-    let EngineSection { kind, micro_batch, bucket, update, .. } = run.engine;
+    let EngineSection { kind, micro_batch, bucket, pack, update, .. } = run.engine;
     Settings {
         seed: run.seed,
         order: if run.data.shuffle { Order::Shuffled } else { Order::AsGiven },
         engine: kind,
         micro_batch,
         bucket,
+        pack: (pack > 0).then_some(pack),
         dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,

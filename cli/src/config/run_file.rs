@@ -19,8 +19,11 @@ use crate::data::{TemplateChoice, TooLong};
 /// The value of `model.path` that means the start model inside the program.
 pub const TOY: &str = "toy";
 
-/// The value of `output` that lets the program choose a new folder.
+/// The value of `output` that lets the program choose a new folder, and of `checkpoints.reference_cache` that takes the user's.
 pub const AUTO: &str = "auto";
+
+/// The value of `checkpoints.reference_cache` that keeps nothing.
+pub const NONE: &str = "none";
 
 /// A complete run file: no key is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,6 +254,8 @@ pub struct EngineSection {
     pub micro_batch: usize,
     /// Lengths are padded to a multiple of this.
     pub bucket: usize,
+    /// Tokens of a row that holds several sequences; 0: a row for each.
+    pub pack: usize,
     /// How weights are kept.
     pub weights: Weights,
     /// How AdamW's moments are kept.
@@ -262,13 +267,27 @@ pub struct EngineSection {
 }
 
 /// What is saved, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointsSection {
     /// Optimizer steps between checkpoints within a phase; 0: none within a phase.
     pub every: usize,
     /// Complete checkpoints to keep.
     pub keep: usize,
+    /// Whether training goes on meanwhile.
+    pub background: Background,
+    /// Where reference log-probabilities are kept for other runs: a folder, [`AUTO`] or [`NONE`].
+    pub reference_cache: PathBuf,
+}
+
+/// Whether training goes on while a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// Where memory has room for a copy.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// The weights a phase starts from.

@@ -42,7 +42,11 @@ impl Meter {
     pub(crate) fn cost(&self, tokens: usize, seconds: f64, spans: &[Span]) -> StepCost {
         StepCost {
             seconds,
-            transfer_seconds: spans.iter().filter(|span| span.part == Part::Transfer).map(Span::own).fold(0.0, |sum, own| sum + own),
+            transfer_seconds: spans
+                .iter()
+                .filter(|span| span.part == Part::Transfer)
+                .map(Span::own)
+                .fold(0.0, |sum, own| sum + own),
             utilisation: self.peak.map(|peak| 6.0 * (self.weights * tokens) as f64 / seconds / peak),
             memory: hbat_backends::usage(self.name, &self.device),
         }

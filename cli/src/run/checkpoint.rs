@@ -1,51 +1,184 @@
-//! A trainer's state on disk, and back.
+//! A trainer's state on disk, and back. Where memory has room for a copy, it is written while training goes on.
 
-use anyhow::Context;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use hbat::compute::Moments;
 use hbat::error::Error;
 use hbat::model::Unit;
 use hbat::trainer::{Progress, StoredWeights, TensorSet, Trainer};
+use hbat_backends::DeviceName;
 
-use crate::store::{Checkpoint, MetricsLog, RunDir, SavedTensors};
+use crate::config::Background;
+use crate::store::{Checkpoint, CheckpointWriter, MetricsLog, RunDir, SaveDtype, SavedTensors, StoreError};
 
 /// The set in which a checkpoint keeps the weights of its phase's start: θ_before of the change C, and the anchor if there is one.
 const START: &str = "anchor";
 
-/// Writes a checkpoint. `start` is the checkpoint of the phase's start, `None` if this is it.
+/// A set of tensors with its units and their values.
+type Values = (TensorSet, Vec<(Unit, Vec<f32>)>);
+
+/// A checkpoint on its way to the disk, or there.
+#[derive(Debug, Clone)]
+pub(crate) struct Saved(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    writing: Mutex<Option<JoinHandle<Result<Checkpoint, StoreError>>>>,
+    written: OnceLock<Result<Written, String>>,
+}
+
+/// A checkpoint on the disk, its tensors open: they can be read even after it is pruned.
+#[derive(Debug)]
+struct Written {
+    checkpoint: Checkpoint,
+    tensors: SavedTensors,
+}
+
+impl Saved {
+    /// A checkpoint that is there.
+    pub(crate) fn there(checkpoint: Checkpoint) -> anyhow::Result<Self> {
+        let written = Written { tensors: checkpoint.tensors()?, checkpoint };
+        let state = State { writing: Mutex::new(None), written: OnceLock::from(Ok(written)) };
+        Ok(Self(Arc::new(state)))
+    }
+
+    fn meanwhile(write: impl FnOnce() -> Result<Checkpoint, StoreError> + Send + 'static) -> Self {
+        let writing = Mutex::new(Some(std::thread::spawn(write)));
+        Self(Arc::new(State { writing, written: OnceLock::new() }))
+    }
+
+    /// Waits until it is on the disk.
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        self.written().map(|_| ()).map_err(|reason| anyhow!("{reason}"))
+    }
+
+    fn written(&self) -> Result<&Written, String> {
+        let mut writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = writing.take() {
+            let written = match thread.join() {
+                Ok(Ok(checkpoint)) => checkpoint.tensors().map(|tensors| Written { checkpoint, tensors }),
+                Ok(Err(error)) => Err(error),
+                Err(_) => return Err("writing a checkpoint failed without a reason".into()),
+            };
+            let _ = self.0.written.set(written.map_err(|error| error.to_string()));
+        }
+        match self.0.written.get() {
+            Some(Ok(written)) => Ok(written),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Err("writing a checkpoint failed without a reason".into()),
+        }
+    }
+}
+
+/// The weights of a phase's start, read from the checkpoint that was written there.
+pub(crate) struct PhaseStart(pub(crate) Saved);
+
+impl StoredWeights for PhaseStart {
+    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
+        let values = self.0.written()?.tensors.read(START, unit).map_err(|error| error.to_string())?;
+        values.ok_or_else(|| format!("the checkpoint has no {}", unit.name))
+    }
+}
+
+/// Saves a checkpoint. `start` is one since the phase's start, `None` if this is its start.
 pub(crate) async fn save(
     trainer: &Trainer,
     run: &RunDir,
     (metrics, fingerprint): (&MetricsLog, &str),
-    start: Option<&Checkpoint>,
-) -> anyhow::Result<Checkpoint> {
+    start: Option<&Saved>,
+    background: Background,
+) -> anyhow::Result<Saved> {
     let progress = trainer.progress();
     let (phase, step) = progress.running.as_ref().map_or(("end", 0), |r| (r.phase.as_str(), r.steps as u64));
     let mut writer = run.begin_checkpoint(phase, step, fingerprint)?;
-    for set in TensorSet::ALL.into_iter().filter(|set| *set != TensorSet::Anchor) {
-        write_set(&mut writer, trainer, set).await?;
-    }
-    match start {
-        Some(start) => writer.take_over(START, &start.set_path(START))?,
-        None => writer.same(START, TensorSet::Weights.name())?,
-    }
+    let start = match start {
+        Some(start) => Some(start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint.set_path(START)),
+        None => None,
+    };
     let state = serde_json::to_value(&progress).context("the trainer's progress as JSON")?;
-    Ok(writer.complete(state, metrics)?)
+    let (metrics, dtypes) = (metrics.sync()?, dtypes(trainer));
+    let link = move |writer: &mut CheckpointWriter| match &start {
+        Some(start) => writer.take_over(START, start),
+        None => writer.same(START, TensorSet::Weights.name()),
+    };
+    let sets = TensorSet::ALL.into_iter().filter(|set| *set != TensorSet::Anchor);
+    if background == Background::Auto && fits(trainer) {
+        let mut copies = Vec::new();
+        for set in sets {
+            copies.push((set, copy(trainer, set).await?));
+        }
+        return Ok(Saved::meanwhile(move || {
+            copies.into_iter().try_for_each(|values| write_copy(&mut writer, values, dtypes))?;
+            link(&mut writer)?;
+            writer.complete(state, metrics)
+        }));
+    }
+    for set in sets {
+        stream(&mut writer, trainer, (set, dtypes(set))).await?;
+    }
+    link(&mut writer)?;
+    Saved::there(writer.complete(state, metrics)?)
 }
 
-async fn write_set(writer: &mut crate::store::CheckpointWriter, trainer: &Trainer, set: TensorSet) -> anyhow::Result<()> {
-    let mut present = Vec::new();
-    for (index, unit) in trainer.policy().units().iter().enumerate() {
-        if trainer.has(set, index) {
-            present.push((index, unit.clone()));
-        }
+/// Whether ordinary memory has room for a copy of the state.
+fn fits(trainer: &Trainer) -> bool {
+    let elements: usize = TensorSet::ALL.into_iter().flat_map(|set| present(trainer, set)).map(|(_, unit)| unit.elements()).sum();
+    // A quarter more than the copy: somebody else may be about to take some.
+    hbat_backends::memory(DeviceName::Cpu).is_some_and(|free| 5 * elements as u64 <= free)
+}
+
+/// How each set is kept on disk, so that it comes back bit by bit.
+fn dtypes(trainer: &Trainer) -> impl Fn(TensorSet) -> SaveDtype + Copy + Send + 'static {
+    let moments = match trainer.policy().compute().layout.precision.moments {
+        Moments::F32 => SaveDtype::F32,
+        Moments::Bf16 => SaveDtype::Bf16,
+    };
+    move |set| if matches!(set, TensorSet::FirstMoment | TensorSet::SecondMoment) { moments } else { SaveDtype::F32 }
+}
+
+/// The units that the state has in a set.
+fn present(trainer: &Trainer, set: TensorSet) -> Vec<(usize, Unit)> {
+    let units = trainer.policy().units().iter().enumerate();
+    units.filter(|(index, _)| trainer.has(set, *index)).map(|(index, unit)| (index, unit.clone())).collect()
+}
+
+async fn values(trainer: &Trainer, set: TensorSet, (index, unit): &(usize, Unit)) -> anyhow::Result<Vec<f32>> {
+    trainer.values(set, *index).await?.with_context(|| format!("{} has no {}", unit.name, set.name()))
+}
+
+async fn copy(trainer: &Trainer, set: TensorSet) -> anyhow::Result<Vec<(Unit, Vec<f32>)>> {
+    let mut copies = Vec::new();
+    for unit in present(trainer, set) {
+        let values = values(trainer, set, &unit).await?;
+        copies.push((unit.1, values));
     }
+    Ok(copies)
+}
+
+fn write_copy(
+    writer: &mut CheckpointWriter,
+    (set, units): Values,
+    dtypes: impl Fn(TensorSet) -> SaveDtype,
+) -> Result<(), StoreError> {
+    if units.is_empty() {
+        return Ok(());
+    }
+    let mut file = writer.begin_set(set.name(), units.iter().map(|(unit, _)| unit), dtypes(set))?;
+    // Each copy goes as soon as it is written.
+    units.into_iter().try_for_each(|(_, values)| file.write(&values))?;
+    file.finish()
+}
+
+async fn stream(writer: &mut CheckpointWriter, trainer: &Trainer, (set, dtype): (TensorSet, SaveDtype)) -> anyhow::Result<()> {
+    let present = present(trainer, set);
     if present.is_empty() {
         return Ok(());
     }
-    let units: Vec<Unit> = present.iter().map(|(_, unit)| unit.clone()).collect();
-    let mut file = writer.begin_set(set.name(), &units)?;
-    for (index, unit) in present {
-        let values = trainer.values(set, index).await?.with_context(|| format!("{} has no {}", unit.name, set.name()))?;
-        file.write(&values)?;
+    let mut file = writer.begin_set(set.name(), present.iter().map(|(_, unit)| unit), dtype)?;
+    for unit in &present {
+        file.write(&values(trainer, set, unit).await?)?;
     }
     Ok(file.finish()?)
 }
@@ -58,21 +191,4 @@ pub(crate) fn progress(checkpoint: &Checkpoint) -> Result<Progress, Error> {
 /// Reads a unit from a checkpoint, in the trainer's words.
 pub(crate) fn read(saved: &SavedTensors, set: TensorSet, unit: &Unit) -> Result<Option<Vec<f32>>, Error> {
     saved.read(set.name(), unit).map_err(|error| Error::ForeignState(error.to_string()))
-}
-
-/// The weights of a phase's start, read from the checkpoint that was written there. The file stays readable when the
-/// checkpoint is pruned: it is mapped.
-pub(crate) struct PhaseStart(SavedTensors);
-
-impl PhaseStart {
-    pub(crate) fn open(checkpoint: &Checkpoint) -> anyhow::Result<Self> {
-        Ok(Self(checkpoint.tensors()?))
-    }
-}
-
-impl StoredWeights for PhaseStart {
-    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
-        let values = self.0.read(START, unit).map_err(|error| error.to_string())?;
-        values.ok_or_else(|| format!("the checkpoint has no {}", unit.name))
-    }
 }

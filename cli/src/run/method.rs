@@ -10,14 +10,16 @@ use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
-use super::checkpoint::{self, PhaseStart};
+use super::checkpoint::{self, PhaseStart, Saved};
+use super::failure::explained;
 use super::history::History;
 use super::inputs::Inputs;
-use super::needs::refused;
+use super::needs::{Needs, refused};
+use super::references::ReferenceCache;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
 use super::{Manner, Volume};
-use crate::config::{self, Plan};
+use crate::config::{self, CheckpointsSection, Plan};
 use crate::profile::{End, Meter, Profile, Recorder};
 use crate::report::{Display, Moment, Outline, PhaseOutline, moment_record};
 use crate::signal::Interrupt;
@@ -67,13 +69,15 @@ impl MethodRun<'_> {
             folder: &self.inputs.folder,
             validation: self.validation,
             interrupt,
-            saving: Saving { every: self.plan.run.checkpoints.every, keep: self.plan.run.checkpoints.keep },
+            saving: self.saving(),
             validate_every: self.plan.run.validation.every,
             continue_from: self.plan.run.schedule.continue_from,
             moments,
             steps: losses.len(),
             unevaluated,
             start: None,
+            pending: None,
+            references: ReferenceCache::new(self.plan),
             meter: Meter::new(self.plan, self.compute.device.clone(), elements(trainer.policy())),
             recorder,
             profile: self.manner.profile.map(Profile::new),
@@ -81,10 +85,18 @@ impl MethodRun<'_> {
             run,
         };
         if let Some(checkpoint) = checkpoint.filter(|_| session.trainer.progress().running.is_some()) {
-            session.trainer.start_is_stored(Box::new(PhaseStart::open(&checkpoint)?));
-            session.start = Some(checkpoint);
+            let saved = Saved::there(checkpoint)?;
+            session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
+            session.start = Some(saved);
         }
-        session.run().await
+        let ended = session.run().await;
+        let plan = self.plan.only(self.schedule.method);
+        ended.map_err(|error| explained(error, (&plan, Needs::new(&plan, self.inputs)), &session.phase(), session.run.path()))
+    }
+
+    fn saving(&self) -> Saving {
+        let CheckpointsSection { every, keep, background, .. } = self.plan.run.checkpoints;
+        Saving { every, keep, background }
     }
 
     /// Waits for the device only where every part is to be told apart.

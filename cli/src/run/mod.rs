@@ -2,11 +2,13 @@
 
 mod best;
 mod checkpoint;
+mod failure;
 mod history;
 mod inputs;
 mod method;
 mod needs;
 mod outcome;
+mod references;
 mod session;
 mod speed;
 mod validation;

@@ -55,9 +55,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    fn new(config: &LlamaConfig, keep: usize) -> Self {
+    fn new(config: &LlamaConfig, moments: Moments, keep: usize) -> Self {
         let model: u64 = config.units().iter().map(|unit: &Unit| 4 * unit.elements() as u64).sum();
-        let checkpoint = 4 * model;
+        let checkpoint = if moments == Moments::Bf16 { 3 * model } else { 4 * model };
         Self { checkpoint, checkpoints: checkpoint * (keep as u64 + 1), models: 3 * model }
     }
 
@@ -86,7 +86,7 @@ impl Needs {
             available: hbat_backends::memory(plan.device),
             host: hbat_backends::memory(DeviceName::Cpu),
             methods,
-            disk: Disk::new(&config, plan.run.checkpoints.keep),
+            disk: Disk::new(&config, plan.layout.precision.moments, plan.run.checkpoints.keep),
             config,
             data,
         })
@@ -119,6 +119,16 @@ impl Needs {
         Err(plan.refuse("engine.kind", problem, remedy).into())
     }
 
+    /// The first change of `[engine]` that takes less memory than the run as it is, in words, and what it takes.
+    pub(super) fn less(&self, plan: &Plan) -> Option<(String, u64)> {
+        let now = self.peak()?.1.peak.total() as u64;
+        changes(plan).into_iter().find_map(|Change { words, settings, layout }| {
+            let methods = methods(plan, (&self.config, &self.data), (&settings, layout)).ok()?;
+            let peak = peak(&methods)?.1.peak.total() as u64;
+            (peak < now).then_some((words, peak))
+        })
+    }
+
     fn check_host(&self, plan: &Plan) -> anyhow::Result<()> {
         let needed = self.methods.iter().flat_map(|m| &m.phases).map(|phase| phase.host as u64).max().unwrap_or(0);
         match self.host {
@@ -142,10 +152,13 @@ impl Needs {
         }
         let least = self.peak().map_or(Memory::default(), |(_, phase)| phase.peak);
         let least = least.weights + least.gradients.max(least.weights) + least.moments + least.consolidation;
-        let least = report::size(least as u64);
-        Ok(format!(
-            "no setting makes it fit, for weights, gradients, moments and anchor alone take {least}: take a smaller model or another device"
-        ))
+        Ok(match least as u64 > available {
+            true => format!(
+                "no setting makes it fit, for weights, gradients, moments and anchor alone take {}: take a smaller model or another device",
+                report::size(least as u64)
+            ),
+            false => "no setting of [engine] makes it fit, for its sequences are too long: lower data.max_length".into(),
+        })
     }
 }
 

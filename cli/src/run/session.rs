@@ -9,14 +9,16 @@ use hbat::error::{Aftermath, Error};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
-use super::checkpoint::{self, PhaseStart};
+use super::checkpoint::{self, PhaseStart, Saved};
+use super::failure::guarded;
+use super::references::ReferenceCache;
 use super::validation::Validation;
-use crate::config::ContinueFrom;
+use crate::config::{Background, ContinueFrom};
 use crate::model::{Export, ModelFolder};
 use crate::profile::{Meter, Profile, Recorder};
 use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
 use crate::signal::{Interrupt, Interrupted};
-use crate::store::{Checkpoint, MetricsLog, RunDir};
+use crate::store::{MetricsLog, RunDir};
 
 /// How a run came to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +36,8 @@ pub(crate) struct Saving {
     pub(crate) every: usize,
     /// Checkpoints kept.
     pub(crate) keep: usize,
+    /// Whether training goes on meanwhile.
+    pub(crate) background: Background,
 }
 
 /// Everything one method's run consists of.
@@ -56,7 +60,11 @@ pub(crate) struct Session<'a> {
     pub(crate) steps: usize,
     /// A phase that ended before the interruption and is still to be evaluated.
     pub(crate) unevaluated: Option<String>,
-    pub(crate) start: Option<Checkpoint>,
+    /// A checkpoint since the start of the phase under way.
+    pub(crate) start: Option<Saved>,
+    /// The last checkpoint, if it may still be on its way to the disk.
+    pub(crate) pending: Option<Saved>,
+    pub(crate) references: Option<ReferenceCache>,
     pub(crate) meter: Meter,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) profile: Option<Profile>,
@@ -64,15 +72,22 @@ pub(crate) struct Session<'a> {
 
 impl Session<'_> {
     /// Runs to the end, or to the first signal.
-    pub(crate) async fn run(mut self) -> anyhow::Result<Ended> {
-        let ended = match self.drive().await {
+    pub(crate) async fn run(&mut self) -> anyhow::Result<Ended> {
+        let ended = match guarded(self.drive()).await {
             Err(error) if error.is::<Interrupted>() => self.stop().await,
             ended => ended,
         };
+        let settled = self.settle();
         if let Some(profile) = &self.profile {
             profile.write(self.run.path()).context("writing the profile")?;
         }
-        ended
+        let ended = ended?;
+        settled.map(|()| ended)
+    }
+
+    /// The name of the phase under way, or of what there is besides.
+    pub(crate) fn phase(&self) -> String {
+        self.trainer.progress().running.map_or_else(|| "validation".into(), |running| running.phase)
     }
 
     async fn drive(&mut self) -> anyhow::Result<Ended> {
@@ -92,7 +107,7 @@ impl Session<'_> {
             };
             match event {
                 Event::PhaseStarted(started) => self.started(&started).await?,
-                Event::Scored { done, total } => self.display.scored(done, total),
+                Event::Scored { done, total } => self.scored(done, total)?,
                 Event::Measured { done, total } => self.display.measured(done, total),
                 Event::Step(report) => self.stepped(&report, began).await?,
                 Event::PhaseEnded(ended) => self.ended(&ended).await?,
@@ -107,10 +122,28 @@ impl Session<'_> {
         self.metrics.append(&phase_started_record(started, &names, rule))?;
         self.display.started(started);
         self.start = None;
-        let saved = self.save().await?;
-        self.trainer.start_is_stored(Box::new(PhaseStart::open(&saved)?));
-        self.start = Some(saved);
+        self.save().await?;
+        self.start = self.pending.clone();
+        if let Some(saved) = self.start.clone() {
+            self.trainer.start_is_stored(Box::new(PhaseStart(saved)));
+        }
+        if let Some(cache) = &mut self.references
+            && let Some(path) = cache.look_up(&mut self.trainer).await?
+        {
+            self.display.note(&format!("{}: reference log-probabilities read from {}", started.phase, path.display()));
+        }
         Ok(())
+    }
+
+    fn scored(&mut self, done: usize, total: usize) -> anyhow::Result<()> {
+        self.display.scored(done, total);
+        match (&mut self.references, self.trainer.references()) {
+            (Some(cache), Some(known)) if done == total => cache.keep(known).or_else(|error| {
+                self.display.warn(&format!("reference log-probabilities are not kept for other runs: {error:#}"));
+                Ok(())
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn stepped(&mut self, report: &StepReport, began: f64) -> anyhow::Result<()> {
@@ -128,7 +161,8 @@ impl Session<'_> {
         }
         if due(self.saving.every) {
             // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
-            self.start = Some(self.save().await?);
+            self.save().await?;
+            self.start = self.pending.clone();
         }
         Ok(())
     }
@@ -168,10 +202,20 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn save(&mut self) -> anyhow::Result<Checkpoint> {
-        let saved = checkpoint::save(&self.trainer, &self.run, (&self.metrics, &self.fingerprint), self.start.as_ref()).await?;
-        self.run.prune(self.saving.keep, &self.fingerprint, &[])?;
-        Ok(saved)
+    /// Saves the state as it is; once the one before is on the disk, for this one may link to its files.
+    async fn save(&mut self) -> anyhow::Result<()> {
+        self.settle()?;
+        let log = (&self.metrics, self.fingerprint.as_str());
+        let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), self.saving.background).await?;
+        self.pending = Some(saved);
+        Ok(())
+    }
+
+    /// Waits for the last checkpoint, and removes old ones.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        pending.wait().context("saving a checkpoint")?;
+        Ok(self.run.prune(self.saving.keep, &self.fingerprint, &[])?)
     }
 
     /// Whether there is anything to save.
@@ -183,16 +227,20 @@ impl Session<'_> {
     async fn stop(&mut self) -> anyhow::Result<Ended> {
         if self.begun() {
             self.save().await?;
+            self.settle()?;
         }
         let path = self.run.path().display();
         self.display.note(&format!("interrupted and saved; go on with `hbat resume {path}`"));
         Ok(Ended::Interrupted)
     }
 
-    /// Saves what is still good before an error ends the run.
+    /// Saves what is still good before an error ends the run. A checkpoint that could not be written is the error behind others.
     async fn rescue(&mut self, error: Error) -> anyhow::Error {
+        if let Err(unsaved) = self.settle() {
+            return unsaved;
+        }
         let good = matches!(error, Error::NotFinite { aftermath: Aftermath::Untouched, .. });
-        let saved = good && self.begun() && self.save().await.is_ok();
+        let saved = good && self.begun() && self.save().await.is_ok() && self.settle().is_ok();
         let error = anyhow::Error::from(error);
         if saved { error.context(format!("the last good state is saved in {}", self.run.path().display())) } else { error }
     }
@@ -201,6 +249,7 @@ impl Session<'_> {
         self.export(&self.run.last()).await.context("exporting the last weights")?;
         self.start = None;
         self.save().await?;
+        self.settle()?;
         self.display.finish();
         Ok(Ended::Finished(std::mem::take(&mut self.moments)))
     }

@@ -62,7 +62,14 @@ pub async fn measured_speed(plan: &Plan, needs: &Needs) -> anyhow::Result<Speed>
         let times = round(&mut policy, &mut optimizer, plan.settings.engine, &batch).await?;
         best = [best[0].min(times[0]), best[1].min(times[1])];
     }
-    let pass = Pass { rows, width, tokens: rows * width, reads: batch.response_tokens(), squares: rows * width * width };
+    let pass = Pass {
+        rows,
+        width,
+        sequences: rows,
+        tokens: rows * width,
+        reads: batch.response_tokens(),
+        squares: rows * width * width,
+    };
     let weights: usize = policy.units().iter().map(hbat::model::Unit::elements).sum();
     let flops = flops(policy.config(), plan.settings.engine, &pass);
     Ok(Speed { flops: flops / best[0], updates: Some(weights as f64 / best[1]) })

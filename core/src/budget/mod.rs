@@ -61,7 +61,7 @@ pub fn budget(
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
             let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
-            sequences += passes.iter().map(|pass| pass.rows).sum::<usize>();
+            sequences += passes.iter().map(|pass| pass.sequences).sum::<usize>();
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
             let rounds = rounds(settings.update, agenda.optimizer.clip);
             flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();

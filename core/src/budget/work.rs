@@ -2,17 +2,19 @@
 
 use crate::engine::Engine;
 use crate::model::{HeadKind, LlamaConfig};
-use crate::tokens::Group;
+use crate::tokens::{Group, packed};
 use crate::trainer::Settings;
 use crate::trainer::agenda::passes;
 
 /// The size of one forward and backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pass {
-    /// Sequences.
+    /// Rows: of sequences, unless they are packed.
     pub rows: usize,
-    /// The longest sequence's length, rounded up to the bucket.
+    /// Tokens of a row.
     pub width: usize,
+    /// Sequences.
+    pub sequences: usize,
     /// Tokens without padding.
     pub tokens: usize,
     /// Response tokens.
@@ -24,20 +26,26 @@ pub struct Pass {
 impl Pass {
     /// The passes of a step, cut as the trainer cuts them.
     pub(super) fn of_step(groups: &[Group], examples: &[usize], settings: &Settings) -> Vec<Self> {
-        let passes = passes(groups, examples.to_vec(), settings.micro_batch);
+        let passes = passes(groups, examples.to_vec(), settings);
         passes.iter().map(|part| Self::one(groups, part, settings)).collect()
     }
 
     /// All examples in one pass.
     pub(super) fn one(groups: &[Group], examples: &[usize], settings: &Settings) -> Self {
-        let mut pass = Self::default();
+        let mut pass = Self { width: settings.pack.unwrap_or(0), ..Self::default() };
+        let bucket = if settings.pack.is_some() { 1 } else { settings.bucket.max(1) };
         for sequence in examples.iter().flat_map(|&example| &groups[example].sequences) {
             let length = sequence.tokens().len();
-            pass.rows += 1;
-            pass.width = pass.width.max(length.next_multiple_of(settings.bucket.max(1)));
+            pass.sequences += 1;
+            pass.width = pass.width.max(length.next_multiple_of(bucket));
             pass.tokens += length;
             pass.reads += sequence.response().len();
             pass.squares += length * length;
+        }
+        pass.rows = pass.sequences;
+        if settings.pack.is_some() {
+            let lengths = examples.iter().flat_map(|&example| &groups[example].sequences).map(|s| s.tokens().len());
+            pass.rows = packed(lengths, pass.width).into_iter().map(|(row, _)| row + 1).max().unwrap_or(0);
         }
         pass
     }
@@ -70,7 +78,7 @@ mod tests {
     #[test]
     fn a_step_is_six_operations_per_weight_and_token_and_what_attention_adds() {
         let config = skill::config();
-        let pass = Pass { rows: 1, width: 10, tokens: 10, reads: 10, squares: 100 };
+        let pass = Pass { rows: 1, width: 10, sequences: 1, tokens: 10, reads: 10, squares: 100 };
         let units = config.units();
         let norms: usize = units.iter().filter(|unit| unit.is_vector()).map(|unit| unit.elements()).sum();
         let embedding = if config.tie_word_embeddings { 0 } else { units[0].elements() };

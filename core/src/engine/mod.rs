@@ -57,7 +57,7 @@ impl Engine {
     /// If the model has a value head.
     pub fn logits(self, policy: &Policy, batch: &Batch) -> Tensor<2> {
         let positions: Vec<i32> = (0..batch.tokens.len() as i32).collect();
-        logits(policy, &Texts { lengths: vec![batch.width; batch.rows], ..Texts::of(batch) }, &positions)
+        logits(policy, &Texts::of(batch).whole_rows(), &positions)
     }
 
     /// Runs forward, asks `seeds` for d loss / d scores given the scores `[R]`, and hands every unit's gradient to `sink`.

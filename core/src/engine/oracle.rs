@@ -18,7 +18,7 @@ pub(super) fn gradients(
     let (device, texts) = (&policy.compute().device, Texts::of(batch));
     let leaves: Vec<Tensor<2>> = policy.tensors().iter().map(|t| t.clone().autodiff().require_grad()).collect();
     let decoder = Decoder::new(policy.shared_config(), &leaves);
-    let shared = LayerInput::new(policy.config(), texts.width, device);
+    let shared = LayerInput::new(policy.config(), &texts, device);
     let hidden = decoder.norm(decoder.hidden(indices(&texts.tokens, device), &shared));
     let read = hidden.select(0, indices(&reads.positions, device)); // [R, D]
     let scores = match policy.readout() {

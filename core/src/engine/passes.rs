@@ -1,5 +1,7 @@
 //! What the layer-by-layer passes are made of. Two implementations: on tensors, and on ordinary memory.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::tokens::Batch;
@@ -9,30 +11,59 @@ use crate::tokens::Batch;
 pub(crate) struct Texts {
     /// Token ids, row by row, padded on the right. `[rows · width]`
     pub(crate) tokens: Vec<i32>,
-    /// The longest row's length, or more.
+    /// Tokens of a row.
     pub(crate) width: usize,
-    /// Every row's length without padding. `[rows]`
-    pub(crate) lengths: Vec<usize>,
+    /// The flat positions of every text. Each is computed as if it were alone.
+    pub(crate) spans: Vec<Range<usize>>,
 }
 
 impl Texts {
-    /// The sequences of a batch. Each ends with its response, whose last token is predicted one position before it.
+    /// The sequences of a batch.
     pub(crate) fn of(batch: &Batch) -> Self {
-        let last = batch.sequences.iter().map(|responses| batch.reads[responses.end - 1] as usize);
-        let lengths = last.enumerate().map(|(row, read)| read - row * batch.width + 2).collect();
-        Self { tokens: batch.tokens.clone(), width: batch.width, lengths }
+        Self { tokens: batch.tokens.clone(), width: batch.width, spans: batch.spans.clone() }
     }
 
     /// Texts of different lengths, each continued or not.
     pub(crate) fn new(texts: &[&[u32]]) -> Self {
         let width = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let padded = |text: &&[u32]| text.iter().map(|t| *t as i32).chain(std::iter::repeat(0)).take(width).collect::<Vec<_>>();
-        Self { tokens: texts.iter().flat_map(padded).collect(), width, lengths: texts.iter().map(|text| text.len()).collect() }
+        let spans = texts.iter().enumerate().map(|(row, text)| row * width..row * width + text.len()).collect();
+        Self { tokens: texts.iter().flat_map(padded).collect(), width, spans }
     }
 
-    /// The padded position of every text's last token. `[rows]`
+    /// The same rows, each one text as far as it goes.
+    pub(crate) fn whole_rows(self) -> Self {
+        let rows = self.tokens.len() / self.width.max(1);
+        let spans = (0..rows).map(|row| row * self.width..(row + 1) * self.width).collect();
+        Self { spans, ..self }
+    }
+
+    /// The flat position of every text's last token.
     pub(crate) fn ends(&self) -> Vec<i32> {
-        self.lengths.iter().enumerate().map(|(row, length)| (row * self.width + length - 1) as i32).collect()
+        self.spans.iter().map(|span| span.end as i32 - 1).collect()
+    }
+
+    /// Whether a row holds more than one text, or one that does not begin with it.
+    pub(crate) fn packed(&self) -> bool {
+        self.spans.iter().enumerate().any(|(text, span)| span.start != text * self.width)
+    }
+
+    /// Every flat position's place in its text, 0 where there is only padding. `[rows · width]`
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.tokens.len()];
+        for span in &self.spans {
+            places[span.clone()].iter_mut().enumerate().for_each(|(place, out)| *out = place);
+        }
+        places
+    }
+
+    /// Which text every flat position belongs to, −1 where there is only padding. `[rows · width]`
+    pub(crate) fn owners(&self) -> Vec<i32> {
+        let mut owners = vec![-1; self.tokens.len()];
+        for (text, span) in self.spans.iter().enumerate() {
+            owners[span.clone()].fill(text as i32);
+        }
+        owners
     }
 }
 

@@ -25,7 +25,7 @@ impl TensorLayers {
         let device = &policy.compute().device;
         Self {
             stack: policy.stack(),
-            shared: LayerInput::new(policy.config(), texts.width, device),
+            shared: LayerInput::new(policy.config(), texts, device),
             tokens: indices(&texts.tokens, device),
         }
     }

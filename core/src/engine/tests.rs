@@ -182,6 +182,7 @@ fn padding_and_order_of_a_batch_change_nothing() {
         let plain = gradients(engine, &policy, &Batch::new(&groups, 1));
         same(&policy, &gradients(engine, &policy, &Batch::new(&groups, 32)), &plain, 1e-5);
         same(&policy, &gradients(engine, &policy, &Batch::new(&reversed, 1)), &plain, 1e-5);
+        same(&policy, &gradients(engine, &policy, &Batch::packed(&groups, 20)), &plain, 1e-5);
         let score = |groups: &[Group], bucket| values(&engine.scores(&policy, &Batch::new(groups, bucket)));
         let alone: Vec<f32> = groups.iter().flat_map(|group| score(std::slice::from_ref(group), 1)).collect();
         same(&policy, &[score(&groups, 32)], &[alone], 1e-6);

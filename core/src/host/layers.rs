@@ -16,21 +16,25 @@ pub(crate) struct HostLayers {
     device: Device,
     hidden_size: usize,
     tokens: Vec<i32>,
-    width: usize,
+    /// Where every padded position lies without the padding.
+    rows: Vec<usize>,
     shared: Shared,
 }
 
 impl HostLayers {
     pub(crate) fn new(policy: &Policy, texts: &Texts) -> Self {
         let config = policy.config();
-        let mut sequences: Vec<Range<usize>> = Vec::with_capacity(texts.lengths.len());
-        for length in &texts.lengths {
+        let mut sequences: Vec<Range<usize>> = Vec::with_capacity(texts.spans.len());
+        for span in &texts.spans {
             let start = sequences.last().map_or(0, |last| last.end);
-            sequences.push(start..start + length);
+            sequences.push(start..start + span.len());
         }
-        let rows = texts.tokens.chunks(texts.width.max(1)).zip(&texts.lengths);
-        let tokens = rows.flat_map(|(row, length)| row[..*length].iter().copied()).collect();
-        let positions = texts.lengths.iter().flat_map(|length| 0..*length).collect();
+        let mut rows = vec![0; texts.tokens.len()];
+        for (span, sequence) in texts.spans.iter().zip(&sequences) {
+            rows[span.clone()].iter_mut().zip(sequence.clone()).for_each(|(row, own)| *row = own);
+        }
+        let tokens = texts.spans.iter().flat_map(|span| texts.tokens[span.clone()].iter().copied()).collect();
+        let positions = texts.spans.iter().flat_map(|span| 0..span.len()).collect();
         let shared = Shared {
             sequences,
             positions,
@@ -39,17 +43,11 @@ impl HostLayers {
             eps: config.rms_norm_eps as f32,
         };
         let (device, hidden_size) = (policy.compute().device.clone(), config.hidden_size);
-        Self { stack: policy.stack(), device, hidden_size, tokens, width: texts.width, shared }
+        Self { stack: policy.stack(), device, hidden_size, tokens, rows, shared }
     }
 
     fn layer(&self, layer: usize) -> Layer<'_> {
         Layer { tensors: self.stack.layer(layer), shared: &self.shared }
-    }
-
-    /// Where a padded position lies without the padding.
-    fn row(&self, position: i32) -> usize {
-        let (row, offset) = (position as usize / self.width, position as usize % self.width);
-        self.shared.sequences[row].start + offset
     }
 }
 
@@ -87,7 +85,7 @@ impl Layers for HostLayers {
 
     fn read(&self, hidden: Vec<f32>, positions: &[i32]) -> Tensor<2> {
         let width = self.hidden_size;
-        let rows = positions.iter().flat_map(|p| hidden[self.row(*p) * width..][..width].iter().copied());
+        let rows = positions.iter().flat_map(|p| hidden[self.rows[*p as usize] * width..][..width].iter().copied());
         tensor(rows.collect(), [positions.len(), width], &self.device)
     }
 
@@ -95,7 +93,7 @@ impl Layers for HostLayers {
         let width = self.hidden_size;
         let mut out = vec![0.0; self.tokens.len() * width];
         for (position, from) in positions.iter().zip(Weight::new(gradient).values().chunks_exact(width)) {
-            out[self.row(*position) * width..][..width].iter_mut().zip(from).for_each(|(out, from)| *out += from);
+            out[self.rows[*position as usize] * width..][..width].iter_mut().zip(from).for_each(|(out, from)| *out += from);
         }
         out
     }

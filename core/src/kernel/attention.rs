@@ -56,9 +56,10 @@ impl Heads {
 
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 ///
-/// `mask` is the `[T, T]` matrix of [`causal_mask`].
-pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<2>, heads: Heads) -> Tensor<2> {
-    let width = mask.dims()[0];
+/// `mask` is added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`: [`causal_mask`], and [`apart`] where rows hold several
+/// texts.
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, heads: Heads) -> Tensor<2> {
+    let width = mask.dims()[1];
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
     let probabilities = probabilities(query, key, mask, heads).cast(kind(&value));
     heads.join_queries(probabilities.matmul(heads.split_keys(value, width)))
@@ -70,10 +71,10 @@ pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask
 pub(crate) fn attention_backward(
     [query, key, value]: [Tensor<2>; 3],
     dy: Tensor<2>,
-    mask: Tensor<2>,
+    mask: Tensor<3>,
     heads: Heads,
 ) -> [Tensor<2>; 3] {
-    let width = mask.dims()[0];
+    let width = mask.dims()[1];
     let (query, dy) = (heads.split_queries(query, width), heads.split_queries(dy, width)); // [B, KV, G·T, hd]
     let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
     let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
@@ -89,18 +90,28 @@ pub(crate) fn attention_backward(
 }
 
 /// In f32.
-fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<2>, heads: Heads) -> Tensor<4> {
+fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, heads: Heads) -> Tensor<4> {
     let scores = wide(query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3))); // [B, KV, G·T, T]
-    let (shape, width) = (scores.dims(), mask.dims()[0]);
-    let by_head = scores.reshape([shape[0] * shape[1], heads.group(), width, width]);
-    softmax(by_head + mask.reshape([1, 1, width, width]), 3).reshape(shape)
+    let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
+    let by_head = scores.reshape([shape[0], heads.query, width, width]);
+    softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)
 }
 
-/// 0 on and below the diagonal, a very negative number above: position t sees positions up to t. `[T, T]`
-pub(crate) fn causal_mask(width: usize, device: &Device) -> Tensor<2> {
+/// 0 on and below the diagonal, a very negative number above: position t sees positions up to t. `[1, T, T]`
+pub(crate) fn causal_mask(width: usize, device: &Device) -> Tensor<3> {
     let entry = |i: usize| if i % width > i / width { MASKED } else { 0.0 };
     let values: Vec<f32> = (0..width * width).map(entry).collect();
-    Tensor::from_data(TensorData::new(values, [width, width]), device)
+    Tensor::from_data(TensorData::new(values, [1, width, width]), device)
+}
+
+/// 0 between positions of the same text, a very negative number between others, for the texts that positions `[B·T]` belong to.
+/// `[B, T, T]`
+pub(crate) fn apart(owners: &[i32], width: usize, device: &Device) -> Tensor<3> {
+    let rows = owners.len() / width;
+    let owners: Vec<f32> = owners.iter().map(|owner| *owner as f32).collect();
+    let owners = Tensor::<3>::from_data(TensorData::new(owners, [rows, width, 1]), device);
+    let other = owners.clone().not_equal(owners.swap_dims(1, 2)); // [B, T, T]
+    Tensor::zeros([rows, width, width], device).mask_fill(other, MASKED)
 }
 
 /// Large enough that exp underflows to exactly 0 against any real score, small enough that adding one stays finite.

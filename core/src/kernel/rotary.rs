@@ -55,6 +55,12 @@ pub(crate) enum Turn {
 }
 
 impl Rotary {
+    /// For a table of every row's own positions, which need not count up from 0.
+    pub(crate) fn at(angles: &Angles, positions: &[usize], device: &Device) -> Self {
+        let table = |of: fn(&Angles, usize) -> &[f32]| positions.iter().flat_map(|p| of(angles, *p).iter().copied()).collect();
+        Self::new(Angles { half: angles.half, cos: table(Angles::cos), sin: table(Angles::sin) }, device)
+    }
+
     /// The tables' tensors.
     pub(crate) fn new(angles: Angles, device: &Device) -> Self {
         let shape = [angles.cos.len() / angles.half, angles.half];

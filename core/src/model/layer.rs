@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Tensor};
 
 use super::LlamaConfig;
-use crate::kernel::attention::{Heads, attention, attention_backward, causal_mask};
+use crate::engine::Texts;
+use crate::kernel::attention::{Heads, apart, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
@@ -13,20 +14,23 @@ use crate::kernel::{kind, wide};
 #[derive(Debug, Clone)]
 pub(crate) struct LayerInput {
     rotary: Rotary,
-    mask: Tensor<2>,
+    mask: Tensor<3>,
     heads: Heads,
     eps: f64,
 }
 
 impl LayerInput {
-    /// For texts of `width` tokens, the first of each at position 0.
-    pub(crate) fn new(config: &LlamaConfig, width: usize, device: &Device) -> Self {
-        Self {
-            rotary: Rotary::new(Angles::new(config, width), device),
-            mask: causal_mask(width, device),
-            heads: config.heads(),
-            eps: config.rms_norm_eps,
-        }
+    /// For these texts.
+    pub(crate) fn new(config: &LlamaConfig, texts: &Texts, device: &Device) -> Self {
+        let angles = Angles::new(config, texts.width);
+        let (rotary, mask) = match texts.packed() {
+            false => (Rotary::new(angles, device), causal_mask(texts.width, device)),
+            true => (
+                Rotary::at(&angles, &texts.places(), device),
+                causal_mask(texts.width, device) + apart(&texts.owners(), texts.width, device),
+            ),
+        };
+        Self { rotary, mask, heads: config.heads(), eps: config.rms_norm_eps }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::optimizer::AdamWSettings;
 use crate::random::stream;
 use crate::schedule::{Phase, Training, Work, batches, subset};
-use crate::tokens::Group;
+use crate::tokens::{Group, packed};
 
 /// One optimizer step to come.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,17 +51,54 @@ impl Agenda {
     }
 }
 
-/// Cuts the examples of a step into forward passes of at most `micro_batch` sequences.
+/// Cuts the examples of a step into forward passes of at most `micro_batch` rows.
 ///
 /// Where there are several, those of similar length go together, so that little is padded, and the longest go first: while
-/// they run no earlier pass has left gradients behind, and what does not fit fails at once.
-pub(crate) fn passes(groups: &[Group], mut examples: Vec<usize>, micro_batch: usize) -> Vec<Vec<usize>> {
-    let sequences = examples.first().map_or(1, |&first| groups[first].sequences.len());
-    let per_pass = (micro_batch / sequences).max(1);
+/// they run no earlier pass has left gradients behind, and what does not fit fails at once. Packed ones go, the longest first, into
+/// the first pass that has room for all sequences of their group.
+pub(crate) fn passes(groups: &[Group], mut examples: Vec<usize>, settings: &Settings) -> Vec<Vec<usize>> {
+    if settings.pack.is_some() {
+        examples.sort_by_key(|&example| Reverse(groups[example].longest()));
+        return packed_passes(groups, examples, settings);
+    }
+    let per_pass = per_pass(groups, &examples, settings);
     if examples.len() > per_pass {
         examples.sort_by_key(|&example| Reverse(groups[example].longest()));
     }
     examples.chunks(per_pass).map(<[usize]>::to_vec).collect()
+}
+
+/// How many of the examples, from the first on, make one forward pass.
+pub(crate) fn first_pass(groups: &[Group], examples: &[usize], settings: &Settings) -> usize {
+    match settings.pack {
+        Some(_) => (1..=examples.len()).take_while(|count| *count == 1 || fits(groups, &examples[..*count], settings)).last(),
+        None => Some(per_pass(groups, examples, settings).min(examples.len())),
+    }
+    .unwrap_or(0)
+}
+
+fn per_pass(groups: &[Group], examples: &[usize], settings: &Settings) -> usize {
+    let sequences = examples.first().map_or(1, |&first| groups[first].sequences.len());
+    (settings.micro_batch / sequences).max(1)
+}
+
+fn packed_passes(groups: &[Group], examples: Vec<usize>, settings: &Settings) -> Vec<Vec<usize>> {
+    let mut passes: Vec<Vec<usize>> = Vec::new();
+    for example in examples {
+        let with = |pass: &Vec<usize>| [pass.as_slice(), &[example]].concat();
+        match passes.iter().position(|pass| fits(groups, &with(pass), settings)) {
+            Some(room) => passes[room].push(example),
+            None => passes.push(vec![example]),
+        }
+    }
+    passes
+}
+
+/// Whether the rows of a pass hold these examples.
+fn fits(groups: &[Group], examples: &[usize], settings: &Settings) -> bool {
+    let lengths = examples.iter().flat_map(|&example| &groups[example].sequences).map(|s| s.tokens().len());
+    let rows = packed(lengths, settings.pack.unwrap_or(0)).into_iter().map(|(row, _)| row + 1).max();
+    rows.unwrap_or(0) <= settings.micro_batch
 }
 
 fn items(

@@ -31,7 +31,7 @@ use crate::reduce::{Alone, Reduce};
 use crate::schedule::{Order, Phase};
 use crate::slab::Slab;
 use crate::tokens::{Batch, Group};
-use agenda::Agenda;
+use agenda::{Agenda, first_pass};
 use protection::Protected;
 
 /// The examples of both sides.
@@ -95,12 +95,25 @@ pub struct Settings {
     pub micro_batch: usize,
     /// Sequence lengths are padded to a multiple of this.
     pub bucket: usize,
+    /// Rows of so many tokens hold several sequences each, and a forward pass `micro_batch` rows: few shapes, little padding.
+    /// `None`: a row for every sequence.
+    pub pack: Option<usize>,
     /// The preference objective.
     pub dpo: Dpo,
     /// Where the weights of a phase's start are kept.
     pub keep_start: KeepStart,
     /// When weights are updated.
     pub update: UpdateTiming,
+}
+
+impl Settings {
+    /// Lays groups out for one forward pass.
+    pub(crate) fn batch<'a>(&self, groups: impl IntoIterator<Item = &'a Group>) -> Batch {
+        match self.pack {
+            Some(width) => Batch::packed(groups, width),
+            None => Batch::new(groups, self.bucket),
+        }
+    }
 }
 
 enum Start {
@@ -190,6 +203,37 @@ impl<R: Reduce> Trainer<R> {
         self.phases.iter().map(|phase| Ok(Agenda::new(phase, &self.data, &self.settings)?.items.len())).collect()
     }
 
+    /// The examples.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The preferences of the phase under way that have no reference log-probabilities yet, by their place in the data.
+    pub fn unscored(&self) -> &[usize] {
+        self.current.as_ref().map_or(&[], |running| &running.unscored)
+    }
+
+    /// The reference log-probabilities of the phase under way, as far as they are known: Σ log π_ref per sequence, by preference.
+    pub fn references(&self) -> Option<&BTreeMap<usize, Vec<f32>>> {
+        self.current.as_ref().map(|running| &running.references)
+    }
+
+    /// Spares the scoring of preferences that were scored before, with the same weights.
+    ///
+    /// # Errors
+    /// If the phase under way is not about to score just these, two sequences each.
+    pub fn know_references(&mut self, known: BTreeMap<usize, Vec<f32>>) -> Result<(), Error> {
+        let fits = self.unscored().iter().eq(known.keys()) && known.values().all(|sums| sums.len() == 2);
+        match &mut self.current {
+            Some(running) if fits => {
+                running.unscored.clear();
+                running.references.extend(known);
+                Ok(())
+            }
+            _ => Err(Error::ForeignState("these are not the references that the phase needs".into())),
+        }
+    }
+
     /// Hands over a reader of the current phase's start; see [`KeepStart::Stored`].
     pub fn start_is_stored(&mut self, weights: Box<dyn StoredWeights>) {
         if let Some(Running { start: start @ Start::Stored(_), .. }) = &mut self.current {
@@ -260,10 +304,9 @@ impl<R: Reduce> Trainer<R> {
     /// Scores a few preferences with the policy, which at this point is its own reference.
     async fn score(&mut self) -> Result<Event, Error> {
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
-        let count = (self.settings.micro_batch / 2).clamp(1, running.unscored.len());
+        let count = first_pass(&self.data.preferences, &running.unscored, &self.settings);
         let examples: Vec<usize> = running.unscored.drain(..count).collect();
-        let groups: Vec<&Group> = examples.iter().map(|&i| &self.data.preferences[i]).collect();
-        let batch = Batch::new(groups, self.settings.bucket);
+        let batch = self.settings.batch(examples.iter().map(|&i| &self.data.preferences[i]));
         let sums = sequence_log_probs(&self.policy, self.settings.engine, &batch).await?;
         running.references.extend(examples.into_iter().zip(sums.chunks(2).map(<[f32]>::to_vec)));
         let done = running.references.len();
@@ -281,7 +324,7 @@ impl<R: Reduce> Trainer<R> {
         });
         let group = &self.data.side(side).0[fisher.examples[fisher.done]];
         let sample = Group::demonstration(group.index, group.sequences[0].clone());
-        let batch = Batch::new([&sample], self.settings.bucket);
+        let batch = self.settings.batch([&sample]);
         self.settings.engine.gradients(&self.policy, &batch, |scores| Tensor::ones_like(&scores), &mut fisher.sums);
         fisher.done += 1;
         Ok(Event::Measured { done: fisher.done, total: fisher.examples.len() })

@@ -141,9 +141,9 @@ impl<R: Reduce> Trainer<R> {
         let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
         let batch = |examples: Vec<usize>| {
             let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.side, i)).collect();
-            Batch::new(&groups, self.settings.bucket)
+            self.settings.batch(&groups)
         };
-        (passes(groups, mine, self.settings.micro_batch).into_iter().map(batch).collect(), tokens)
+        (passes(groups, mine, &self.settings).into_iter().map(batch).collect(), tokens)
     }
 
     fn with_reference(&self, side: Side, example: usize) -> Group {

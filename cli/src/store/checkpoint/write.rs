@@ -9,7 +9,6 @@ use hbat::model::Unit;
 use super::{Checkpoint, FORMAT, FileEntry, MARKER, Manifest, STATE, VERSION, file_name, number_of};
 use crate::store::aside::{Aside, names, replace_file, write_file};
 use crate::store::error::StoreError;
-use crate::store::metrics::MetricsLog;
 use crate::store::tensor_file::{SaveDtype, TensorFile, TensorFileWriter, TensorSpec, Written, digest};
 
 /// A checkpoint in the making. Dropped before [`CheckpointWriter::complete`], it leaves nothing.
@@ -39,14 +38,19 @@ pub(crate) fn begin(folder: &Path, phase: &str, step: u64, fingerprint: &str) ->
 }
 
 impl CheckpointWriter {
-    /// Starts a set of tensors: those of the given units, in order, each of [`Unit::dims`].
+    /// Starts a set of tensors: those of the given units, in order, each of [`Unit::dims`], in a precision that holds them exactly.
     ///
     /// # Errors
     /// If its file cannot be created.
-    pub fn begin_set<'u>(&mut self, set: &str, units: impl IntoIterator<Item = &'u Unit>) -> Result<SetWriter<'_>, StoreError> {
+    pub fn begin_set<'u>(
+        &mut self,
+        set: &str,
+        units: impl IntoIterator<Item = &'u Unit>,
+        dtype: SaveDtype,
+    ) -> Result<SetWriter<'_>, StoreError> {
         let name = file_name(set);
         let specs = units.into_iter().map(|unit| TensorSpec::new(&unit.name, &unit.dims())).collect();
-        let file = TensorFileWriter::create(&self.aside.path().join(&name), SaveDtype::F32, "hbat", specs)?;
+        let file = TensorFileWriter::create(&self.aside.path().join(&name), dtype, "hbat", specs)?;
         Ok(SetWriter { file, name, files: &mut self.manifest.files })
     }
 
@@ -78,12 +82,13 @@ impl CheckpointWriter {
         self.take_over(set, &file)
     }
 
-    /// Flushes the metrics, writes the state, puts the checkpoint in its place and marks it complete.
+    /// Writes the state, puts the checkpoint in its place and marks it complete. `metrics` is what
+    /// [`MetricsLog::sync`](crate::store::MetricsLog::sync) returned when the state was taken.
     ///
     /// # Errors
     /// If any of it fails; the checkpoint then does not count.
-    pub fn complete(mut self, state: serde_json::Value, metrics: &MetricsLog) -> Result<Checkpoint, StoreError> {
-        self.manifest.metrics_bytes = metrics.sync()?;
+    pub fn complete(mut self, state: serde_json::Value, metrics: u64) -> Result<Checkpoint, StoreError> {
+        self.manifest.metrics_bytes = metrics;
         self.manifest.state = state;
         let path = self.aside.path().join(STATE);
         let text =

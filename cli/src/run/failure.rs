@@ -1,0 +1,138 @@
+//! Devices that fail in the middle of a run: out of memory, or gone.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+
+use hbat::error::Error;
+
+use super::needs::Needs;
+use crate::config::Plan;
+use crate::report::size;
+
+thread_local! {
+    /// Whether a panic on this thread will be caught and told in words.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Awaits a future; a panic in it, which is how Burn reports a device that fails, becomes an error.
+pub(super) async fn guarded<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    quieten();
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        GUARDED.set(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        GUARDED.set(false);
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(Error::Device(words(&*panic)).into())))
+    })
+    .await
+}
+
+/// Lets panics that are caught pass without a word, unless a backtrace is asked for.
+fn quieten() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() || std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it gave no reason").to_owned()
+}
+
+/// Says what to do about a device that failed in a phase; other errors stay what they are.
+pub(super) fn explained(
+    error: anyhow::Error,
+    (plan, needs): (&Plan, anyhow::Result<Needs>),
+    phase: &str,
+    run: &Path,
+) -> anyhow::Error {
+    let Some(Error::Device(reason)) = error.downcast_ref::<Error>() else { return error };
+    let (device, run) = (plan.device, run.display());
+    let goes_on = format!("the last checkpoint is untouched: go on with `hbat resume {run}`");
+    if !of_memory(reason) {
+        return error.context(format!("{device} failed in phase {phase}; {goes_on}, or on another device with `--device`"));
+    }
+    let remedy = match &needs {
+        Ok(needs) => remedy(plan, needs, phase),
+        Err(_) => "`hbat plan` says what takes how much".into(),
+    };
+    error.context(format!("{device} ran out of memory in phase {phase}; {remedy}; change it in {run}/config.toml, and {goes_on}"))
+}
+
+/// Whether a device's words are about memory.
+fn of_memory(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["out of memory", "outofmemory", "out_of_memory", "buffertoobig", "too big", "not enough memory"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+/// What takes the most memory, and the first setting that takes less.
+fn remedy(plan: &Plan, needs: &Needs, phase: &str) -> String {
+    let found = needs.methods.iter().flat_map(|method| &method.phases).find(|budget| budget.phase == phase);
+    let largest = found.and_then(|budget| budget.peak.parts().into_iter().max_by_key(|(_, bytes)| *bytes));
+    let largest =
+        largest.map_or(String::new(), |(name, bytes)| format!("most of it, about {}, goes to {name}; ", size(bytes as u64)));
+    match needs.less(plan) {
+        Some((words, peak)) => format!("{largest}with {words} it would need about {}", size(peak)),
+        None => format!("{largest}no setting takes less: take a smaller model or another device"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Request};
+
+    fn explain(reason: &str) -> String {
+        let plan = config::resolve(&Request { set: vec!["engine.kind=\"whole\"".into()], ..Request::default() }).unwrap();
+        let needs = Needs::of(&plan);
+        let error = anyhow::Error::from(Error::Device(reason.into()));
+        format!("{:#}", explained(error, (&plan, needs), "dpo-2", Path::new("runs/a")))
+    }
+
+    #[test]
+    fn out_of_memory_names_what_takes_it_and_what_takes_less() {
+        let text = explain("OutOfMemory { size: 17179869184 }");
+        for part in [
+            "cpu ran out of memory in phase dpo-2",
+            "goes to",
+            "engine.kind = \"segmented\"",
+            "hbat resume runs/a",
+            "17179869184",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_leaves_the_checkpoint() {
+        let text = explain("CUDA_ERROR_ECC_UNCORRECTABLE");
+        assert!(text.contains("the last checkpoint is untouched") && text.contains("--device"), "{text}");
+        let other = explained(
+            anyhow::anyhow!("another"),
+            (&config::resolve(&Request::default()).unwrap(), Err(anyhow::anyhow!(""))),
+            "",
+            Path::new(""),
+        );
+        assert_eq!(other.to_string(), "another");
+    }
+
+    #[test]
+    fn a_panic_becomes_words() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(guarded(async { panic!("lost {}", 3) as anyhow::Result<()> })).unwrap_err();
+        assert_eq!(error.to_string(), "the device failed: lost 3");
+        assert_eq!(runtime.block_on(guarded(async { Ok(1) })).unwrap(), 1);
+    }
+}

@@ -1,0 +1,78 @@
+//! Models by their size, with random weights that cost no more than copying them.
+
+use burn::tensor::TensorData;
+use hbat::compute::{Compute, Layout, Memory, Moments, Offload, Precision, Weights};
+use hbat::model::{InitError, LlamaConfig, Policy, Unit};
+use hbat::random::{normal, stream};
+use hbat::tokens::Sequence;
+use hbat_backends::{DeviceName, open};
+
+/// A configuration by its name.
+pub(crate) fn config(shape: &str) -> LlamaConfig {
+    let text = match shape {
+        "toy" => {
+            r#"{"vocab_size": 512, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 8,
+            "num_key_value_heads": 4, "tie_word_embeddings": false}"#
+        }
+        "135m" => {
+            r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+            "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true, "rope_theta": 100000.0}"#
+        }
+        "1.1b" => {
+            r#"{"vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
+            "num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": false}"#
+        }
+        "7b" => {
+            r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "tie_word_embeddings": false}"#
+        }
+        "13b" => {
+            r#"{"vocab_size": 32000, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+            "num_attention_heads": 40, "tie_word_embeddings": false}"#
+        }
+        other => panic!("{other} is no shape: toy, 135m, 1.1b, 7b or 13b"),
+    };
+    serde_json::from_str(text).expect("a configuration")
+}
+
+/// A device in f32. The processor's loops over memory are its own path.
+pub(crate) fn plain(name: DeviceName) -> Compute {
+    let device = open(name).unwrap_or_else(|error| panic!("{error}"));
+    if name == DeviceName::Cpu { Compute::host(device) } else { Compute::device(device) }
+}
+
+/// A device in the layout that fits 7 billion parameters into 80 GB; `None` where it does not compute in bf16.
+pub(crate) fn narrow(name: DeviceName) -> Option<Compute> {
+    let device = open(name).unwrap_or_else(|error| panic!("{error}"));
+    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
+    let computes = device.supports_dtype(precision.weights.dtype());
+    computes.then(|| Compute::device(device).with(precision).offloading(Offload::Anchor))
+}
+
+/// The layout of the same.
+pub(crate) fn layout(compute: &Compute) -> Layout {
+    Layout { memory: compute.layout.memory, ..compute.layout }
+}
+
+/// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1.
+pub(crate) fn policy(config: LlamaConfig, compute: Compute) -> Policy {
+    let mut rng = stream(0, "noise", &[]);
+    let noise: Vec<f32> = (0..1_000_003).map(|_| 0.02 * normal(&mut rng) as f32).collect();
+    let values = |unit: &Unit| {
+        let offset = if unit.is_vector() { 1.0 } else { 0.0 };
+        let values: Vec<f32> = noise.iter().cycle().take(unit.elements()).map(|value| offset + value).collect();
+        Ok::<_, InitError>(TensorData::new(values, unit.dims()))
+    };
+    Policy::load(config, compute, values).expect("shapes that fit")
+}
+
+/// A sequence of tokens below `vocabulary`, the first quarter prompt.
+pub(crate) fn sequence(index: usize, width: usize, vocabulary: usize) -> Sequence {
+    let tokens: Vec<u32> = (0..width).map(|t| ((index * 7919 + t * 104_729) % vocabulary) as u32).collect();
+    Sequence::new(tokens[..width / 4].to_vec(), &tokens[width / 4..]).expect("neither is empty")
+}
+
+/// Whether memory is a device's own.
+pub(crate) fn apart(compute: &Compute) -> bool {
+    compute.layout.memory == Memory::Device
+}

@@ -1,0 +1,105 @@
+//! Steps of both objectives with and without a penalty.
+
+use std::time::Instant;
+
+use hbat::compute::Compute;
+use hbat::engine::{Accumulate, Engine};
+use hbat::model::{Policy, Unit};
+use hbat::objective::{Dpo, Objective, Sft};
+use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
+use hbat::reduce::Alone;
+use hbat::slab::Slab;
+use hbat::tokens::{Batch, Column, Group};
+use hbat::trainer::{Term, accumulate};
+use hbat_backends::{DeviceName, peak_flops, usage};
+use hbat_tests::median;
+use serde_json::json;
+
+use crate::shape::{config, narrow, plain, policy, sequence};
+
+const WIDTH: usize = 1024;
+const WARM_UP: usize = 2;
+
+struct Bench {
+    policy: Policy,
+    optimizer: AdamW,
+    pull: Pull,
+    device: (DeviceName, Compute),
+    rows: usize,
+}
+
+pub(crate) async fn run(name: DeviceName, shape: &str, rows: usize, steps: usize) {
+    let compute = narrow(name).unwrap_or_else(|| plain(name));
+    let policy = policy(config(shape), compute.clone());
+    let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
+    let pull = pull(&policy).await;
+    let mut bench = Bench { policy, optimizer, pull, device: (name, compute), rows };
+    for objective in ["sft", "dpo"] {
+        bench.measure(shape, objective, steps).await;
+    }
+}
+
+impl Bench {
+    /// Steps without and with the penalty take turns, so that both meet the same clocks.
+    async fn measure(&mut self, shape: &str, objective: &str, steps: usize) {
+        let (mut seconds, term) = ([Vec::new(), Vec::new()], term(objective, self.rows));
+        for number in 0..WARM_UP + steps {
+            for (pull, seconds) in [None, Some(&self.pull)].into_iter().zip(&mut seconds) {
+                let took = step(&mut self.policy, &mut self.optimizer, pull, &term).await;
+                if number >= WARM_UP {
+                    seconds.push(took);
+                }
+            }
+        }
+        let [free, held] = [median(&seconds[0]), median(&seconds[1])];
+        let weights: usize = self.policy.units().iter().map(Unit::elements).sum();
+        let (name, compute) = &self.device;
+        let tokens = (self.rows * WIDTH) as f64;
+        let flops = 6.0 * weights as f64 * tokens / free;
+        let peak = peak_flops(*name, compute.layout.precision.weights.dtype());
+        println!(
+            "{}",
+            json!({ "part": "speed", "shape": shape, "objective": objective, "rows": self.rows, "width": WIDTH,
+                "weights": compute.layout.precision.weights, "tokens_per_second": tokens / free, "model_flops": flops,
+                "mfu": peak.map(|peak| flops / peak), "penalty_ratio": held / free, "step_seconds": seconds,
+                "memory": usage(*name, &compute.device).map(|usage| usage.peak) })
+        );
+    }
+}
+
+fn term(objective: &str, rows: usize) -> Work {
+    let sequence = |index| sequence(index, WIDTH, 512);
+    let pair = |index| {
+        let mut group = Group::preference(index, sequence(2 * index), sequence(2 * index + 1));
+        group.columns.insert(Column::ReferenceLogProb, vec![-8000.0, -8000.0]);
+        group
+    };
+    match objective {
+        "dpo" => (Box::new(Dpo::default()), (0..rows / 2).map(pair).collect()),
+        _ => (Box::new(Sft), (0..rows).map(|index| Group::demonstration(index, sequence(index))).collect()),
+    }
+}
+
+/// What a step minimises, and on what.
+type Work = (Box<dyn Objective>, Vec<Group>);
+
+/// Seconds of a step, the device waited for.
+async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (objective, groups): &Work) -> f64 {
+    let began = Instant::now();
+    let mut sink = Accumulate::new(policy.units().len());
+    let terms = [Term { objective: objective.as_ref(), batches: vec![Batch::new(groups, 1)], factor: 1.0 }];
+    accumulate(Engine::Segmented, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
+    optimizer.step(policy, sink.into_sums(), pull, 1e-6, &Alone).await.expect("a step");
+    let last = policy.tensors()[0].clone().slice([0..1, 0..1]);
+    last.into_data_async().await.expect("a number");
+    began.elapsed().as_secs_f64()
+}
+
+async fn pull(policy: &Policy) -> Pull {
+    let (units, compute) = (policy.units().clone(), policy.compute().clone());
+    let mut anchor = Vec::new();
+    for (index, unit) in units.iter().enumerate() {
+        anchor.push(Slab::anchor(policy.values(index).await.expect("values"), unit.dims(), &compute));
+    }
+    Pull { anchor, strength: vec![Strength::PerUnit(100.0 / units.len() as f64); units.len()] }
+}
