@@ -64,6 +64,27 @@ impl Moments {
     }
 }
 
+/// What the gradients of a step's passes are added up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sums {
+    /// 4 bytes per weight, where a step takes several passes.
+    #[default]
+    F32,
+    /// 2 bytes, as PyTorch adds them up in a model of bf16: each addition rounds the sum to 8 bits.
+    Bf16,
+}
+
+impl Sums {
+    /// The type of their elements.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+}
+
 /// How numbers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Precision {
@@ -71,6 +92,8 @@ pub struct Precision {
     pub weights: Weights,
     /// AdamW's moments.
     pub moments: Moments,
+    /// Gradients of several passes.
+    pub sums: Sums,
 }
 
 /// What only updates read, and may be kept in ordinary memory to spare a device's.

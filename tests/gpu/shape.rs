@@ -44,7 +44,7 @@ pub(crate) fn plain(name: DeviceName) -> Compute {
 /// A device in the layout that fits 7 billion parameters into 80 GB; `None` where it does not compute in bf16.
 pub(crate) fn narrow(name: DeviceName) -> Option<Compute> {
     let device = open(name).unwrap_or_else(|error| panic!("{error}"));
-    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
+    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, ..Precision::default() };
     let computes = device.supports_dtype(precision.weights.dtype());
     computes.then(|| Compute::device(device).with(precision).offloading(Offload::Anchor))
 }

@@ -207,7 +207,7 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused("data.x = 1\n", &["line 4: unknown key `data.x`; [data] has demonstrations, preferences,"]);
     refused(
         "[engine]\nthreads = 1\n",
-        &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, moments, offload, update"],
+        &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, update"],
     );
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
     set_refused("sft.epochs.x=1", &["sft.epochs = { x = 1 }: expected a whole number, 0 or more"]);

@@ -22,7 +22,7 @@ const KEPT: [Weights; 2] = [Weights::Bf16Master, Weights::Bf16Split];
 
 /// The CPU through the tensor operations of all devices.
 fn compute(weights: Weights, moments: Moments) -> Compute {
-    Compute::device(Device::flex()).with(Precision { weights, moments })
+    Compute::device(Device::flex()).with(Precision { weights, moments, ..Precision::default() })
 }
 
 fn policy(weights: Weights) -> Policy {

@@ -169,7 +169,7 @@ fn runs_without_protection_can_be_stopped_anywhere() {
 #[test]
 fn a_run_in_bf16_can_be_stopped_anywhere() {
     for (weights, offload) in [(Weights::Bf16Split, Offload::Anchor), (Weights::Bf16Master, Offload::Nothing)] {
-        let precision = Precision { weights, moments: Moments::Bf16 };
+        let precision = Precision { weights, moments: Moments::Bf16, ..Precision::default() };
         let compute = Compute::device(Device::flex()).with(precision).offloading(offload);
         check_on(compute, &schedule(Method::Hbat, Rule::Relative));
     }
@@ -177,7 +177,7 @@ fn a_run_in_bf16_can_be_stopped_anywhere() {
 
 #[test]
 fn a_run_that_updates_elsewhere_can_be_stopped_anywhere() {
-    let precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32 };
+    let precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32, ..Precision::default() };
     let compute = Compute::device(Device::flex()).with(precision).offloading(Offload::Optimizer);
     check_on(compute, &schedule(Method::Hbat, Rule::Relative));
 }

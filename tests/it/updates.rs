@@ -21,7 +21,7 @@ fn tensors() -> Compute {
 }
 
 fn bf16(weights: Weights) -> Compute {
-    tensors().with(Precision { weights, moments: Moments::F32 })
+    tensors().with(Precision { weights, moments: Moments::F32, ..Precision::default() })
 }
 
 /// A schedule whose every step is one forward pass of six sequences or fewer.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hbat::compute::{Moments, Offload, Weights};
+use hbat::compute::{Moments, Offload, Sums, Weights};
 use hbat::schedule::Method;
 use hbat::trainer::UpdateTiming;
 use hbat_backends::DeviceName;
@@ -186,6 +186,10 @@ fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if engine.offload == Offload::Optimizer && narrow {
         let problem = "the host keeps weights and moments in f32";
         return Err(layers.refuse("engine.offload", problem, "take weights \"f32\" or \"bf16-master\", and moments \"f32\""));
+    }
+    if engine.sums == Sums::Bf16 && engine.weights == Weights::F32 {
+        let problem = "sums of f32 gradients would be rounded for nothing";
+        return Err(layers.refuse("engine.sums", problem, "take \"f32\", or weights \"bf16-master\" or \"bf16-split\""));
     }
     let preferences = run.methods.iter().any(|method| *method != Method::Sft);
     let batches =

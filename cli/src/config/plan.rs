@@ -57,7 +57,7 @@ impl Plan {
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
-        let precision = Precision { weights: run.engine.weights, moments: run.engine.moments };
+        let precision = Precision { weights: run.engine.weights, moments: run.engine.moments, sums: run.engine.sums };
         let layout = layout(device, precision, run.engine.offload);
         Ok(Self { run, name, output, device, layout, start, schedules, settings, layers })
     }
@@ -75,8 +75,8 @@ impl Plan {
         let mut run = self.run.clone();
         let rest = RunFile::default();
         (run.output, run.device) = (rest.output, rest.device);
-        let EngineSection { weights, moments, .. } = run.engine;
-        (run.engine, run.checkpoints) = (EngineSection { weights, moments, ..rest.engine }, rest.checkpoints);
+        let EngineSection { weights, moments, sums, .. } = run.engine;
+        (run.engine, run.checkpoints) = (EngineSection { weights, moments, sums, ..rest.engine }, rest.checkpoints);
         run.model.path = named(&run.model.path);
         for files in [&mut run.data.demonstrations, &mut run.data.preferences] {
             files.iter_mut().for_each(|file| *file = named(file));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hbat::compute::{Moments, Offload, Weights};
+use hbat::compute::{Moments, Offload, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
@@ -260,6 +260,8 @@ pub struct EngineSection {
     pub weights: Weights,
     /// How AdamW's moments are kept.
     pub moments: Moments,
+    /// What gradients of several passes are added up in.
+    pub sums: Sums,
     /// What is kept in the host's memory.
     pub offload: Offload,
     /// When weights are updated.

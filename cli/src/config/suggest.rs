@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn otherwise_the_sections_keys_are_listed() {
-        check("engine.zzz", "[engine] has kind, micro_batch, bucket, pack, weights, moments, offload, update");
+        check("engine.zzz", "[engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, update");
         check("zzz", "`hbat recipes cat toy` shows every key");
     }
 

@@ -68,7 +68,7 @@ fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
 /// If this build or machine does not offer it, or it does not compute in bf16 where the run asks for that.
 fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
     let compute = open(plan.device, plan.layout)?;
-    let Precision { weights, moments } = plan.layout.precision;
+    let Precision { weights, moments, .. } = plan.layout.precision;
     for (key, dtype) in [("weights", weights.dtype()), ("moments", moments.dtype())] {
         if !compute.device.supports_dtype(dtype) {
             let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));

@@ -1,7 +1,7 @@
 //! What a run needs, known before it starts.
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute::{Layout, Moments, Offload, Precision, Weights};
+use hbat::compute::{Layout, Moments, Offload, Precision, Sums, Weights};
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
@@ -186,13 +186,13 @@ fn changes(plan: &Plan) -> Vec<Change> {
     ];
     let narrow: [Saving; 2] = [
         ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
-        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\"", |_, layout| {
-            layout.precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16 };
+        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\" and engine.sums = \"bf16\"", |_, layout| {
+            layout.precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16 };
         }),
     ];
     let elsewhere: Saving = ("engine.offload = \"optimizer\" and engine.weights = \"bf16-master\"", |_, layout| {
         layout.offload = Offload::Optimizer;
-        layout.precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32 };
+        layout.precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32, ..Precision::default() };
     });
     let mut savings = everywhere.to_vec();
     let mut changes = grown(plan, &savings);

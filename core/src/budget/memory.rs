@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::Pass;
 use crate::compute::{self, Layout, Offload};
 use crate::engine::{Engine, HEAD_CHUNK};
+use crate::kernel::attention::rows_at_once;
 use crate::model::{HeadKind, LlamaConfig, Unit};
 use crate::trainer::UpdateTiming;
 
@@ -143,7 +144,7 @@ impl<'a> Sizes<'a> {
     pub(super) fn peak(&self, holdings: &Holdings, pass: &Pass, earlier_passes: usize) -> Memory {
         let resting = self.resting(holdings);
         let last = self.config.num_hidden_layers - 1;
-        let earlier = F32 * self.model * earlier_passes.min(1);
+        let earlier = bytes(self.layout.precision.sums.dtype()) * self.model * earlier_passes.min(1);
         let moments = [self.at_head(pass, earlier), self.at_layer(last, pass, earlier), self.at_layer(0, pass, earlier)];
         moments.into_iter().fold(self.update(resting, earlier), |peak, [gradients, activations, logits, workspace]| {
             peak.larger(Memory { gradients, activations, logits, workspace, ..resting })
@@ -248,7 +249,9 @@ impl<'a> Sizes<'a> {
             // A copy of one weight; then the activation's gradient, or attention's gradients before and after they are joined.
             compute::Memory::Host => F32 * (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
             compute::Memory::Device => {
-                let attention = ATTENTION_COPIES * pass.rows * self.config.num_attention_heads * pass.width * pass.width;
+                let heads = self.config.num_attention_heads;
+                let rows = pass.rows.min(rows_at_once(heads, pass.width));
+                let attention = ATTENTION_COPIES * rows * heads * pass.width * pass.width;
                 (self.narrow() * n * (4 * f + 2 * d)).max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
             }
         }

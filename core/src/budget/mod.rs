@@ -5,6 +5,8 @@
 //! come on top.
 
 mod memory;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use memory::Memory;

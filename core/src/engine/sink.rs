@@ -2,7 +2,7 @@
 
 use burn::tensor::{FloatDType, Tensor};
 
-use crate::model::Tensors;
+use crate::model::{Policy, Tensors};
 
 /// Receives the gradient of every unit once per backward pass.
 pub trait GradientSink {
@@ -10,16 +10,22 @@ pub trait GradientSink {
     fn take(&mut self, unit: usize, gradient: Tensor<2>);
 }
 
-/// Sums gradients over the batches of an optimizer step: in f32, unless there is but one.
+/// Sums gradients over the batches of an optimizer step: in f32 or as asked for, unless there is but one.
 #[derive(Debug)]
 pub struct Accumulate {
     sums: Vec<Option<Tensor<2>>>,
+    dtype: FloatDType,
 }
 
 impl Accumulate {
-    /// For this many units.
+    /// For this many units, in f32.
     pub fn new(units: usize) -> Self {
-        Self { sums: (0..units).map(|_| None).collect() }
+        Self { sums: (0..units).map(|_| None).collect(), dtype: FloatDType::F32 }
+    }
+
+    /// For a policy's units, as its gradients are to be kept.
+    pub fn of(policy: &Policy) -> Self {
+        Self { dtype: policy.compute().layout.precision.sums.dtype(), ..Self::new(policy.units().len()) }
     }
 
     /// The sums, `None` for a unit that no backward pass has reached.
@@ -32,7 +38,7 @@ impl GradientSink for Accumulate {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
         let slot = &mut self.sums[unit];
         *slot = Some(match slot.take() {
-            Some(sum) => sum.cast(FloatDType::F32) + gradient.cast(FloatDType::F32),
+            Some(sum) => (sum.cast(FloatDType::F32) + gradient.cast(FloatDType::F32)).cast(self.dtype),
             None => gradient,
         });
     }

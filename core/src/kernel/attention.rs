@@ -59,6 +59,18 @@ impl Heads {
 /// `mask` is added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`: [`causal_mask`], and [`apart`] where rows hold several
 /// texts.
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, heads: Heads) -> Tensor<2> {
+    let parts = parts(&query, &mask, heads);
+    if parts.len() == 1 {
+        return attention_of_part(query, key, value, mask, heads);
+    }
+    let of_part = |part: &Part| {
+        let [query, key, value] = [&query, &key, &value].map(|x| part.rows(x));
+        attention_of_part(query, key, value, part.mask(&mask), heads)
+    };
+    Tensor::cat(parts.iter().map(of_part).collect(), 0)
+}
+
+fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, heads: Heads) -> Tensor<2> {
     let width = mask.dims()[1];
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
     let probabilities = probabilities(query, key, mask, heads).cast(kind(&value));
@@ -68,7 +80,21 @@ pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask
 /// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
 ///
 /// With P the probabilities and dP = dY·Vᵀ: dS = P ∘ (dP − rowsum(dP ∘ P)), dQ = dS·K/√hd, dK = dSᵀ·Q/√hd, dV = Pᵀ·dY.
-pub(crate) fn attention_backward(
+pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Tensor<3>, heads: Heads) -> [Tensor<2>; 3] {
+    let parts = parts(&dy, &mask, heads);
+    if parts.len() == 1 {
+        return attention_backward_of_part(read, dy, mask, heads);
+    }
+    let mut gradients: [Vec<Tensor<2>>; 3] = Default::default();
+    for part in parts {
+        let read = read.each_ref().map(|x| part.rows(x));
+        let of_part = attention_backward_of_part(read, part.rows(&dy), part.mask(&mask), heads);
+        gradients.iter_mut().zip(of_part).for_each(|(all, part)| all.push(part));
+    }
+    gradients.map(|parts| Tensor::cat(parts, 0))
+}
+
+fn attention_backward_of_part(
     [query, key, value]: [Tensor<2>; 3],
     dy: Tensor<2>,
     mask: Tensor<3>,
@@ -87,6 +113,39 @@ pub(crate) fn attention_backward(
     let query_gradient = ds.clone().matmul(key);
     let key_gradient = ds.swap_dims(2, 3).matmul(query);
     [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
+}
+
+/// How many rows' scores exist at once: the `[H, T, T]` of several rows together have no more elements than this, unless those of
+/// one have.
+const SCORES: usize = 1 << 27;
+
+/// Rows whose scores exist at once.
+pub(crate) fn rows_at_once(heads: usize, width: usize) -> usize {
+    (SCORES / (heads * width * width).max(1)).max(1)
+}
+
+/// Some rows of a batch, one after the other.
+struct Part {
+    from: usize,
+    len: usize,
+    width: usize,
+}
+
+impl Part {
+    /// Their part of `[B·T, ..]`.
+    fn rows(&self, x: &Tensor<2>) -> Tensor<2> {
+        x.clone().narrow(0, self.from * self.width, self.len * self.width)
+    }
+
+    fn mask(&self, mask: &Tensor<3>) -> Tensor<3> {
+        if mask.dims()[0] == 1 { mask.clone() } else { mask.clone().narrow(0, self.from, self.len) }
+    }
+}
+
+fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
+    let width = mask.dims()[1];
+    let (rows, step) = (query.dims()[0] / width, rows_at_once(heads.query, width));
+    (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
 
 /// In f32.
@@ -116,3 +175,38 @@ pub(crate) fn apart(owners: &[i32], width: usize, device: &Device) -> Tensor<3> 
 
 /// Large enough that exp underflows to exactly 0 against any real score, small enough that adding one stays finite.
 pub(crate) const MASKED: f32 = -1e30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Noise;
+
+    #[test]
+    fn rows_one_after_the_other_are_the_rows_together() {
+        let (heads, width, device) = (Heads { query: 4, key_value: 2, dim: 6 }, 5, Device::flex());
+        let mut noise = Noise(5);
+        let mut random = |columns: usize| -> Tensor<2> {
+            Tensor::from_data(TensorData::new(noise.values(3 * width * columns, 1.0), [3 * width, columns]), &device)
+        };
+        let read = [random(24), random(12), random(12)];
+        let dy = random(24);
+        let owners: Vec<i32> = (0..3 * width as i32).map(|i| i / 3).collect();
+        for mask in [causal_mask(width, &device), causal_mask(width, &device) + apart(&owners, width, &device)] {
+            let [query, key, value] = read.clone();
+            let whole = attention_of_part(query, key, value, mask.clone(), heads);
+            let backward = attention_backward_of_part(read.clone(), dy.clone(), mask.clone(), heads);
+            for row in 0..3 {
+                let part = Part { from: row, len: 1, width };
+                let [query, key, value] = read.each_ref().map(|x| part.rows(x));
+                let found = attention_of_part(query, key, value, part.mask(&mask), heads);
+                found.into_data().assert_approx_eq::<f32>(&part.rows(&whole).into_data(), Default::default());
+                let of_part =
+                    attention_backward_of_part(read.each_ref().map(|x| part.rows(x)), part.rows(&dy), part.mask(&mask), heads);
+                for (found, expected) in of_part.into_iter().zip(&backward) {
+                    found.into_data().assert_approx_eq::<f32>(&part.rows(expected).into_data(), Default::default());
+                }
+            }
+        }
+        assert_eq!((rows_at_once(32, 1024), rows_at_once(32, 1 << 14), rows_at_once(9, 512)), (4, 1, 56));
+    }
+}

@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn compute(weights: Kept) -> Compute {
-        Compute::device(Device::flex()).with(Precision { weights, moments: Moments::F32 })
+        Compute::device(Device::flex()).with(Precision { weights, moments: Moments::F32, ..Precision::default() })
     }
 
     fn kept(kept: Kept, full: &Tensor<2>) -> Weights {

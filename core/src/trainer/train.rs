@@ -52,7 +52,7 @@ impl<R: Reduce> Trainer<R> {
         batches: Vec<Batch>,
         item: &Item,
     ) -> Result<(TermReport, StepNorms), Error> {
-        let mut sink = Accumulate::new(self.policy.units().len());
+        let mut sink = Accumulate::of(&self.policy);
         let term = Term { objective, batches, factor: 1.0 };
         let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
         let report = reports.into_iter().next().unwrap_or_default();
