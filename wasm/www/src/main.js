@@ -9,7 +9,7 @@ import { Session } from "./page/session.js";
 import { sourceLine } from "./page/source-line.js";
 import { PageState } from "./page/state.js";
 import { themeSwitch } from "./page/theme.js";
-import { tour } from "./page/tour.js";
+import { Tour } from "./page/tour.js";
 import { conflictPanel } from "./panels/conflict.js";
 import { controlsPanel } from "./panels/controls.js";
 import { coursePanel } from "./panels/course.js";
@@ -26,7 +26,7 @@ import { fetchGhosts, fetchRecording } from "./run/recording.js";
 const state = new PageState();
 const notices = new Notices();
 const session = new Session(state, notices);
-const guide = tour(state);
+const guide = new Tour(state);
 
 const views = {
   source: sourceLine(state),
@@ -45,7 +45,8 @@ const views = {
 };
 
 function place() {
-  for (const [name, view] of Object.entries(views)) document.querySelector(`[data-place=${name}]`).replaceWith(view.element);
+  for (const [name, view] of Object.entries(views))
+    document.querySelector(`[data-place=${name}]`).replaceWith(view.element);
   document.querySelector("[data-place=notices]").replaceWith(notices.element);
   document.querySelector("[data-place=theme]").replaceWith(themeSwitch());
   document.querySelector("#begin-tour").addEventListener("click", () => guide.begin());

@@ -28,8 +28,9 @@ export function shapeIcon(lane, className = "") {
 }
 
 /** A five-pointed star around 0, 0. */
-export const STAR = Array.from({ length: 10 }, (_, index) => {
-  const radius = index % 2 ? 4 : 10;
-  const angle = (index * Math.PI) / 5 - Math.PI / 2;
-  return `${index ? "L" : "M"}${(radius * Math.cos(angle)).toFixed(2)} ${(radius * Math.sin(angle)).toFixed(2)}`;
-}).join("") + "Z";
+export const STAR =
+  Array.from({ length: 10 }, (_, index) => {
+    const radius = index % 2 ? 4 : 10;
+    const angle = (index * Math.PI) / 5 - Math.PI / 2;
+    return `${index ? "L" : "M"}${(radius * Math.cos(angle)).toFixed(2)} ${(radius * Math.sin(angle)).toFixed(2)}`;
+  }).join("") + "Z";

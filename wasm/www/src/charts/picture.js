@@ -1,7 +1,23 @@
 /** A chart as a PNG: the SVG with the page's styles written into it, drawn on a canvas. */
 
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "fill-opacity",
-  "stroke-opacity", "font-family", "font-size", "font-weight", "text-anchor", "display", "visibility", "transform"];
+const STYLES = [
+  "fill",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-linecap",
+  "stroke-linejoin",
+  "opacity",
+  "fill-opacity",
+  "stroke-opacity",
+  "font-family",
+  "font-size",
+  "font-weight",
+  "text-anchor",
+  "display",
+  "visibility",
+  "transform",
+];
 
 /** Pixels of the picture per pixel of the page. */
 const SHARPNESS = 2;
@@ -16,7 +32,10 @@ export async function png(chart) {
   const source = new XMLSerializer().serializeToString(styledCopy(chart, width, height));
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(source)}`;
   await image.decode();
-  const canvas = Object.assign(document.createElement("canvas"), { width: width * SHARPNESS, height: height * SHARPNESS });
+  const canvas = Object.assign(document.createElement("canvas"), {
+    width: width * SHARPNESS,
+    height: height * SHARPNESS,
+  });
   const context = canvas.getContext("2d");
   context.fillStyle = getComputedStyle(document.body).getPropertyValue("--surface");
   context.fillRect(0, 0, canvas.width, canvas.height);

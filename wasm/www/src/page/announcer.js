@@ -27,7 +27,9 @@ export function announcer(state) {
 function summary(run, cursor) {
   const lanes = run.lanes.map((lane) => {
     const moment = lane.momentAt(cursor);
-    const numbers = moment ? `SFT loss ${fixed(moment.sft_loss, 2)}, reward ${fixed(moment.reward, 2)}` : "not measured yet";
+    const numbers = moment
+      ? `SFT loss ${fixed(moment.sft_loss, 2)}, reward ${fixed(moment.reward, 2)}`
+      : "not measured yet";
     return `${lane.label} in ${lane.phaseAt(cursor).name.replace("_", " ")}: ${numbers}`;
   });
   return `Step ${cursor} of ${run.length}. ${lanes.join(". ")}.`;

@@ -144,7 +144,10 @@ export class Session {
   #recovered(live, { lostAt, step, backend }) {
     if (this.state.live !== live) return;
     const where = backend === "webgpu" ? "on the GPU again" : "on the processor";
-    this.notices.tell(`The GPU was lost at step ${lostAt}. Training goes on from the snapshot of step ${step}, ${where}.`, "loss");
+    this.notices.tell(
+      `The GPU was lost at step ${lostAt}. Training goes on from the snapshot of step ${step}, ${where}.`,
+      "loss",
+    );
     const { player } = this.state;
     if (player.cursor > live.run.head) player.cursor = live.run.head;
     this.state.changed();

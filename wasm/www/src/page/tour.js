@@ -3,73 +3,82 @@
 import { h, setAttribute, setText } from "../dom/element.js";
 import { STOPS } from "./tour-stops.js";
 
-/**
- * @param {import("./state.js").PageState} state
- */
-export function tour(state) {
-  const count = h("p", { class: "count" });
-  const title = h("h2", { id: "tour-title" });
-  const text = h("p", { id: "tour-text" });
-  const back = h("button", { type: "button", onclick: () => go(at - 1) }, "Back");
-  const next = h("button", { type: "button", class: "primary", onclick: () => go(at + 1) });
-  const close = h("button", { type: "button", class: "quiet", onclick: end, "aria-label": "End the tour" }, "×");
-  const card = h(
-    "div",
-    { class: "tour", role: "dialog", "aria-labelledby": "tour-title", "aria-describedby": "tour-text", hidden: true, tabindex: -1 },
-    h("div", { class: "tour-head" }, count, close),
-    title,
-    text,
-    h("div", { class: "form-buttons" }, back, next),
-  );
-  let at = 0;
-  let opener = null;
-  let target = null;
+export class Tour {
+  #state;
+  #at = 0;
+  #opener = null;
+  #target = null;
+  #count = h("p", { class: "count" });
+  #title = h("h2", { id: "tour-title" });
+  #text = h("p", { id: "tour-text" });
+  #back = h("button", { type: "button", onclick: () => this.#go(this.#at - 1) }, "Back");
+  #next = h("button", { type: "button", class: "primary", onclick: () => this.#go(this.#at + 1) });
 
-  function go(to) {
+  /** @param {import("./state.js").PageState} state */
+  constructor(state) {
+    this.#state = state;
+    const close = h("button", { type: "button", class: "quiet", onclick: () => this.#end() }, "×");
+    setAttribute(close, "aria-label", "End the tour");
+    this.element = h(
+      "div",
+      { class: "tour", role: "dialog", "aria-labelledby": "tour-title", "aria-describedby": "tour-text", tabindex: -1 },
+      h("div", { class: "tour-head" }, this.#count, close),
+      this.#title,
+      this.#text,
+      h("div", { class: "form-buttons" }, this.#back, this.#next),
+    );
+    this.element.hidden = true;
+    this.element.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  begin() {
+    this.#opener = document.activeElement;
+    this.element.hidden = false;
+    this.#go(0);
+  }
+
+  #go(to) {
     if (to >= STOPS.length) {
-      end();
+      this.#end();
       return;
     }
-    at = Math.max(0, to);
-    const stop = STOPS[at];
-    setText(count, `${at + 1} of ${STOPS.length}`);
-    setText(title, stop.title);
-    setText(text, stop.text);
-    setText(next, at === STOPS.length - 1 ? "Done" : "Next");
-    back.disabled = at === 0;
-    stop.show(state);
-    point(document.querySelector(stop.target));
-    card.focus({ preventScroll: true });
+    this.#at = Math.max(0, to);
+    const { title, text, target, show } = STOPS[this.#at];
+    setText(this.#count, `${this.#at + 1} of ${STOPS.length}`);
+    setText(this.#title, title);
+    setText(this.#text, text.replace(/\s+/g, " "));
+    setText(this.#next, this.#at === STOPS.length - 1 ? "Done" : "Next");
+    this.#back.disabled = this.#at === 0;
+    show(this.#state);
+    this.#point(document.querySelector(target));
+    this.element.focus({ preventScroll: true });
   }
 
-  function point(element) {
-    if (target) setAttribute(target, "data-toured", null);
-    target = element;
-    if (!target) return;
-    setAttribute(target, "data-toured", true);
+  #point(element) {
+    if (this.#target) setAttribute(this.#target, "data-toured", null);
+    this.#target = element;
+    if (!element) return;
+    setAttribute(element, "data-toured", true);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    target.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
+    element.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
   }
 
-  function end() {
-    card.hidden = true;
-    point(null);
-    opener?.focus();
+  #end() {
+    this.element.hidden = true;
+    this.#point(null);
+    this.#opener?.focus();
   }
 
-  card.addEventListener("keydown", (event) => {
-    const action = { Escape: end, ArrowRight: () => go(at + 1), ArrowLeft: () => go(at - 1) }[event.key];
+  #key(event) {
+    const actions = {
+      Escape: () => this.#end(),
+      ArrowRight: () => this.#go(this.#at + 1),
+      ArrowLeft: () => this.#go(this.#at - 1),
+    };
+    const action = actions[event.key];
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
     action();
-  });
-  return {
-    element: card,
-    begin() {
-      opener = document.activeElement;
-      card.hidden = false;
-      go(0);
-    },
-  };
+  }
 }

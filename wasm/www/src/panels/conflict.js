@@ -5,6 +5,9 @@ import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, percent } from "../dom/numbers.js";
 import { section } from "./panel.js";
 
+const COSINE = "Cosine of both objectives' gradients: at −1 one teacher's lesson undoes the other's, at 1 they agree.";
+const SHARE = "Beside it, the share of the gradient that pulls back.";
+
 /**
  * @param {import("../page/state.js").PageState} state
  * @returns {import("./panel.js").View}
@@ -13,12 +16,7 @@ export function conflictPanel(state) {
   const rows = h("div", { class: "meters" });
   let shown = null;
   let meters = [];
-  const element = section(
-    "conflict",
-    "Conflict meter",
-    "Cosine of the two objectives' gradients: at −1 one teacher's lesson undoes the other's, at 1 they agree. Beside it, what share of the gradient pulls back.",
-    [rows],
-  );
+  const element = section("conflict", "Conflict meter", `${COSINE} ${SHARE}`, [rows]);
   return {
     element,
     update() {
@@ -48,7 +46,14 @@ function meter(lane, index) {
   const cosine = h("output", {});
   const share = h("output", { class: "share" });
   const gauge = h("span", { class: "gauge", role: "img" }, needle);
-  const element = h("div", { class: "meter", "data-lane": index }, h("span", { class: "who" }, shapeIcon(index), lane.label), gauge, cosine, share);
+  const element = h(
+    "div",
+    { class: "meter", "data-lane": index },
+    h("span", { class: "who" }, shapeIcon(index), lane.label),
+    gauge,
+    cosine,
+    share,
+  );
   return {
     element,
     update(step) {

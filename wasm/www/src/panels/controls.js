@@ -92,7 +92,13 @@ function laneField(session) {
     session.change("lanes", [...session.draft.lanes.slice(0, 2), ...(select.value ? [select.value] : [])]);
   });
   return {
-    element: h("div", { class: "field" }, h("label", { for: "set-lanes" }, "Third lane"), select, h("small", {}, "beside two-stage and HBAT")),
+    element: h(
+      "div",
+      { class: "field" },
+      h("label", { for: "set-lanes" }, "Third lane"),
+      select,
+      h("small", {}, "beside two-stage and HBAT"),
+    ),
     update(values, fields) {
       const [first, second, third = ""] = values.lanes ?? [];
       const choices = (fields?.lanes.choices ?? [third]).filter((choice) => choice !== first && choice !== second);
@@ -109,7 +115,13 @@ function backendField(session) {
   select.addEventListener("change", () => session.setBackend(select.value));
   fillOptions(select, Object.keys(names), (choice) => names[choice]);
   return {
-    element: h("div", { class: "field" }, h("label", { for: "set-backend" }, "Trains on"), select, h("small", {}, "automatic: WebGPU where there is a GPU")),
+    element: h(
+      "div",
+      { class: "field" },
+      h("label", { for: "set-backend" }, "Trains on"),
+      select,
+      h("small", {}, "automatic: WebGPU where there is a GPU"),
+    ),
     update(_, fields) {
       select.value = session.wish;
       select.disabled = !fields;

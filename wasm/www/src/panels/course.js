@@ -34,10 +34,14 @@ export function coursePanel(state) {
   select.addEventListener("change", () => state.changed());
   const picture = s("svg", { class: "course", role: "img", "aria-label": "Chart over the steps" });
   const view = { size: null };
-  const frame = fitted(picture, () => 190, (size) => {
-    view.size = size;
-    state.changed();
-  });
+  const frame = fitted(
+    picture,
+    () => 190,
+    (size) => {
+      view.size = size;
+      state.changed();
+    },
+  );
   return chartPanel({
     id: "course",
     title: "Over the steps",
@@ -55,7 +59,10 @@ function draw(picture, { width, height }, { run, step }, quantity) {
   const values = series.flat().map(([, value]) => value);
   const low = Math.min(0, ...values);
   const high = Math.max(low + 1e-9, ...values);
-  const scales = { x: linear([0, run.length], [box.left, box.right], 6), y: linear([low, high * 1.04], [box.bottom, box.top], 4) };
+  const scales = {
+    x: linear([0, run.length], [box.left, box.right], 6),
+    y: linear([low, high * 1.04], [box.bottom, box.top], 4),
+  };
   picture.replaceChildren(
     ...grid(scales, box),
     s("line", { class: "now", x1: scales.x(step), x2: scales.x(step), y1: box.top, y2: box.bottom }),
@@ -72,7 +79,10 @@ function laneLines(lane, index, series, { x, y }) {
   if (!series.length) return [];
   const parts = lane.phases.map((phase) => {
     const inside = series.filter(([step]) => step >= phase.start && step <= phase.start + phase.steps);
-    return s("path", { class: `trail thin ${phase.side}`, d: line(inside.map(([step, value]) => [x(step), y(value)])) });
+    return s("path", {
+      class: `trail thin ${phase.side}`,
+      d: line(inside.map(([step, value]) => [x(step), y(value)])),
+    });
   });
   const [step, value] = series.at(-1);
   const { side } = lane.phaseAt(step);
@@ -84,5 +94,9 @@ function courseTable({ run, step }, quantity) {
   const series = run.lanes.map((lane) => new Map(points(lane, quantity, step)));
   const steps = [...new Set(series.flatMap((each) => [...each.keys()]))].sort((a, b) => a - b);
   const rows = steps.map((at) => [at, ...series.map((each) => each.get(at) ?? null)]);
-  return { caption: `${quantity.name}, up to step ${step}`, columns: ["Step", ...run.lanes.map((lane) => lane.label)], rows };
+  return {
+    caption: `${quantity.name}, up to step ${step}`,
+    columns: ["Step", ...run.lanes.map((lane) => lane.label)],
+    rows,
+  };
 }

@@ -5,6 +5,10 @@ import { download } from "../page/download.js";
 import { runOfFiles } from "../run/metrics-file.js";
 import { section } from "./panel.js";
 
+const NOTE =
+  "The link holds seed and settings: it trains the same run. " +
+  "Files are of the chosen lane; charts have their own CSV and PNG.";
+
 /** Larger files are no metrics of a run that could be looked at here. */
 const MOST_BYTES = 64 * 1024 * 1024;
 
@@ -22,9 +26,23 @@ export function filesPanel(state, session) {
     ["model.safetensors", "safetensors", "application/octet-stream"],
   ].map(([name, method, type]) => saveButton(state, status, { name, method, type }));
   const which = h("span", { class: "which" });
-  const input = h("input", { type: "file", id: "import", accept: ".jsonl,.json,.txt", multiple: true, class: "visually-hidden" });
-  input.addEventListener("change", () => importFiles(state, [...input.files], status).finally(() => (input.value = "")));
-  const drop = h("label", { class: "drop", for: "import" }, "Open metrics.jsonl of ", h("code", {}, "hbat train"), " …");
+  const input = h("input", {
+    type: "file",
+    id: "import",
+    accept: ".jsonl,.json,.txt",
+    multiple: true,
+    class: "visually-hidden",
+  });
+  input.addEventListener("change", () =>
+    importFiles(state, [...input.files], status).finally(() => (input.value = "")),
+  );
+  const drop = h(
+    "label",
+    { class: "drop", for: "import" },
+    "Open metrics.jsonl of ",
+    h("code", {}, "hbat train"),
+    " …",
+  );
   dropTarget(drop, (files) => importFiles(state, files, status));
   const content = [
     h("div", { class: "row-buttons" }, copy, ...saves),
@@ -33,9 +51,9 @@ export function filesPanel(state, session) {
     h("div", { class: "import" }, input, drop),
     status,
   ];
-  const note = "The link holds seed and settings: it trains the same run. Files are of the lane that is chosen; the charts have CSV and PNG of their own.";
+
   return {
-    element: section("files", "Take it with you", note, content),
+    element: section("files", "Take it with you", NOTE, content),
     update() {
       copy.disabled = !session.fields;
       for (const save of saves) save.disabled = !state.live;

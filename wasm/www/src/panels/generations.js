@@ -28,7 +28,12 @@ export function generationsPanel(state, ask) {
       own.update();
       const shown = state.run.lanes.map((lane) => lane.momentIndexAt(state.step));
       setText(when, momentText(state));
-      const key = [shown, compare.checked, state.run.lanes.map((lane) => lane.moments[0]?.own?.prompt), own.count()].join();
+      const key = [
+        shown,
+        compare.checked,
+        state.run.lanes.map((lane) => lane.moments[0]?.own?.prompt),
+        own.count(),
+      ].join();
       if (drawn?.run === state.run && drawn.key === key) return;
       drawn = { run: state.run, key };
       body.replaceChildren(...rows(state, shown, compare.checked));
@@ -57,7 +62,9 @@ function rows(state, shown, compare) {
     group(covered),
     ...prompts
       .filter((each) => each.prompt.covered === covered)
-      .map(({ prompt, at }) => row(promptCell(prompt), run.lanes, shown, compare, (moment) => moment?.generations?.[at])),
+      .map(({ prompt, at }) =>
+        row(promptCell(prompt), run.lanes, shown, compare, (moment) => moment?.generations?.[at]),
+      ),
   ]);
   const asked = run.lanes.map((lane, index) => lane.moments[shown[index]]?.own).find(Boolean);
   const own = asked ? [row(ownCell(asked.prompt), run.lanes, shown, compare, (moment) => moment?.own)] : [];
@@ -89,7 +96,13 @@ function ownCell(prompt) {
 }
 
 function ownPrompt(state, ask) {
-  const input = h("input", { type: "text", id: "own-prompt", placeholder: "reverse 1 2 3 4 =", autocomplete: "off", spellcheck: "false" });
+  const input = h("input", {
+    type: "text",
+    id: "own-prompt",
+    placeholder: "reverse 1 2 3 4 =",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   const button = h("button", { type: "submit" }, "Ask");
   const reply = h("span", { class: "reply", role: "status" });
   let asked = 0;
@@ -108,7 +121,14 @@ function ownPrompt(state, ask) {
     button.disabled = !state.live;
     state.changed();
   };
-  const element = h("form", { class: "own-prompt", onsubmit: submit }, h("label", { for: "own-prompt" }, "Your own prompt"), input, button, reply);
+  const element = h(
+    "form",
+    { class: "own-prompt", onsubmit: submit },
+    h("label", { for: "own-prompt" }, "Your own prompt"),
+    input,
+    button,
+    reply,
+  );
   return {
     element,
     count: () => asked,
@@ -129,5 +149,9 @@ function answersTable(state) {
     prompt.right,
     ...run.lanes.map((lane) => text(lane.momentAt(step)?.generations?.[at]?.tokens)),
   ]);
-  return { caption: `Answers at step ${step}`, columns: ["Prompt", "Right", ...run.lanes.map((lane) => lane.label)], rows };
+  return {
+    caption: `Answers at step ${step}`,
+    columns: ["Prompt", "Right", ...run.lanes.map((lane) => lane.label)],
+    rows,
+  };
 }

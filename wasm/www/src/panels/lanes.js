@@ -19,7 +19,12 @@ const ABOUT = {
 
 const FIGURES = [
   ["SFT loss", "sft_loss", (value) => fixed(value, 2), "validation loss on demonstrations; lower is better"],
-  ["Reward", "reward", (value) => fixed(value, 2), "how likely the preferred answer of a held-out pair is given rather than the other; higher is better"],
+  [
+    "Reward",
+    "reward",
+    (value) => fixed(value, 2),
+    "how likely the preferred answer of a held-out pair is given rather than the other; higher is better",
+  ],
   ["Right, covered", "exact_covered", percent, "answers that are right on tasks which preferences cover"],
   ["Right, other", "exact_other", percent, "answers that are right on tasks which preferences never show"],
   ["Casual", "casual", percent, "answers that end casually, as preferences ask"],
@@ -82,7 +87,11 @@ function card(state, lane, index) {
 function ribbonOf(lane) {
   const parts = lane.phases.map((phase) => {
     const label = h("span", {}, phase.name.split("_")[0], h("sub", {}, phase.name.split("_")[1] ?? ""));
-    return h("li", { class: phase.side, style: `flex: ${phase.steps} 1 0`, title: `${phase.name}: ${phase.steps} steps` }, label);
+    return h(
+      "li",
+      { class: phase.side, style: `flex: ${phase.steps} 1 0`, title: `${phase.name}: ${phase.steps} steps` },
+      label,
+    );
   });
   const needle = h("span", { class: "needle", "aria-hidden": "true" });
   const element = h("div", { class: "ribbon" }, h("ol", { "aria-label": "Phases" }, ...parts), needle);

@@ -8,7 +8,7 @@ const PLACES = 100;
 
 /**
  * @param {string} name
- * @param {{ label: string, sub?: string, slider?: boolean, logarithmic?: boolean, note?: (value: number) => string }} about
+ * @param {object} about its label; whether it has a slider, and whether that moves by factors; a note about a value
  * @param {(value: number) => void} change
  */
 export function numberField(name, about, change) {

@@ -24,7 +24,13 @@ const TABLE_EVERY = 500;
  */
 export function chartPanel({ id, title, note, content, tools = [], chart, table, update }) {
   const chartBox = h("div", { class: "chart" }, ...content);
-  const tableBox = h("div", { class: "table", hidden: true, tabindex: 0, role: "region", "aria-label": `${title}: table` });
+  const tableBox = h("div", {
+    class: "table",
+    hidden: true,
+    tabindex: 0,
+    role: "region",
+    "aria-label": `${title}: table`,
+  });
   let madeAt = -Infinity;
   const fill = () => {
     madeAt = performance.now();
@@ -47,7 +53,9 @@ export function chartPanel({ id, title, note, content, tools = [], chart, table,
     ...tools,
     toggle,
     h("button", { class: "quiet", type: "button", onclick: saveCsv, "aria-label": `${title} as CSV` }, "CSV"),
-    chart ? h("button", { class: "quiet", type: "button", onclick: savePng, "aria-label": `${title} as PNG` }, "PNG") : null,
+    chart
+      ? h("button", { class: "quiet", type: "button", onclick: savePng, "aria-label": `${title} as PNG` }, "PNG")
+      : null,
   );
   const element = section(id, title, note, [chartBox, tableBox], files);
   return {

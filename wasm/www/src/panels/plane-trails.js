@@ -26,7 +26,11 @@ export function trail(lane, index, last, { x, y }) {
   }
   const dots = places.slice(1).map(([left, top], at) => {
     const { side } = lane.phaseAt(moments[at + 1].step);
-    return s("path", { class: `dot ${side}`, d: shape(index), transform: `translate(${left.toFixed(1)} ${top.toFixed(1)}) scale(.56)` });
+    return s("path", {
+      class: `dot ${side}`,
+      d: shape(index),
+      transform: `translate(${left.toFixed(1)} ${top.toFixed(1)}) scale(.56)`,
+    });
   });
   return s("g", { class: `lane-${index}` }, ...parts, ...dots);
 }

@@ -20,16 +20,24 @@ export function planePanel(state) {
   );
   const picture = s(
     "svg",
-    { class: "plane", role: "group", "aria-label": "Plane: loss on demonstrations to the right, preference reward upwards" },
+    {
+      class: "plane",
+      role: "group",
+      "aria-label": "Plane: loss on demonstrations to the right, preference reward upwards",
+    },
     ...Object.values(layers),
   );
   const readout = h("p", { class: "readout" });
   const view = { state, layers, size: null, scales: null, box: null, drawn: "" };
-  const frame = fitted(picture, (width) => Math.max(320, Math.min(width * 0.8, 620)), (size) => {
-    view.size = size;
-    view.drawn = "";
-    draw(view);
-  });
+  const frame = fitted(
+    picture,
+    (width) => Math.max(320, Math.min(width * 0.8, 620)),
+    (size) => {
+      view.size = size;
+      view.drawn = "";
+      draw(view);
+    },
+  );
   pointerInspection(picture, view);
   keyboardInspection(layers.heads, view);
   return chartPanel({
@@ -54,7 +62,9 @@ function draw(view) {
   const key = JSON.stringify([shown, state.lane, state.inspected, view.scaleKey]);
   if (key === view.drawn) return;
   view.drawn = key;
-  layers.region.replaceChildren(...dominated(state.shownLane.momentAt(state.step), state.run.header.nadir, view.scales));
+  layers.region.replaceChildren(
+    ...dominated(state.shownLane.momentAt(state.step), state.run.header.nadir, view.scales),
+  );
   layers.trails.replaceChildren(...state.run.lanes.map((lane, index) => trail(lane, index, shown[index], view.scales)));
   heads(layers.heads, view);
 }
@@ -94,7 +104,11 @@ function mark(name, lane, { sft_loss, reward }, { x, y }, size) {
 }
 
 function tunedMark(point, scales) {
-  const label = s("text", { class: "tick", x: scales.x(point.sft_loss) + 10, y: scales.y(point.reward) + 4 }, `β ${short(point.beta)}`);
+  const label = s(
+    "text",
+    { class: "tick", x: scales.x(point.sft_loss) + 10, y: scales.y(point.reward) + 4 },
+    `β ${short(point.beta)}`,
+  );
   return s("g", {}, mark("tuned", point.lane, point, scales, 1.1), label);
 }
 
@@ -127,7 +141,8 @@ function rewardName({ source }) {
 
 function legend() {
   const side = (name) => h("li", {}, h("span", { class: `swatch ${name}` }), SIDES[name]);
-  const other = (content, text) => h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
+  const other = (content, text) =>
+    h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
   return h(
     "ul",
     { class: "legend", "aria-label": "Legend" },
@@ -154,7 +169,14 @@ function planeTable({ run, step }) {
   const rows = run.lanes.flatMap((lane) =>
     lane.moments
       .filter((moment) => moment.step <= step)
-      .map((moment) => [lane.label, moment.step, lane.phaseAt(moment.step).name, moment.sft_loss, moment.reward, moment.hypervolume]),
+      .map((moment) => [
+        lane.label,
+        moment.step,
+        lane.phaseAt(moment.step).name,
+        moment.sft_loss,
+        moment.reward,
+        moment.hypervolume,
+      ]),
   );
   const columns = ["Lane", "Step", "Phase", "SFT loss", "Reward", "Hypervolume"];
   return { caption: `Every measured moment up to step ${step}`, columns, rows };

@@ -1,4 +1,4 @@
-/** Which importance rule is shown, and how many units it effectively holds: so that the paper's softmax is seen to degenerate. */
+/** Which importance rule is shown, and how many units it effectively holds: the softmax is seen to degenerate. */
 
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed } from "../dom/numbers.js";
@@ -17,7 +17,11 @@ const ABOUT = {
  */
 export function ruleSwitch(state) {
   const buttons = RULES.map((rule) =>
-    h("button", { type: "button", "data-rule": rule, "aria-pressed": "false", onclick: () => state.set({ rule }) }, rule),
+    h(
+      "button",
+      { type: "button", "data-rule": rule, "aria-pressed": "false", onclick: () => state.set({ rule }) },
+      rule,
+    ),
   );
   const figure = h("strong", {});
   const about = h("span", {});

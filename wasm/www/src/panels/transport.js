@@ -8,7 +8,7 @@ const ICONS = {
   pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
   step: "M3 2.5v11L10 8zM11 2.5h2v11h-2z",
   phase: "M2 2.5v11L7.5 8zM7.5 2.5v11L13 8zM13 2.5h1.6v11H13z",
-  again: "M8 2.2a5.8 5.8 0 1 0 5.6 7.3l-1.9-.5A3.8 3.8 0 1 1 8 4.2c1 0 2 .4 2.7 1.1L8.600 7.400H14V2l-1.900 1.900A5.8 5.8 0 0 0 8 2.200z",
+  again: "M8 2a6 6 0 1 0 5.8 7.5l-2-.5A4 4 0 1 1 8 4c1.1 0 2 .4 2.8 1.2L8.5 7.5H14V2l-1.8 1.8A6 6 0 0 0 8 2z",
 };
 
 /**
@@ -79,7 +79,11 @@ function icon(name) {
 }
 
 function iconButton(name, label, action, className = "") {
-  return h("button", { type: "button", class: `icon ${className}`, "aria-label": label, title: label, onclick: action }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: `icon ${className}`, "aria-label": label, title: label, onclick: action },
+    icon(name),
+  );
 }
 
 function labelled(name, label, action) {

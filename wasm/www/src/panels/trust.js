@@ -9,6 +9,8 @@ import { section } from "./panel.js";
 /** Steps that are compared. */
 const STEPS = 20;
 
+const NOTE = `Trains ${STEPS} steps on WebGPU and on the processor, and shows the largest relative differences.`;
+
 /**
  * @param {import("../page/state.js").PageState} _state
  * @param {import("../page/session.js").Session} session
@@ -18,11 +20,15 @@ export function trustPanel(_state, session) {
   const status = h("p", { class: "hint", role: "status" });
   const result = h("div", { class: "result" });
   const job = { worker: null };
-  const button = h("button", { type: "button", onclick: () => (job.worker ? job.worker.terminate() : check(session, job, view)) }, "Check my GPU");
+  const button = h(
+    "button",
+    { type: "button", onclick: () => (job.worker ? job.worker.terminate() : check(session, job, view)) },
+    "Check my GPU",
+  );
   const view = { status, result, button };
-  const note = `Trains ${STEPS} steps twice, on WebGPU and on the processor, and shows the largest relative differences beside what is tolerated.`;
+
   return {
-    element: section("trust", "Can this GPU be trusted?", note, [button, status, result]),
+    element: section("trust", "Can this GPU be trusted?", NOTE, [button, status, result]),
     update() {
       button.disabled = !session.fields;
     },
@@ -31,7 +37,10 @@ export function trustPanel(_state, session) {
 
 async function check(session, job, { status, result, button }) {
   if (!(await hasWebGpu())) {
-    setText(status, "This browser offers no WebGPU, so there is nothing to check: everything here is computed on the processor.");
+    setText(
+      status,
+      "This browser offers no WebGPU, so there is nothing to check: everything here is computed on the processor.",
+    );
     return;
   }
   job.worker = new LabWorker();
@@ -40,7 +49,7 @@ async function check(session, job, { status, result, button }) {
   result.replaceChildren();
   try {
     await job.worker.call("start");
-    const told = ({ done, of, what }) => setText(status, `${what ?? "step"} ${done} of ${of}`);
+    const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
     const report = await job.worker.call("checkGpu", { settings: session.draft, steps: STEPS }, told);
     result.replaceChildren(...reportElements(report));
     setText(status, verdict(report));
@@ -76,6 +85,9 @@ function reportElements({ adapter, rows, steps }) {
     h("thead", {}, h("tr", {}, ...head)),
     h("tbody", {}, ...rows.map(cells)),
   );
-  const about = Object.entries(adapter).flatMap(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value))]);
+  const about = Object.entries(adapter).flatMap(([name, value]) => [
+    h("dt", {}, name.replaceAll("_", " ")),
+    h("dd", {}, String(value)),
+  ]);
   return [table, h("h3", {}, "Adapter"), h("dl", { class: "adapter" }, ...about)];
 }

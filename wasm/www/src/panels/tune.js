@@ -7,8 +7,12 @@ import { LabWorker, Stopped } from "../lab/lab-worker.js";
 import { METHOD_NAMES } from "./field-names.js";
 import { section } from "./panel.js";
 
+/** What is compared. */
+const BOTH = ["two-stage", "hbat"];
+
 const NOTE =
-  "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with several β, and compares each at the β of its largest hypervolume. The points appear in the plane.";
+  "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with " +
+  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane.";
 
 /**
  * @param {import("../page/state.js").PageState} state
@@ -19,7 +23,14 @@ export function tunePanel(state, session) {
   const status = h("p", { class: "hint", role: "status" });
   const result = h("div", { class: "result" });
   const job = { worker: null };
-  const button = h("button", { type: "button", onclick: () => (job.worker ? job.worker.terminate() : tune({ state, session, job, status, result, button })) }, "Tune β for both");
+  const button = h(
+    "button",
+    {
+      type: "button",
+      onclick: () => (job.worker ? job.worker.terminate() : tune({ state, session, job, status, result, button })),
+    },
+    "Tune β for both",
+  );
   return {
     element: section("tune", "Each at its best", NOTE, [button, status, result]),
     update() {
@@ -37,8 +48,9 @@ async function tune({ state, session, job, status, result, button }) {
     const { backend } = await chooseBackend(session.wish);
     await job.worker.call("start");
     await job.worker.call("prepare", { backend });
-    const told = (progress) => setText(status, progressText(progress));
-    const { lanes } = await job.worker.call("tuneBeta", { settings: session.draft, backend }, told);
+    const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
+    const settings = { ...session.draft, lanes: BOTH };
+    const { lanes } = await job.worker.call("tuneBeta", { settings, backend }, told);
     result.replaceChildren(table(lanes));
     setText(status, verdict(lanes));
     state.set({ tuned: pointsOf(lanes, state.run) });
@@ -50,15 +62,11 @@ async function tune({ state, session, job, status, result, button }) {
   setText(button, "Tune β for both");
 }
 
-function progressText({ method, beta, done, of }) {
-  return `${METHOD_NAMES[method] ?? method}, β = ${short(beta)}: run ${done + 1} of ${of}`;
-}
-
 function verdict(lanes) {
   const best = lanes.map(({ method, tried, best: at }) => ({ name: METHOD_NAMES[method] ?? method, ...tried[at] }));
   const [first, second] = best.sort((a, b) => b.hypervolume - a.hypervolume);
-  const volumes = `${first.name} ${fixed(first.hypervolume, 3)} at β = ${short(first.beta)}, ${second.name} ${fixed(second.hypervolume, 3)} at β = ${short(second.beta)}`;
-  return `Hypervolume, each at its best: ${volumes}. One seed; other seeds may turn it round.`;
+  const told = ({ name, hypervolume, beta }) => `${name} ${fixed(hypervolume, 3)} at β = ${short(beta)}`;
+  return `Hypervolume, each at its best: ${told(first)}, ${told(second)}. One seed; others may turn it round.`;
 }
 
 function table(lanes) {
@@ -68,12 +76,18 @@ function table(lanes) {
       "tr",
       { class: isBest ? "best" : null },
       h("th", { scope: "row" }, METHOD_NAMES[method] ?? method, isBest ? " ★ best" : ""),
-      ...[short(tried.beta), fixed(tried.sft_loss, 3), fixed(tried.reward, 3), fixed(tried.hypervolume, 3)].map((text) =>
-        h("td", { class: "number" }, text),
+      ...[short(tried.beta), fixed(tried.sft_loss, 3), fixed(tried.reward, 3), fixed(tried.hypervolume, 3)].map(
+        (text) => h("td", { class: "number" }, text),
       ),
     );
   const rows = lanes.flatMap(({ method, tried, best }) => tried.map((each, at) => row(method, each, at === best)));
-  return h("table", {}, h("caption", {}, "β that were tried"), h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows));
+  return h(
+    "table",
+    {},
+    h("caption", {}, "β that were tried"),
+    h("thead", {}, h("tr", {}, ...head)),
+    h("tbody", {}, ...rows),
+  );
 }
 
 function pointsOf(lanes, run) {

@@ -1,4 +1,4 @@
-/** The strips of units: conflict of the gradients, importance, drift. One column per weight tensor, the same in all three. */
+/** The strips of units: conflict of the gradients, importance, drift. One column per weight tensor, in all three. */
 
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
@@ -41,7 +41,9 @@ export function unitsPanel(state) {
     update() {
       if (shownUnits !== state.run.header.units) {
         shownUnits = state.run.header.units;
-        layers.replaceChildren(...layerNames(shownUnits).map(({ name, count }) => h("span", { style: `flex: ${count}` }, name)));
+        layers.replaceChildren(
+          ...layerNames(shownUnits).map(({ name, count }) => h("span", { style: `flex: ${count}` }, name)),
+        );
       }
       const values = valuesOf(state);
       strips.cosine.update(values.cosines, { range: 1, empty: missing(state, "no gradients were measured") });
@@ -59,7 +61,14 @@ function valuesOf(state) {
   const moment = lane.momentAt(state.step);
   const importance = lane.importanceAt(state.step);
   const rule = importance?.rules[state.rule ?? importance.rule] ?? null;
-  return { importance, rule, f: rule?.f ?? null, cosines: moment?.unit_cosines ?? null, drift: moment?.unit_drift ?? null, moment };
+  return {
+    importance,
+    rule,
+    f: rule?.f ?? null,
+    cosines: moment?.unit_cosines ?? null,
+    drift: moment?.unit_drift ?? null,
+    moment,
+  };
 }
 
 function missing({ run }, text) {
@@ -71,7 +80,9 @@ function whyNoImportance(state) {
   const importance = shownLane.importanceAt(step);
   if (importance) return `This file has only the rule that the run used: ${importance.rule}`;
   const { name } = shownLane.phaseAt(step);
-  return run.source === "imported" ? `No penalty in ${name}` : `No penalty in ${name.replace("_", " ")}: nothing is held`;
+  return run.source === "imported"
+    ? `No penalty in ${name}`
+    : `No penalty in ${name.replace("_", " ")}: nothing is held`;
 }
 
 /** The column under the pointer, or that arrow keys chose, is named in all three strips. */
@@ -102,7 +113,8 @@ function pointing(content, strips, columns, state) {
 
 function describe({ run, shownLane }, { cosines, f, drift, moment }, at) {
   if (at === null || at >= run.header.units.length) {
-    return `${shownLane.label}${moment ? `, step ${moment.step}` : ""}. Point at a column, or use arrow keys, to read it.`;
+    const when = moment ? `, step ${moment.step}` : "";
+    return `${shownLane.label}${when}. Point at a column, or use arrow keys, to read it.`;
   }
   const parts = [unitName(run.header.units[at])];
   if (cosines) parts.push(`cosine ${fixed(cosines[at], 2)}`);

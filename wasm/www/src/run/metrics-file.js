@@ -22,7 +22,8 @@ const MOST_LANES = 4;
  * @returns {Run}
  */
 export function runOfFiles(files) {
-  if (files.length > MOST_LANES) throw new Error(`${files.length} files are more than the ${MOST_LANES} lanes that fit side by side`);
+  if (files.length > MOST_LANES)
+    throw new Error(`${files.length} files are more than the ${MOST_LANES} lanes that fit side by side`);
   const lanes = files.map(({ name, text }) => readLane(name, text));
   const units = lanes.find((lane) => lane.units.length)?.units ?? [];
   const header = {
@@ -118,12 +119,14 @@ function finishPhase({ phases }) {
 
 function number(record, name, where) {
   const value = record[name];
-  if (typeof value !== "number") throw new Error(`${where}: “${name}” should be a number, but it is ${JSON.stringify(value) ?? "missing"}`);
+  if (typeof value !== "number")
+    throw new Error(`${where}: “${name}” should be a number, but it is ${JSON.stringify(value) ?? "missing"}`);
   return value;
 }
 
 function text(record, name, where) {
   const value = record[name];
-  if (typeof value !== "string") throw new Error(`${where}: “${name}” should be a text, but it is ${JSON.stringify(value) ?? "missing"}`);
+  if (typeof value !== "string")
+    throw new Error(`${where}: “${name}” should be a text, but it is ${JSON.stringify(value) ?? "missing"}`);
   return value;
 }
