@@ -5,10 +5,6 @@ import { SHORT, expect, test } from "./lab-page.js";
 
 const golden = JSON.parse(readFileSync(new URL("./golden.json", import.meta.url), "utf8"));
 
-test.beforeEach(async ({ page }) => {
-  await page.addInitScript(() => sessionStorage.setItem("seen", "1"));
-});
-
 async function onWebGpu(lab, settings) {
   await lab.open();
   await expect(lab.page.locator("#set-seed")).toBeEnabled({ timeout: 20_000 });
@@ -38,7 +34,7 @@ test("a GPU that is lost is replaced, and training goes on from the snapshot", a
   await lab.reached(1, 60_000);
   await lab.pause();
   const session = await browser.newBrowserCDPSession();
-  await session.send("Browser.crash").catch(() => {});
+  await session.send("Browser.crashGpuProcess").catch(() => {});
   await expect(page.locator(".notice", { hasText: "The GPU was lost" })).toContainText(
     "goes on from the snapshot of step",
     { timeout: 60_000 },

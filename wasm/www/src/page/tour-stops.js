@@ -4,8 +4,8 @@ export const STOPS = [
   {
     title: "Two teachers",
     text: `One teacher shows demonstrations: right answers with a formal ending. The other only says which of two
-      answers it prefers: the casual one, even where its digits are wrong. Every student here starts from the same weights and
-      hears both. These are its answers before any lesson.`,
+      answers it prefers: the casual one, even where its digits are wrong. Every student here starts from the same
+      weights and hears both. These are its answers before any lesson.`,
     target: "#generations",
     show: (state) => state.player.seek(0),
   },
