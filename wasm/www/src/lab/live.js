@@ -9,6 +9,7 @@ const SNAPSHOT = { steps: 25, milliseconds: 20_000 };
 export class Live extends EventTarget {
   #snapshot = null;
   #recovery = null;
+  #advancing = null;
   #stepTimes = [];
   #ownPrompt = null;
 
@@ -27,8 +28,15 @@ export class Live extends EventTarget {
     return live;
   }
 
-  /** Trains the next step of every lane that is behind. */
-  async advance() {
+  /** Trains the next step of every lane that is behind. Who asks while one is trained waits for that one. */
+  advance() {
+    this.#advancing ??= this.#advanceAll().finally(() => {
+      this.#advancing = null;
+    });
+    return this.#advancing;
+  }
+
+  async #advanceAll() {
     await this.#recovery;
     const began = performance.now();
     const target = this.run.head + 1;

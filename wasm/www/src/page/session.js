@@ -84,9 +84,12 @@ export class Session {
     return url.href;
   }
 
-  /** The shown run once more, or the recording live. */
+  /** From the start once more: trained again if it is live, else replayed. */
   again() {
-    return this.train();
+    if (this.state.live) return this.train();
+    this.state.player.seek(0);
+    this.state.player.play();
+    return Promise.resolve();
   }
 
   newSeed() {

@@ -3,6 +3,7 @@
 import { shapeIcon } from "../charts/marks.js";
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, percent } from "../dom/numbers.js";
+import { capital, rewardName } from "./reward-name.js";
 
 /** What each method does, in a line. */
 const ABOUT = {
@@ -52,7 +53,8 @@ export function lanesPanel(state) {
 }
 
 function card(state, lane, index) {
-  const values = FIGURES.map(([name, , , help]) => {
+  const values = FIGURES.map(([heading, key, , help]) => {
+    const name = key === "reward" ? capital(rewardName(state.run)) : heading;
     const value = h("dd", {}, "–");
     return { value, row: h("div", { title: help }, h("dt", {}, name), value) };
   });

@@ -7,6 +7,7 @@ import { SIDES, STAR, shape } from "../charts/marks.js";
 import { h, s, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
 import { chartPanel } from "./panel.js";
+import { capital, rewardName } from "./reward-name.js";
 import { keyboardInspection, pointerInspection } from "./plane-inspection.js";
 import { dominated, heads, trail } from "./plane-trails.js";
 
@@ -89,8 +90,9 @@ function measure(view) {
   layers.ideal.replaceChildren(...idealCorner(run.header.ideal, view.scales));
 }
 
-/** The ends of the same methods under other seeds. */
+/** The ends of the same methods under other seeds; a file's reward is another quantity than theirs. */
 function shownGhosts({ ghosts, run }) {
+  if (run.source === "imported") return [];
   return (ghosts?.lanes ?? []).flatMap(({ method, points }) => {
     const lane = run.lanes.findIndex((each) => each.method === method);
     if (lane < 0) return [];
@@ -129,14 +131,9 @@ function axisNames({ left, right, top, bottom }, run) {
     s(
       "text",
       { class: "axis", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` },
-      `${rewardName(run)} · better →`,
+      `preference ${rewardName(run)} · better →`,
     ),
   ];
-}
-
-/** The lab measures a probability, the command line a margin. */
-function rewardName({ source }) {
-  return source === "imported" ? "preference margin" : "preference reward";
 }
 
 function legend() {
@@ -161,7 +158,7 @@ function describe({ run, step, inspected, lane }) {
   if (!moment) return "No moment has been measured yet.";
   const volume = Number.isFinite(moment.hypervolume) ? `, hypervolume ${fixed(moment.hypervolume, 3)}` : "";
   const phase = shown.phaseAt(moment.step).name.replace("_", " ");
-  const numbers = `SFT loss ${fixed(moment.sft_loss, 3)}, reward ${fixed(moment.reward, 3)}${volume}`;
+  const numbers = `SFT loss ${fixed(moment.sft_loss, 3)}, ${rewardName(run)} ${fixed(moment.reward, 3)}${volume}`;
   return `${shown.label}, step ${moment.step} (${phase}): ${numbers}.`;
 }
 
@@ -178,6 +175,6 @@ function planeTable({ run, step }) {
         moment.hypervolume,
       ]),
   );
-  const columns = ["Lane", "Step", "Phase", "SFT loss", "Reward", "Hypervolume"];
+  const columns = ["Lane", "Step", "Phase", "SFT loss", capital(rewardName(run)), "Hypervolume"];
   return { caption: `Every measured moment up to step ${step}`, columns, rows };
 }

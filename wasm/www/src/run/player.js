@@ -90,8 +90,9 @@ export class Player extends EventTarget {
         exact = Math.min(exact, this.#run.head, this.#target);
         this.cursor = Math.max(this.cursor, Math.floor(exact));
       } else {
-        if (!(await this.#train(before))) break;
+        const trained = await this.#train(before, turn);
         if (turn !== this.#turn) return;
+        if (!trained) break;
         before = performance.now();
         this.cursor = exact = Math.min(this.#run.head, this.#target);
       }
@@ -101,14 +102,15 @@ export class Player extends EventTarget {
   }
 
   /** Trains a step, not sooner after the last one than the speed says; whether there was one to train. */
-  async #train(before) {
+  async #train(before, turn) {
     if (!this.#source || this.#run.finished) return false;
     await delay(1000 / this.speed - (performance.now() - before));
     try {
       await this.#source.advance();
       return true;
     } catch (error) {
-      this.dispatchEvent(new CustomEvent("failed", { detail: error }));
+      // What fails after another run was loaded was stopped on purpose.
+      if (turn === this.#turn) this.dispatchEvent(new CustomEvent("failed", { detail: error }));
       return false;
     }
   }
