@@ -9,11 +9,12 @@ const REACH = 18;
  */
 export function pointerInspection(picture, view) {
   const { state } = view;
-  picture.addEventListener("pointermove", (event) => {
+  const inspect = (event) => {
     const found = nearest(picture, view, event);
     if (found?.step === state.inspected?.step && found?.lane === state.inspected?.lane) return;
     state.set({ inspected: found });
-  });
+  };
+  for (const kind of ["pointermove", "pointerdown"]) picture.addEventListener(kind, inspect);
   picture.addEventListener("pointerleave", () => state.set({ inspected: null }));
   picture.addEventListener("click", () => {
     const { inspected } = state;

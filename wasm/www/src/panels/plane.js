@@ -17,7 +17,10 @@ import { dominated, heads, trail } from "./plane-trails.js";
  */
 export function planePanel(state) {
   const layers = Object.fromEntries(
-    ["grid", "region", "ghosts", "ideal", "tuned", "trails", "heads"].map((name) => [name, s("g", { class: name })]),
+    ["grid", "region", "ghosts", "ideal", "tuned", "later", "trails", "heads"].map((name) => [
+      name,
+      s("g", { class: name }),
+    ]),
   );
   const picture = s(
     "svg",
@@ -66,7 +69,10 @@ function draw(view) {
   layers.region.replaceChildren(
     ...dominated(state.shownLane.momentAt(state.step), state.run.header.nadir, view.scales),
   );
-  layers.trails.replaceChildren(...state.run.lanes.map((lane, index) => trail(lane, index, shown[index], view.scales)));
+  const reached = state.run.lanes.map((lane) => lane.momentIndexAt(state.player.cursor));
+  const trails = (last) => state.run.lanes.map((lane, index) => trail(lane, index, last[index], view.scales));
+  layers.later.replaceChildren(...(state.inspected ? trails(reached) : []));
+  layers.trails.replaceChildren(...trails(shown));
   heads(layers.heads, view);
 }
 
