@@ -22,7 +22,7 @@ test("N cuts the data into so many turns, and one turn is two-stage with an anch
   expect(await trained(lab, { subsets: 2 }, () => phases(lab, "hbat"))).toHaveLength(4);
   await page.locator("#set-subsets").fill("1");
   await page.locator("#set-subsets").blur();
-  await expect(page.locator("#help-subsets")).toHaveText("two-stage + anchor");
+  await expect(page.locator(".field", { has: page.locator("#set-subsets") })).toContainText("two-stage + anchor");
   await lab.button("Start again with these").click();
   await expect(lab.lane("hbat").locator(".lane-name")).toHaveText("Two-stage + anchor");
   expect(await phases(lab, "hbat")).toHaveLength(2);
@@ -128,7 +128,7 @@ test("a setting out of range is refused by name", async ({ lab, page }) => {
   await lab.open(SHORT);
   await page.locator("#set-f_max").fill("-3");
   await page.locator("#set-f_max").blur();
-  await expect(page.locator("#help-f_max")).toContainText("is not between 0 and");
+  await expect(page.locator(".field", { has: page.locator("#set-f_max") })).toContainText("is not between 0 and");
   await expect(page.locator("#set-f_max")).toHaveAttribute("aria-invalid", "true");
 });
 

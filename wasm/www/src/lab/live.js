@@ -64,10 +64,7 @@ export class Live extends EventTarget {
   async ask(prompt) {
     const answers = [];
     for (const lane of this.run.lanes.keys()) answers.push(await this.#answer(lane, prompt));
-    this.run.lanes.forEach((lane, index) => {
-      const moment = lane.moments.at(-1);
-      if (moment) moment.own = answers[index];
-    });
+    this.run.lanes.forEach((lane, index) => lane.answers.push({ step: lane.head, ...answers[index] }));
     this.#ownPrompt = prompt;
   }
 
@@ -78,10 +75,10 @@ export class Live extends EventTarget {
 
   async #advanceLane(index) {
     const frames = await this.worker.call("advance", { lane: index });
-    for (const frame of frames) {
-      if (frame.kind === "moment" && this.#ownPrompt) frame.own = await this.#answer(index, this.#ownPrompt);
-    }
+    const moment = frames.find((frame) => frame.kind === "moment");
+    const answer = moment && this.#ownPrompt ? await this.#answer(index, this.#ownPrompt) : null;
     this.run.append(frames);
+    if (answer) this.run.lanes[index].answers.push({ step: moment.step, ...answer });
   }
 
   async #answer(lane, prompt) {
@@ -121,7 +118,7 @@ export class Live extends EventTarget {
     for (const backend of ["webgpu", "cpu"]) {
       const worker = new LabWorker();
       try {
-        await worker.call("start");
+        await worker.call("start", { backend });
         this.adapter = await worker.call("prepare", { backend });
         await worker.call("restore", { bytes, backend });
         this.#hold(worker);

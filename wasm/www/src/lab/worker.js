@@ -1,29 +1,33 @@
 /** The worker: holds one lab and trains it. Calls are answered strictly one after the other. */
 
-import init, { Lab, check_gpu, defaults, prepare, tune_beta } from "../pkg/hbat_wasm.js";
 import { watchDevices } from "./device-loss.js";
 
+/** The smaller module trains on the processor alone. */
+const MODULES = { cpu: () => import("../pkg/hbat_wasm.js"), webgpu: () => import("../pkg/webgpu/hbat_wasm.js") };
+
+let hbat = null;
 let lab = null;
 
 const calls = {
-  async start() {
-    await init();
-    return JSON.parse(defaults());
+  async start({ backend }) {
+    hbat = await MODULES[backend]();
+    await hbat.default();
+    return JSON.parse(hbat.defaults());
   },
 
   async prepare({ backend }) {
-    return JSON.parse(await prepare(backend));
+    return JSON.parse(await hbat.prepare(backend));
   },
 
   async create({ settings, backend }) {
     lab?.free();
-    lab = await Lab.create(JSON.stringify(settings), backend);
+    lab = await hbat.Lab.create(JSON.stringify(settings), backend);
     return JSON.parse(lab.header());
   },
 
   async restore({ bytes, backend }) {
     lab?.free();
-    lab = await Lab.restore(bytes, backend);
+    lab = await hbat.Lab.restore(bytes, backend);
     return JSON.parse(lab.header());
   },
 
@@ -41,11 +45,11 @@ const calls = {
   metricsJsonl: ({ lane }) => lab.metrics_jsonl(lane),
 
   async checkGpu({ settings, steps }, progress) {
-    return JSON.parse(await check_gpu(JSON.stringify(settings), steps, progress));
+    return JSON.parse(await hbat.check_gpu(JSON.stringify(settings), steps, progress));
   },
 
   async tuneBeta({ settings, backend }, progress) {
-    return JSON.parse(await tune_beta(JSON.stringify(settings), backend, progress));
+    return JSON.parse(await hbat.tune_beta(JSON.stringify(settings), backend, progress));
   },
 };
 

@@ -36,7 +36,7 @@ export class Session {
   async open() {
     const worker = new LabWorker();
     try {
-      this.fields = await worker.call("start");
+      this.fields = await worker.call("start", { backend: "cpu" });
     } catch (error) {
       this.failure = error.message;
       worker.terminate();
@@ -100,7 +100,9 @@ export class Session {
 
   /** Has the reader's own prompt answered, now and at every moment from now on. */
   async ask(prompt) {
-    await this.state.live.ask(prompt);
+    const { live, player } = this.state;
+    await live.ask(prompt);
+    if (!player.playing) player.seek(live.run.head);
   }
 
   /** Starts the draft, from step 0. */
@@ -121,7 +123,7 @@ export class Session {
     const { backend, notice } = await chooseBackend(this.wish);
     if (notice) this.#sayWhy(notice);
     this.state.live?.stop();
-    const worker = await this.#worker();
+    const worker = await this.#worker(backend);
     const live = await Live.start(this.draft, backend, worker);
     live.addEventListener("recovered", ({ detail }) => this.#recovered(live, detail));
     this.state.show(live.run, live);
@@ -135,12 +137,15 @@ export class Session {
     this.notices.tell(smaller ? `${notice}, with the ${SMALL_MODEL} model.` : `${notice}.`, "backend");
   }
 
-  async #worker() {
-    const spare = this.#spare;
-    this.#spare = null;
-    if (spare) return spare;
+  /** The worker that the page opened with knows the processor only. */
+  async #worker(backend) {
+    if (backend === "cpu" && this.#spare) {
+      const spare = this.#spare;
+      this.#spare = null;
+      return spare;
+    }
     const worker = new LabWorker();
-    await worker.call("start");
+    await worker.call("start", { backend });
     return worker;
   }
 

@@ -72,7 +72,7 @@ function rowOf(name, session) {
 function choiceField(name, change) {
   const select = h("select", { id: `set-${name}`, name });
   select.addEventListener("change", () => change(select.value));
-  const help = h("small", { id: `help-${name}` });
+  const help = h("small", { id: `help-${name}`, class: "help" });
   const label = h("label", { for: `set-${name}` }, FIELDS[name].label);
   return {
     element: h("div", { class: "field" }, label, select, help),
@@ -97,7 +97,7 @@ function laneField(session) {
       { class: "field" },
       h("label", { for: "set-lanes" }, "Third lane"),
       select,
-      h("small", {}, "beside two-stage and HBAT"),
+      h("small", { class: "help" }, "beside two-stage and HBAT"),
     ),
     update(values, fields) {
       const [first, second, third = ""] = values.lanes ?? [];
@@ -120,7 +120,7 @@ function backendField(session) {
       { class: "field" },
       h("label", { for: "set-backend" }, "Trains on"),
       select,
-      h("small", {}, "automatic: WebGPU where there is a GPU"),
+      h("small", { class: "help" }, "automatic: WebGPU where there is a GPU"),
     ),
     update(_, fields) {
       select.value = session.wish;

@@ -28,12 +28,7 @@ export function generationsPanel(state, ask) {
       own.update();
       const shown = state.run.lanes.map((lane) => lane.momentIndexAt(state.step));
       setText(when, momentText(state));
-      const key = [
-        shown,
-        compare.checked,
-        state.run.lanes.map((lane) => lane.moments[0]?.own?.prompt),
-        own.count(),
-      ].join();
+      const key = [shown, compare.checked, state.run.lanes.map((lane) => lane.answerIndexAt(state.step))].join();
       if (drawn?.run === state.run && drawn.key === key) return;
       drawn = { run: state.run, key };
       body.replaceChildren(...rows(state, shown, compare.checked));
@@ -62,18 +57,30 @@ function rows(state, shown, compare) {
     group(covered),
     ...prompts
       .filter((each) => each.prompt.covered === covered)
-      .map(({ prompt, at }) =>
-        row(promptCell(prompt), run.lanes, shown, compare, (moment) => moment?.generations?.[at]),
-      ),
+      .map(({ prompt, at }) => row(promptCell(prompt), pairs(run.lanes, shown, at), compare)),
   ]);
-  const asked = run.lanes.map((lane, index) => lane.moments[shown[index]]?.own).find(Boolean);
-  const own = asked ? [row(ownCell(asked.prompt), run.lanes, shown, compare, (moment) => moment?.own)] : [];
-  return [head, ...pinned, ...own];
+  return [head, ...pinned, ...ownRow(state, compare)];
 }
 
-function row(head, lanes, shown, compare, pick) {
-  const cells = lanes.map((lane, index) => {
-    const [now, before] = [pick(lane.moments[shown[index]]), pick(lane.moments[shown[index] - 1])];
+/** Of every lane, its answer at the shown moment and at the one before. */
+function pairs(lanes, shown, at) {
+  return lanes.map((lane, index) =>
+    [shown[index], shown[index] - 1].map((moment) => lane.moments[moment]?.generations?.[at]),
+  );
+}
+
+/** Answers to the reader's own prompt; those to an earlier one are no moment before. */
+function ownRow({ run, step }, compare) {
+  const answers = run.lanes.map((lane) => {
+    const [now, before] = [0, 1].map((back) => lane.answers[lane.answerIndexAt(step) - back]);
+    return [now, before?.prompt === now?.prompt ? before : undefined];
+  });
+  const prompt = answers.find(([now]) => now)?.[0].prompt;
+  return prompt === undefined ? [] : [row(ownCell(prompt), answers, compare)];
+}
+
+function row(head, answers, compare) {
+  const cells = answers.map(([now, before], index) => {
     const changed = changes(now?.tokens, before?.tokens);
     const earlier = compare && before ? h("div", { class: "earlier" }, "before: ", answer(before.tokens)) : null;
     const content = now ? answer(now.tokens, changed) : "–";
@@ -105,7 +112,6 @@ function ownPrompt(state, ask) {
   });
   const button = h("button", { type: "submit" }, "Ask");
   const reply = h("span", { class: "reply", role: "status" });
-  let asked = 0;
   const submit = async (event) => {
     event.preventDefault();
     const prompt = input.value.trim();
@@ -113,7 +119,6 @@ function ownPrompt(state, ask) {
     button.disabled = true;
     try {
       await ask(prompt);
-      asked++;
       setText(reply, "");
     } catch (error) {
       setText(reply, error.message);
@@ -131,7 +136,6 @@ function ownPrompt(state, ask) {
   );
   return {
     element,
-    count: () => asked,
     update() {
       const live = state.live !== null;
       if (input.disabled === !live) return;

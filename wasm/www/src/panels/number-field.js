@@ -16,17 +16,18 @@ export function numberField(name, about, change) {
   const label = h("label", { for: id }, about.label, about.sub ? h("sub", {}, about.sub) : null);
   const box = h("input", { type: "number", id, name, inputmode: "decimal", "aria-describedby": `help-${name}` });
   const slider = about.slider === false ? null : h("input", { type: "range", "aria-label": `${about.label}, slider` });
-  const help = h("small", { id: `help-${name}` });
+  const help = h("small", { id: `help-${name}`, class: "help" });
+  const note = h("small", { class: "field-note", role: "status" });
   let field = null;
   box.addEventListener("change", () => {
     const { value, problem } = readOne(box.value, field);
     setAttribute(box, "aria-invalid", problem ? "true" : null);
-    if (problem) setText(help, `“${box.value}” ${problem}`);
+    if (problem) setText(note, `“${box.value}” ${problem}`);
     else change(value);
   });
   slider?.addEventListener("input", () => change(fromPlace(Number(slider.value), field, about)));
   return {
-    element: h("div", { class: "field number" }, label, box, slider, help),
+    element: h("div", { class: "field number" }, label, box, slider, note, help),
     update(values, fields) {
       const value = values[name];
       if (fields && field !== fields[name]) {
@@ -40,7 +41,8 @@ export function numberField(name, about, change) {
       box.value = value === undefined ? "" : String(value);
       setAttribute(box, "aria-invalid", null);
       if (slider && field && value !== undefined) slider.value = String(toPlace(value, field, about));
-      setText(help, about.note?.(value) || field?.help || "");
+      setText(note, about.note?.(value) ?? "");
+      setText(help, field?.help ?? "");
     },
   };
 }

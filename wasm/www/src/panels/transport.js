@@ -13,10 +13,10 @@ const ICONS = {
 
 /**
  * @param {import("../page/state.js").PageState} state
- * @param {{ again: () => void, newSeed: () => void }} actions
+ * @param {import("../page/session.js").Session} session
  * @returns {import("./panel.js").View}
  */
-export function transport(state, { again, newSeed }) {
+export function transport(state, session) {
   const { player } = state;
   const play = iconButton("play", "Play", () => player.toggle(), "primary round");
   const step = iconButton("step", "One step", () => player.step());
@@ -35,7 +35,12 @@ export function transport(state, { again, newSeed }) {
       { class: "more" },
       place,
       speedChoice(player),
-      h("div", { class: "buttons" }, labelled("again", "Restart", again), labelled(null, "New seed", newSeed)),
+      h(
+        "div",
+        { class: "buttons" },
+        labelled("again", "Restart", () => session.again()),
+        labelled(null, "New seed", () => session.newSeed()),
+      ),
     ),
   );
   return { element, update: () => show(state, { play, step, phase, scrub, place, head }) };

@@ -48,7 +48,7 @@ async function check(session, job, { status, result, button }) {
   setText(status, "Loading …");
   result.replaceChildren();
   try {
-    await job.worker.call("start");
+    await job.worker.call("start", { backend: "webgpu" });
     const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
     const report = await job.worker.call("checkGpu", { settings: session.draft, steps: STEPS }, told);
     result.replaceChildren(...reportElements(report));

@@ -46,7 +46,7 @@ async function tune({ state, session, job, status, result, button }) {
   setText(status, "Loading …");
   try {
     const { backend } = await chooseBackend(session.wish);
-    await job.worker.call("start");
+    await job.worker.call("start", { backend });
     await job.worker.call("prepare", { backend });
     const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
     const settings = { ...session.draft, lanes: BOTH };

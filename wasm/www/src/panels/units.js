@@ -127,7 +127,7 @@ function unitsTable(state) {
   const { run, step, shownLane } = state;
   const { cosines, importance, drift } = valuesOf(state);
   const rules = Object.entries(importance?.rules ?? {});
-  const columns = ["Unit", "Cosine", ...rules.map(([name]) => `F, ${name}`), "Accumulated change", "Drift"];
+  const columns = ["Unit", "Cosine", ...rules.map(([name]) => `F (${name})`), "Accumulated change", "Drift"];
   const rows = run.header.units.map((unit, at) => [
     unit,
     cosines?.[at],

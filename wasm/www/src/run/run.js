@@ -35,6 +35,8 @@ export class Lane {
     this.moments = [];
     /** @type {{ step: number, phase: number, importance: Importance | null }[]} */
     this.starts = [];
+    /** @type {{ step: number, prompt: string, tokens: Token[] }[]} to the reader's own prompt */
+    this.answers = [];
     this.finished = false;
   }
 
@@ -56,6 +58,7 @@ export class Lane {
     this.moments.length = moments;
     this.starts.length = starts;
     this.finished = finished;
+    this.answers = this.answers.filter((answer) => answer.step <= this.head);
   }
 
   /** What {@link cutBackTo} needs to come back here. */
@@ -71,6 +74,10 @@ export class Lane {
 
   momentAt(step) {
     return this.moments[this.momentIndexAt(step)];
+  }
+
+  answerIndexAt(step) {
+    return lastAt(this.answers, step);
   }
 
   stepAt(step) {
