@@ -59,6 +59,7 @@ function update() {
   const train = document.querySelector("#train");
   train.hidden = state.live !== null;
   train.disabled = !session.fields || session.busy;
+  document.documentElement.dataset.run = String(state.runs);
   document.documentElement.dataset.step = String(Math.floor(state.player.cursor));
   document.documentElement.dataset.playing = String(state.player.playing);
 }

@@ -17,6 +17,9 @@ export class PageState extends EventTarget {
   /** Points of *tune β for both*, drawn in the plane. */
   tuned = null;
 
+  /** How many runs have been shown. */
+  runs = 0;
+
   #asked = false;
 
   constructor() {
@@ -44,6 +47,7 @@ export class PageState extends EventTarget {
    * @param {import("../lab/live.js").Live | null} [live]
    */
   show(run, live = null) {
+    this.runs++;
     this.inspected = null;
     this.live = live;
     this.rule = null;

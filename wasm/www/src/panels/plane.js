@@ -96,7 +96,7 @@ function measure(view) {
   layers.ideal.replaceChildren(...idealCorner(run.header.ideal, view.scales));
 }
 
-/** The ends of the same methods under other seeds; a file's reward is another quantity than theirs. */
+/** The ends of the same methods under other seeds; a file does not say whether its settings were theirs. */
 function shownGhosts({ ghosts, run }) {
   if (run.source === "imported") return [];
   return (ghosts?.lanes ?? []).flatMap(({ method, points }) => {

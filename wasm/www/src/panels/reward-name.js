@@ -1,8 +1,8 @@
-/** The lab's reward is a probability, 0 to 1; the command line writes a margin of log-probabilities. */
+/** The lab's reward is a probability, 0 to 1; other runs have a margin of log-probabilities instead. */
 
 /** @param {import("../run/run.js").Run} run */
-export function rewardName({ source }) {
-  return source === "imported" ? "margin" : "reward";
+export function rewardName({ header }) {
+  return header.reward ?? "reward";
 }
 
 export function capital(word) {

@@ -3,13 +3,14 @@
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed } from "../dom/numbers.js";
 
-const RULES = ["paper", "reference", "relative", "proportional"];
+const RULES = ["paper", "reference", "relative", "proportional", "random"];
 
 const ABOUT = {
   paper: "softmax of the accumulated change, as printed: the changes are tiny, so every unit gets the same",
   reference: "the released code multiplies the changes by 10²⁰ first: one unit gets everything",
   relative: "softmax of the change relative to its mean",
   proportional: "each unit's share of the change",
+  random: "drawn at random: does it matter which unit is held?",
 };
 
 /**
@@ -41,6 +42,7 @@ export function ruleSwitch(state) {
         setAttribute(button, "aria-pressed", String(rule === shown));
         setAttribute(button, "data-used", rule === (importance?.rule ?? state.run.header.settings.importance));
         button.disabled = importance !== null && !importance.rules[rule];
+        button.hidden = rule === "random" && !importance?.rules[rule];
       }
       const effective = importance?.rules[shown]?.effective_units;
       const units = state.run.header.units.length;

@@ -76,13 +76,13 @@ function missing({ run }, text) {
 }
 
 function whyNoImportance(state) {
-  const { run, step, shownLane } = state;
+  const { step, shownLane } = state;
   const importance = shownLane.importanceAt(step);
   if (importance) return `This file has only the rule that the run used: ${importance.rule}`;
-  const { name } = shownLane.phaseAt(step);
-  return run.source === "imported"
-    ? `No penalty in ${name}`
-    : `No penalty in ${name.replace("_", " ")}: nothing is held`;
+  const name = shownLane.phaseAt(step).name.replace("_", " ");
+  const frozen = shownLane.startAt(step)?.frozen;
+  if (frozen) return `No penalty in ${name}: ${frozen} units are frozen, the others free`;
+  return `No penalty in ${name}: nothing is held`;
 }
 
 /** The column under the pointer, or that arrow keys chose, is named in all three strips. */

@@ -33,10 +33,26 @@ export function runOfFiles(files) {
     lanes: lanes.map(({ method, phases }) => ({ method, label: LABELS[method] ?? method, phases })),
     ideal: null,
     nadir: null,
+    reward: chooseReward(lanes),
   };
   const run = new Run(header, "imported");
   lanes.forEach(({ frames }, lane) => run.append(frames.map((frame) => ({ ...frame, lane }))));
   return run;
+}
+
+/** Fills in what all files have: the lab's reward, or else the margin. */
+function chooseReward(lanes) {
+  const moments = lanes.flatMap(({ name, frames }) =>
+    frames.filter((frame) => frame.kind === "moment").map((frame) => ({ name, frame })),
+  );
+  const chosen = ["probability", "margin"].find((key) => moments.every(({ frame }) => typeof frame[key] === "number"));
+  const without = moments.find(
+    ({ frame }) => typeof frame.margin !== "number" && typeof frame.probability !== "number",
+  );
+  if (without) throw new Error(`${without.name}: “margin” should be a number at step ${without.frame.step}`);
+  if (!chosen) throw new Error("some of these files have a reward and some a margin, which cannot be compared");
+  for (const { frame } of moments) frame.reward = frame[chosen];
+  return chosen === "margin" ? "margin" : "reward";
 }
 
 function readLane(name, text) {
@@ -77,7 +93,8 @@ function readEvaluation(lane, record, where) {
     step: lane.step,
     phase: Math.max(0, lane.phases.length - 1),
     sft_loss: number(record, "sft_nll", where),
-    reward: number(record, "margin", where),
+    margin: record.margin,
+    probability: extra.reward,
     accuracy: record.accuracy,
     exact_covered: extra["exact match, covered"],
     exact_other: extra["exact match, uncovered"],

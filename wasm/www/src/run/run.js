@@ -12,7 +12,7 @@
  * @typedef {{ sft_loss: number, reward: number }} Corner
  * @typedef {{ settings: Record<string, unknown>, units: string[], prompts: Prompt[],
  *   lanes: { method: string, label: string, phases: { name: string, side: string, steps: number }[] }[],
- *   ideal: Corner, nadir: Corner }} Header
+ *   ideal: Corner | null, nadir: Corner | null, reward?: "reward" | "margin" }} Header
  */
 
 /** One method's way through its phases. */
@@ -33,7 +33,7 @@ export class Lane {
     this.steps = [];
     /** @type {Moment[]} */
     this.moments = [];
-    /** @type {{ step: number, phase: number, importance: Importance | null }[]} */
+    /** @type {{ step: number, phase: number, importance: Importance | null, frozen?: number }[]} */
     this.starts = [];
     /** @type {{ step: number, prompt: string, tokens: Token[] }[]} to the reader's own prompt */
     this.answers = [];
@@ -90,10 +90,15 @@ export class Lane {
     return found ?? this.phases[0];
   }
 
+  /** How the phase of this step began. */
+  startAt(step) {
+    const phase = this.phases.indexOf(this.phaseAt(step));
+    return this.starts.find((start) => start.phase === phase);
+  }
+
   /** The importances that hold in the phase of this step. */
   importanceAt(step) {
-    const phase = this.phases.indexOf(this.phaseAt(step));
-    return this.starts.find((start) => start.phase === phase)?.importance ?? null;
+    return this.startAt(step)?.importance ?? null;
   }
 }
 
