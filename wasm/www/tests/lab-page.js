@@ -4,7 +4,7 @@ import { test as base, expect } from "@playwright/test";
 import { readFileSync } from "node:fs";
 
 /** Settings with which a whole run takes few steps. */
-export const SHORT = { examples: 32, measure_every: 2 };
+export const SHORT = { model: "medium", examples: 32, measure_every: 2 };
 
 /** What Chromium itself says where there is no GPU. */
 const NO_GPU = "No available adapters.";
@@ -56,6 +56,13 @@ export class LabPage {
 
   async scrub(step) {
     await this.page.locator("#scrub").fill(String(step));
+  }
+
+  /** Does what starts another run, and waits for it. */
+  async another(start) {
+    const shown = await this.page.locator("html").getAttribute("data-run");
+    await start();
+    await expect(this.page.locator("html")).not.toHaveAttribute("data-run", shown, { timeout: 30_000 });
   }
 
   button(name) {

@@ -59,6 +59,8 @@ export class Tour {
     this.#target = element;
     if (!element) return;
     setAttribute(element, "data-toured", true);
+    const { left, width } = element.getBoundingClientRect();
+    setAttribute(this.element, "data-side", left + width / 2 > innerWidth / 2 ? "left" : null);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     element.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
   }

@@ -35,7 +35,7 @@ function scaleRow() {
     "div",
     { class: "meter scale", "aria-hidden": "true" },
     h("span", {}),
-    h("span", { class: "ends" }, h("span", {}, "−1 against"), h("span", {}, "together 1")),
+    h("span", { class: "ends" }, h("span", {}, "−1"), h("span", {}, "1")),
     h("span", {}, "cosine"),
     h("span", {}, "penalty"),
   );

@@ -26,6 +26,7 @@ const FIGURES = [
     (value) => fixed(value, 2),
     "how likely the preferred answer of a held-out pair is given rather than the other; higher is better",
   ],
+  ["Volume", "hypervolume", (value) => fixed(value, 2), "hypervolume: both at once, 1 at the ideal corner"],
   ["Right, covered", "exact_covered", percent, "answers that are right on tasks which preferences cover"],
   ["Right, other", "exact_other", percent, "answers that are right on tasks which preferences never show"],
   ["Casual", "casual", percent, "answers that end casually, as preferences ask"],
