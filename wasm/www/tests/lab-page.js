@@ -4,7 +4,7 @@ import { test as base, expect } from "@playwright/test";
 import { readFileSync } from "node:fs";
 
 /** Settings with which a whole run takes few steps. */
-export const SHORT = { model: "medium", examples: 32, measure_every: 2 };
+export const SHORT = { examples: 32, measure_every: 2 };
 
 /** What Chromium itself says where there is no GPU. */
 const NO_GPU = "No available adapters.";
