@@ -26,10 +26,11 @@ test("it pauses, takes a step, a phase, and goes back", async ({ lab, page }) =>
 
   await lab.fast();
   await lab.button("One phase").click();
-  await expect(lab.button("Play")).toBeVisible();
   const ends = await page
     .locator(".ribbon")
     .evaluateAll((ribbons) => ribbons.map((ribbon) => Number(/(\d+) steps/.exec(ribbon.querySelector("li").title)[1])));
+  await lab.reached(Math.min(...ends));
+  await expect(lab.button("Play")).toBeVisible();
   expect(await lab.step()).toBe(Math.min(...ends));
 
   await lab.scrub(2);

@@ -43,15 +43,15 @@ function nearest(picture, { state, scales }, event) {
 
 /**
  * Arrow keys on a lane's head go from moment to moment, Enter moves the player there, Escape comes back.
- * @param {SVGElement} heads
+ * @param {HTMLElement} frame around the picture; an SVG group that listens to focus would be focusable itself
  * @param {{ state: import("../page/state.js").PageState }} view
  */
-export function keyboardInspection(heads, { state }) {
-  heads.addEventListener("focusin", (event) => {
+export function keyboardInspection(frame, { state }) {
+  frame.addEventListener("focusin", (event) => {
     state.set({ lane: Number(event.target.dataset.lane) });
   });
-  heads.addEventListener("focusout", () => state.set({ inspected: null }));
-  heads.addEventListener("keydown", (event) => {
+  frame.addEventListener("focusout", () => state.set({ inspected: null }));
+  frame.addEventListener("keydown", (event) => {
     const index = Number(event.target.dataset.lane);
     const lane = state.run.lanes[index];
     const known = lane.momentIndexAt(state.player.cursor);

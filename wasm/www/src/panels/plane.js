@@ -43,7 +43,7 @@ export function planePanel(state) {
     },
   );
   pointerInspection(picture, view);
-  keyboardInspection(layers.heads, view);
+  keyboardInspection(frame, view);
   return chartPanel({
     id: "plane",
     title: "The plane",
