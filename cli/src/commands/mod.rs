@@ -10,7 +10,7 @@ use std::io::Write;
 
 use crate::args::{Args, Command, Data, Recipes};
 use crate::config::{self, Request};
-use crate::{recipes, run};
+use crate::{lab, recipes, run};
 
 /// Carries out a command.
 ///
@@ -26,6 +26,8 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
         Command::Generate(options) => runtime.block_on(generate::run(&options)),
         Command::Eval(options) => runtime.block_on(eval::run(&options)),
         Command::Data(Data::Inspect(options)) => inspect::run(&options),
+        Command::Record(options) => runtime.block_on(lab::record(&options, volume)),
+        Command::Lab(options) => runtime.block_on(lab::serve(&options)),
         Command::Devices => devices(),
         Command::Recipes(command) => recipes(&command),
     }

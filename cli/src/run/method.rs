@@ -4,6 +4,7 @@ use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
 use hbat::model::{Policy, Unit};
+use hbat::records::moment_record;
 use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
@@ -16,7 +17,7 @@ use super::needs::refused;
 use super::session::{Ended, Saving, Session};
 use super::validation::Validation;
 use crate::config::{self, Plan};
-use crate::report::{Display, Moment, Outline, PhaseOutline, moment_record};
+use crate::report::{Display, Moment, Outline, PhaseOutline};
 use crate::signal::Interrupt;
 use crate::store::{Checkpoint, RunDir};
 

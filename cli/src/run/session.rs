@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use hbat::consolidation::Rule;
+use hbat::records::{moment_record, phase_ended_record, phase_started_record, step_record};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
@@ -12,7 +13,7 @@ use super::checkpoint::{self, PhaseStart};
 use super::validation::Validation;
 use crate::config::ContinueFrom;
 use crate::model::{Export, ModelFolder};
-use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
+use crate::report::{Display, Moment};
 use crate::signal::{Interrupt, Interrupted};
 use crate::store::{Checkpoint, MetricsLog, RunDir};
 

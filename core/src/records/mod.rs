@@ -2,11 +2,14 @@
 //!
 //! Numbers are written so that they read back bit by bit. NaN and infinities, which JSON lacks, are null.
 
-use hbat::consolidation::Rule;
-use hbat::trainer::{PhaseEnded, PhaseStarted, StepReport};
+mod moment;
+
+pub use moment::Moment;
+
 use serde_json::{Map, Value, json};
 
-use super::Moment;
+use crate::consolidation::Rule;
+use crate::trainer::{PhaseEnded, PhaseStarted, StepReport};
 
 /// A `step` record: one optimizer step that took this many seconds, the `global_step`-th of the run (from 1).
 ///
@@ -76,8 +79,8 @@ fn by_unit(units: &[String], values: &[f64]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hbat::consolidation::Degenerate;
-    use hbat::trainer::ImportanceReport;
+    use crate::consolidation::Degenerate;
+    use crate::trainer::ImportanceReport;
 
     fn keys(record: &Value) -> String {
         record.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ")
