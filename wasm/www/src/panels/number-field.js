@@ -67,6 +67,7 @@ function toPlace(value, { min, max, step }, { logarithmic }) {
 
 function fromPlace(place, { min, max, step }, { logarithmic }) {
   if (!logarithmic) return place;
+  if (place === 0) return min;
   const low = Math.max(min, step ?? max / 1e4);
   return Number((low * (max / low) ** (place / PLACES)).toPrecision(2));
 }
