@@ -1,5 +1,9 @@
 //! The command line.
 
+mod lab;
+
+pub use lab::{Record, Serve};
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -35,6 +39,10 @@ pub enum Command {
     Generate(Generate),
     /// Measure a model on demonstrations and preferences.
     Eval(Eval),
+    /// Train methods side by side on the toy, and write a recording for the lab's page.
+    Record(Record),
+    /// Serve the lab: a page on which methods train side by side.
+    Lab(Serve),
     /// List the devices of this build and machine.
     Devices,
     /// List, print or copy the run files inside this program.
@@ -361,6 +369,9 @@ mod tests {
             "generate --model m --prompts p.jsonl --template plain",
             "eval --model m --reference r --demonstrations a --preferences b --json --per-example --limit 4",
             "eval --model m --demonstrations a --max-length 64 --too-long drop --template model --format alpaca",
+            "record -o r.json --set beta=0.3 --set model=small",
+            "record --seeds 20 --ghosts g.json",
+            "lab --port 0 --host ::1 --open --dir wasm/www/dist",
             "devices --quiet",
             "recipes ls",
             "recipes cat toy",
@@ -391,5 +402,8 @@ mod tests {
         refused("generate --model m --prompt a --top-p 0", "at most 1");
         refused("eval --model m --demonstrations a --format alpca", "'alpaca'");
         refused("eval --model m --demonstrations a --max-length 1", "2 or more");
+        refused("record", "--output");
+        refused("record -o r.json --seeds 3", "--ghosts");
+        refused("lab --host everywhere", "invalid IP address");
     }
 }

@@ -1,10 +1,12 @@
 //! Exit codes, as BSD's sysexits.h numbers them.
 
 use hbat::error::Error;
+use hbat::lab::LabError;
 use hbat_backends::DeviceError;
 
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::lab::LabCommandError;
 use crate::model::ModelError;
 use crate::recipes::RecipeError;
 use crate::signal::{INTERRUPTED, Interrupted};
@@ -32,7 +34,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     if cause.is::<DataError>() || cause.is::<TextError>() {
         return Some(DATA);
     }
-    if cause.is::<ConfigError>() || cause.is::<DeviceError>() {
+    if cause.is::<ConfigError>() || cause.is::<DeviceError>() || cause.is::<LabCommandError>() {
         return Some(CONFIGURATION);
     }
     if let Some(error) = cause.downcast_ref::<ModelError>() {
@@ -48,6 +50,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     }
     if let Some(error) = cause.downcast_ref::<RecipeError>() {
         return Some(if matches!(error, RecipeError::Unknown { .. }) { USAGE } else { CONFIGURATION });
+    }
+    if let Some(LabError::Setting { .. }) = cause.downcast_ref::<LabError>() {
+        return Some(CONFIGURATION);
     }
     cause.downcast_ref::<Error>().map(core)
 }

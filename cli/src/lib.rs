@@ -6,6 +6,7 @@ pub mod config;
 pub mod data;
 pub mod evaluation;
 pub mod exit;
+pub mod lab;
 pub mod memory;
 pub mod model;
 pub mod profile;

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of an interrupted run, as shells count it: 128 + SIGINT.
 pub const INTERRUPTED: i32 = 130;
+
+/// How long nobody notices.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Work that was given up because a signal came; nothing is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +33,13 @@ impl Interrupt {
     /// Whether a signal has come.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns once a signal has come, for work that waits for others.
+    pub async fn wait(&self) {
+        while !self.requested() {
+            tokio::time::sleep(PATIENCE).await;
+        }
     }
 
     /// An error once a signal has come, for work in many small parts.

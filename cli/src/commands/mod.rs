@@ -10,8 +10,8 @@ use std::io::Write;
 
 use crate::args::{Args, Command, Data, Recipes};
 use crate::config::{self, Request};
-use crate::recipes;
 use crate::run::{self, Manner};
+use crate::{lab, recipes};
 
 /// Carries out a command.
 ///
@@ -33,6 +33,8 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
         Command::Generate(options) => runtime.block_on(generate::run(&options)),
         Command::Eval(options) => runtime.block_on(eval::run(&options)),
         Command::Data(Data::Inspect(options)) => inspect::run(&options),
+        Command::Record(options) => runtime.block_on(lab::record(&options, volume)),
+        Command::Lab(options) => runtime.block_on(lab::serve(&options)),
         Command::Devices => devices(),
         Command::Recipes(command) => recipes(&command),
     }

@@ -8,7 +8,7 @@ use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
 use hbat::schedule::Method;
-use hbat::toy::skill::SkillSettings;
+use hbat::toy::skill::{Size, SkillSettings};
 use hbat::trainer::UpdateTiming;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,8 @@ pub struct ValidationSection {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToySection {
+    /// The start model.
+    pub size: Size,
     /// Demonstrations to train on.
     pub demonstrations: usize,
     /// Preferences to train on.

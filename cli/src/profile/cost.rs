@@ -1,25 +1,12 @@
 //! What a step costs.
 
 use burn::tensor::Device;
+use hbat::records::StepCost;
 use hbat::watch::Part;
 use hbat_backends::{DeviceName, Usage};
 
 use super::Span;
 use crate::config::Plan;
-
-/// What one step cost.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct StepCost {
-    /// How long it took.
-    pub seconds: f64,
-    /// How much of that went into transfers between the device and the host's memory.
-    pub transfer_seconds: f64,
-    /// Model-FLOPs utilisation: 6 operations per weight and token, what is recomputed not counted, as a part of what the device's
-    /// maker promises. `None` where that is not known.
-    pub utilisation: Option<f64>,
-    /// Memory after the step; `None` where the device does not say.
-    pub memory: Option<Usage>,
-}
 
 /// Measures steps on a device.
 #[derive(Debug, Clone)]
@@ -48,7 +35,7 @@ impl Meter {
                 .map(Span::own)
                 .fold(0.0, |sum, own| sum + own),
             utilisation: self.peak.map(|peak| 6.0 * (self.weights * tokens) as f64 / seconds / peak),
-            memory: hbat_backends::usage(self.name, &self.device),
+            memory: hbat_backends::usage(self.name, &self.device).map(|Usage { now, peak }| [now, peak]),
         }
     }
 }
@@ -64,7 +51,7 @@ mod tests {
         let cost = meter.cost(8192, 1.0, &[span(Part::Forward, 9.0), span(Part::Transfer, 1.25), span(Part::Transfer, 1.25)]);
         assert!((cost.utilisation.unwrap() - 0.347_891).abs() < 1e-5, "{cost:?}");
         assert_eq!(cost.transfer_seconds, 0.5);
-        let Some(Usage { now, peak }) = cost.memory else { return assert!(!cfg!(target_os = "linux")) };
+        let Some([now, peak]) = cost.memory else { return assert!(!cfg!(target_os = "linux")) };
         assert!(now > 1 << 20 && peak >= now);
     }
 }

@@ -11,7 +11,6 @@ use hbat::trainer::StepReport;
 use hbat::watch::Part;
 
 pub(crate) use cost::Meter;
-pub use cost::StepCost;
 pub(crate) use recorder::{End, Recorder, Span};
 
 /// A step and its parts.

@@ -2,7 +2,7 @@
 
 use console::{Alignment, measure_text_width, pad_str, truncate_str};
 
-use super::moment::{Moment, methods};
+use super::Moment;
 use super::phrase;
 
 /// Columns that a plain table may take.
@@ -224,6 +224,17 @@ fn line(cells: impl Iterator<Item = String>, widths: &[usize]) -> String {
         pad_str(&cell, *width, alignment, None).into_owned()
     });
     aligned.collect::<Vec<_>>().join(GAP).trim_end().to_string()
+}
+
+/// The methods of these moments, in order of appearance.
+pub(super) fn methods(moments: &[Moment]) -> Vec<&str> {
+    let mut methods: Vec<&str> = Vec::new();
+    for moment in moments {
+        if !methods.contains(&moment.method.as_str()) {
+            methods.push(&moment.method);
+        }
+    }
+    methods
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::Context;
 use hbat::compute::Compute;
 use hbat::model::Policy;
 use hbat::tokens::Group;
-use hbat::toy::skill::{self, Problem};
+use hbat::toy::skill::{self, Problem, Size};
 use hbat::trainer::Data;
 
 use crate::config::{Plan, Start};
@@ -55,7 +55,7 @@ impl Inputs {
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
-            folder: toy_folder()?,
+            folder: toy_folder(plan.run.toy.size)?,
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
@@ -107,16 +107,10 @@ impl Inputs {
 /// Either of the data readers.
 type Load = fn(&[PathBuf], &ReadOptions, &Codec) -> Result<Loaded, DataError>;
 
-/// The toy's start checkpoint: `cargo run --release -p hbat-cli --example make_toy_start` makes it.
-const TOY_START: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../../assets/toy/config.json")),
-    ("model.safetensors", include_bytes!("../../assets/toy/model.safetensors")),
-];
-
 /// The toy's start checkpoint as a model folder, laid out in a temporary directory.
-pub(crate) fn toy_folder() -> anyhow::Result<ModelFolder> {
+pub(crate) fn toy_folder(size: Size) -> anyhow::Result<ModelFolder> {
     let directory = tempfile::tempdir().context("a temporary directory for the toy model")?;
-    for (name, bytes) in TOY_START {
+    for (name, bytes) in size.files() {
         std::fs::write(directory.path().join(name), bytes).context("writing the toy model to a temporary directory")?;
     }
     // The weights are mapped, so they stay readable when the directory goes.
@@ -130,14 +124,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_toys_start_is_small_and_has_learned_every_task() {
-        assert!(TOY_START.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() <= 500_000);
-        let policy = toy_folder().unwrap().load(crate::run::compute(DeviceName::Cpu).unwrap(), |_| {}).unwrap();
-        assert_eq!(policy.config(), &skill::config());
+    fn every_start_of_the_toy_is_small_and_has_learned_every_task() {
         let settings = skill::SkillSettings { seed: 77, validation_demonstrations: 800, ..skill::SkillSettings::default() };
         let problems = skill::generate(&settings).unwrap().problems;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let scores = runtime.block_on(skill::score(&policy, &problems)).unwrap();
-        assert!(scores.by_task.iter().all(|share| *share >= 0.9), "{scores:?}");
+        for size in Size::ALL {
+            assert!(size.files().iter().map(|(_, bytes)| bytes.len()).sum::<usize>() <= 500_000);
+            let policy = toy_folder(size).unwrap().load(crate::run::compute(DeviceName::Cpu).unwrap(), |_| {}).unwrap();
+            assert_eq!(policy.config(), &size.config());
+            let scores = runtime.block_on(skill::score(&policy, &problems)).unwrap();
+            assert!(scores.by_task.iter().all(|share| *share >= 0.9), "{size:?}: {scores:?}");
+        }
     }
 }

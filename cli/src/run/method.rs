@@ -6,6 +6,7 @@ use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
 use hbat::model::{Policy, Unit};
+use hbat::records::moment_record;
 use hbat::reduce::Alone;
 use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
@@ -21,7 +22,7 @@ use super::validation::Validation;
 use super::{Manner, Volume};
 use crate::config::{self, CheckpointsSection, Plan};
 use crate::profile::{End, Meter, Profile, Recorder};
-use crate::report::{Display, Moment, Outline, PhaseOutline, moment_record};
+use crate::report::{Display, Moment, Outline, PhaseOutline};
 use crate::signal::Interrupt;
 use crate::store::{Checkpoint, RunDir};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use hbat::consolidation::Rule;
 use hbat::error::{Aftermath, Error};
+use hbat::records::{moment_record, phase_ended_record, phase_started_record, step_record};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
@@ -16,7 +17,7 @@ use super::validation::Validation;
 use crate::config::{Background, ContinueFrom};
 use crate::model::{Export, ModelFolder};
 use crate::profile::{Meter, Profile, Recorder};
-use crate::report::{Display, Moment, moment_record, phase_ended_record, phase_started_record, step_record};
+use crate::report::{Display, Moment};
 use crate::signal::{Interrupt, Interrupted};
 use crate::store::{MetricsLog, RunDir};
 

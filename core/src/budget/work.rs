@@ -73,11 +73,11 @@ pub(super) fn forward_flops(config: &LlamaConfig, pass: &Pass) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::skill;
+    use crate::toy::skill::Size;
 
     #[test]
     fn a_step_is_six_operations_per_weight_and_token_and_what_attention_adds() {
-        let config = skill::config();
+        let config = Size::Small.config();
         let pass = Pass { rows: 1, width: 10, sequences: 1, tokens: 10, reads: 10, squares: 100 };
         let units = config.units();
         let norms: usize = units.iter().filter(|unit| unit.is_vector()).map(|unit| unit.elements()).sum();

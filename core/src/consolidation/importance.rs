@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::random::stream;
 
 /// The rule that turns accumulated changes AC into importances F.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// F = F_max · softmax(AC), as printed (Eq. 6 and 9). AC is so small that F comes out uniform.

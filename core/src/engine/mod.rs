@@ -14,7 +14,7 @@ mod tensors;
 mod tests;
 
 pub(crate) use passes::{Head, HeadGradients, Layers, Texts};
-pub use sink::{Accumulate, GradientSink, Square};
+pub use sink::{Accumulate, Alignment, Dot, GradientSink, Square};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

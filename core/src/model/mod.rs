@@ -1,12 +1,14 @@
 //! LLaMA-type decoders in the Hugging Face layout.
 
 mod config;
+mod file;
 mod layer;
 mod policy;
 mod units;
 mod weights;
 
 pub use config::{ConfigError, HeadKind, LlamaConfig, RopeScaling};
+pub use file::{FileError, from_safetensors, to_safetensors};
 pub use policy::{InitError, Policy, Readout, Tensors};
 pub use units::{Storage, Unit};
 

@@ -84,6 +84,21 @@ impl<R: Reduce> Trainer<R> {
         Ok(change)
     }
 
+    /// ‖θ − θ_start‖ per unit, how far the phase under way has moved; between phases, and where the phase's start is stored
+    /// elsewhere, `None`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub async fn drift(&mut self) -> Result<Option<Vec<f64>>, Error> {
+        let start = match self.current.as_ref().map(|running| (&running.start, &running.pull)) {
+            Some((Start::Copy(slabs), _) | (Start::Anchor, Some(Pull { anchor: slabs, .. }))) => slabs.clone(),
+            _ => return Ok(None),
+        };
+        let mut before = |unit: usize| Ok(start[unit].clone());
+        let squares = squared_distances(&mut self.policy, &mut before, &self.reduce, Error::Device).await?;
+        Ok(Some(squares.into_iter().map(f64::sqrt).collect()))
+    }
+
     pub(super) async fn add_fisher(&mut self, side: Side, fisher: Fisher) -> Result<(), Error> {
         let samples = fisher.examples.len() as f64;
         let compute = self.policy.compute().clone();

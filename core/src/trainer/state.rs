@@ -50,12 +50,21 @@ pub enum TensorSet {
     FisherInstruction,
     /// Summed Fisher information of the preference side.
     FisherPreference,
+    /// The weights at the phase's start, where no anchor keeps them but [`KeepStart::Copy`](super::KeepStart::Copy) does.
+    Start,
 }
 
 impl TensorSet {
     /// Every set.
-    pub const ALL: [Self; 6] =
-        [Self::Weights, Self::FirstMoment, Self::SecondMoment, Self::Anchor, Self::FisherInstruction, Self::FisherPreference];
+    pub const ALL: [Self; 7] = [
+        Self::Weights,
+        Self::FirstMoment,
+        Self::SecondMoment,
+        Self::Anchor,
+        Self::FisherInstruction,
+        Self::FisherPreference,
+        Self::Start,
+    ];
 
     /// The name that files use.
     pub fn name(self) -> &'static str {
@@ -66,6 +75,7 @@ impl TensorSet {
             Self::Anchor => "anchor",
             Self::FisherInstruction => "fisher_instruction",
             Self::FisherPreference => "fisher_preference",
+            Self::Start => "start",
         }
     }
 }
@@ -112,6 +122,10 @@ impl<R: Reduce> Trainer<R> {
             TensorSet::Anchor => running.and_then(|r| r.pull.as_ref()).map(|p| &p.anchor[unit]),
             TensorSet::FisherInstruction => self.fisher.get(&Side::Instruction).map(|f| &f[unit]),
             TensorSet::FisherPreference => self.fisher.get(&Side::Preference).map(|f| &f[unit]),
+            TensorSet::Start => match &running?.start {
+                Start::Copy(slabs) => Some(&slabs[unit]),
+                Start::Anchor | Start::Stored(_) => None,
+            },
         }
     }
 
@@ -195,8 +209,14 @@ impl<R: Reduce> Trainer<R> {
             *anchor = all(self.slabs(TensorSet::Anchor, read)?)
                 .ok_or_else(|| Error::ForeignState(format!("phase {} is held by an anchor that was not saved", phase.name)))?;
         }
-        if let (Start::Copy(_), true) = (&running.start, progress.steps > 0) {
-            return Err(Error::ForeignState("the weights of the phase's start were kept in memory alone".into()));
+        if let Start::Copy(start) = &mut running.start {
+            match all(self.slabs(TensorSet::Start, read)?) {
+                Some(saved) => *start = saved,
+                None if progress.steps > 0 => {
+                    return Err(Error::ForeignState("the weights of the phase's start were kept in memory alone".into()));
+                }
+                None => {}
+            }
         }
         running.unscored.retain(|example| !progress.references.contains_key(example));
         if progress.steps > 0 && !running.unscored.is_empty() {

@@ -9,12 +9,12 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use hbat::consolidation::{Degenerate, Rule};
+use hbat::records::StepCost;
 use hbat::trainer::{PhaseEnded, PhaseStarted, StepReport};
 use indicatif::ProgressDrawTarget;
 
 use super::pace::Pace;
 use super::{Moment, phrase};
-use crate::profile::StepCost;
 use bars::Bars;
 use lines::Lines;
 use phase::Course;
@@ -169,7 +169,7 @@ impl Display {
             left.map(|seconds| format!("{} left", phrase::clock(seconds))),
             self.pace.tokens_per_second(&report.phase).map(|speed| format!("{} tokens/s", phrase::count(speed))),
             cost.utilisation.map(|part| format!("{:.0}% MFU", 100.0 * part)),
-            cost.memory.map(|memory| phrase::size(memory.now)),
+            cost.memory.map(|[now, _]| phrase::size(now)),
         ];
         let details = details.into_iter().flatten().collect();
         self.show(Gauge { label: report.phase.clone(), done: report.step, total: report.steps, details });

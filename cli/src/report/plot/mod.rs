@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Moment;
-use super::moment::methods;
+use super::table::methods;
 use canvas::{SIZE, Type};
 use frame::{DARK, GREY};
 use geometry::Rect;

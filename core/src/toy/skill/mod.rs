@@ -12,11 +12,15 @@
 
 mod problem;
 mod score;
+mod start;
 mod vocabulary;
 
 pub use problem::{Problem, Style, Task};
+pub(crate) use score::judge;
 pub use score::{ByCoverage, SkillScores, score};
+pub use start::Size;
 pub use vocabulary::{EOS, PAD, TOKENS, UnknownWord, decode, encode};
+pub(crate) use vocabulary::{TAILS, digit, style};
 
 use std::collections::BTreeSet;
 
@@ -24,7 +28,6 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{HeadKind, LlamaConfig, RopeScaling};
 use crate::random::{below, stream};
 use crate::tokens::{Group, Sequence};
 use problem::response;
@@ -157,28 +160,6 @@ pub fn practice(seed: u64, steps: usize, size: usize) -> Vec<Group> {
         Group::demonstration(index, sequence(&problem, &answer))
     };
     (0..steps * size).map(&mut group).collect()
-}
-
-/// The model of the toy: 144 000 parameters, a sequence of at most 23 tokens.
-///
-/// Rotary frequencies have a base of 100: with the usual 10 000 most of them would not turn within so few positions.
-pub fn config() -> LlamaConfig {
-    LlamaConfig {
-        head: HeadKind::Vocabulary,
-        vocab_size: TOKENS.len(),
-        hidden_size: 64,
-        intermediate_size: 160,
-        num_hidden_layers: 3,
-        num_attention_heads: 4,
-        num_key_value_heads: 4,
-        head_dim: 16,
-        rms_norm_eps: 1e-6,
-        rope_theta: 100.0,
-        rope_scaling: RopeScaling::Default,
-        tie_word_embeddings: true,
-        attention_bias: false,
-        max_position_embeddings: 64,
-    }
 }
 
 /// What a problem is for.

@@ -119,7 +119,7 @@ impl Problem {
 
     /// Whether training must leave the problem to validation: about one in eight, told by the prompt alone, so that no
     /// two data sets, whatever their seeds and sizes, train on what another validates with.
-    pub(super) fn held_out(&self) -> bool {
+    pub(crate) fn held_out(&self) -> bool {
         let mix = |hash: u32, token: &u32| (hash ^ token).wrapping_mul(0x9e37_79b1).rotate_left(15);
         self.prompt().iter().fold(0, mix) % 8 == 0
     }

@@ -2,7 +2,7 @@
 
 use super::vocabulary::{EOS, digit, style};
 use super::{Problem, Style, Task};
-use crate::generate::{GenerateError, GenerateSettings, Sampling, generate};
+use crate::generate::{Completion, GenerateError, GenerateSettings, Sampling, generate};
 use crate::model::Policy;
 
 /// A share between 0 and 1 of the problems that preferences cover, and of those they do not. NaN where there are none.
@@ -44,15 +44,19 @@ pub async fn score(policy: &Policy, problems: &[Problem]) -> Result<SkillScores,
         eos: vec![EOS],
         ..GenerateSettings::default()
     };
-    let completions = generate(policy, &prompts, &settings).await?;
-    let answers = || problems.iter().zip(&completions);
+    Ok(judge(problems, &generate(policy, &prompts, &settings).await?))
+}
+
+/// Judges answers to `problems`.
+pub(crate) fn judge(problems: &[Problem], completions: &[Completion]) -> SkillScores {
+    let answers = || problems.iter().zip(completions);
     let right: Vec<_> = answers().map(|(p, c)| (p.task(), is_right(p, &c.tokens))).collect();
     let casual: Vec<_> = answers().map(|(p, c)| (p.task(), style(&c.tokens) == Some(Style::Casual))).collect();
-    Ok(SkillScores {
+    SkillScores {
         exact_match: ByCoverage::share(&right),
         by_task: Task::ALL.map(|task| share(&right, |other| other == task)),
         casual: ByCoverage::share(&casual),
-    })
+    }
 }
 
 /// The share of hits among the tasks that are meant; NaN where there are none.

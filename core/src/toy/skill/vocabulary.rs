@@ -54,7 +54,7 @@ const FIRST_TASK: u32 = 13;
 const FIRST_FORMAL: u32 = 17;
 const FIRST_CASUAL: u32 = 27;
 /// How many tails of two words each style has.
-pub(super) const TAILS: u32 = 5;
+pub(crate) const TAILS: u32 = 5;
 
 /// A token that is no word of the toy's language.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +87,7 @@ pub(super) fn digit_token(digit: u8) -> u32 {
 }
 
 /// The digit that a token is, if it is one.
-pub(super) fn digit(token: u32) -> Option<u8> {
+pub(crate) fn digit(token: u32) -> Option<u8> {
     (ZERO..ZERO + 10).contains(&token).then(|| (token - ZERO) as u8)
 }
 
@@ -105,7 +105,7 @@ pub(super) fn tail(style: Style, which: u32) -> [u32; 2] {
 }
 
 /// The style of the words after the content: of the first of them that has one.
-pub(super) fn style(tokens: &[u32]) -> Option<Style> {
+pub(crate) fn style(tokens: &[u32]) -> Option<Style> {
     let style = |&token: &u32| match token {
         FIRST_CASUAL.. => Some(Style::Casual),
         FIRST_FORMAL.. => Some(Style::Formal),

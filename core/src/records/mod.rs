@@ -2,12 +2,28 @@
 //!
 //! Numbers are written so that they read back bit by bit. NaN and infinities, which JSON lacks, are null.
 
-use hbat::consolidation::Rule;
-use hbat::trainer::{PhaseEnded, PhaseStarted, StepReport};
+mod moment;
+
+pub use moment::Moment;
+
 use serde_json::{Map, Value, json};
 
-use super::Moment;
-use crate::profile::StepCost;
+use crate::consolidation::Rule;
+use crate::trainer::{PhaseEnded, PhaseStarted, StepReport};
+
+/// What one step cost, as far as somebody measured it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepCost {
+    /// How long it took.
+    pub seconds: f64,
+    /// How much of that went into transfers between the device and the host's memory.
+    pub transfer_seconds: f64,
+    /// Model-FLOPs utilisation: 6 operations per weight and token, what is recomputed not counted, as a part of what the device's
+    /// maker promises. `None` where that is not known.
+    pub utilisation: Option<f64>,
+    /// Bytes of memory after the step, and the most so far; `None` where the device does not say.
+    pub memory: Option<[u64; 2]>,
+}
 
 /// A `step` record: one optimizer step and what it cost, the `global_step`-th of the run (from 1).
 ///
@@ -27,10 +43,10 @@ pub fn step_record(report: &StepReport, cost: &StepCost, global_step: usize) -> 
         "learning_rate": report.learning_rate,
         "tokens": report.tokens,
         "seconds": cost.seconds,
-        "tokens_per_second": report.tokens as f64 / cost.seconds,
+        "tokens_per_second": (cost.seconds > 0.0).then(|| report.tokens as f64 / cost.seconds),
         "mfu": cost.utilisation,
-        "memory": cost.memory.map(|memory| memory.now),
-        "memory_peak": cost.memory.map(|memory| memory.peak),
+        "memory": cost.memory.map(|[now, _]| now),
+        "memory_peak": cost.memory.map(|[_, peak]| peak),
         "transfer_seconds": cost.transfer_seconds,
     });
     for (name, value) in &report.metrics {
@@ -83,9 +99,8 @@ fn by_unit(units: &[String], values: &[f64]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hbat::consolidation::Degenerate;
-    use hbat::trainer::ImportanceReport;
-    use hbat_backends::Usage;
+    use crate::consolidation::Degenerate;
+    use crate::trainer::ImportanceReport;
 
     fn keys(record: &Value) -> String {
         record.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -110,7 +125,7 @@ mod tests {
             tokens: 321,
             metrics: vec![("accuracy", 0.75), ("margin", 1.5)],
         };
-        let memory = Some(Usage { now: 3 << 30, peak: 5 << 30 });
+        let memory = Some([3 << 30, 5 << 30]);
         let cost = StepCost { seconds: 0.25, transfer_seconds: 0.125, utilisation: None, memory };
         let record = step_record(&report, &cost, 11);
         assert_eq!(

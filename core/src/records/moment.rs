@@ -30,17 +30,6 @@ impl Moment {
     }
 }
 
-/// The methods of these moments, in order of appearance.
-pub(crate) fn methods(moments: &[Moment]) -> Vec<&str> {
-    let mut methods: Vec<&str> = Vec::new();
-    for moment in moments {
-        if !methods.contains(&moment.method.as_str()) {
-            methods.push(&moment.method);
-        }
-    }
-    methods
-}
-
 /// A list of named numbers as one JSON object, in order. What JSON cannot express (NaN, infinities) is null there and is
 /// left out when read back.
 mod named_numbers {

@@ -1,0 +1,76 @@
+//! `hbat lab`: a server for the lab's page.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
+use tokio::net::TcpListener;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+
+use super::LabCommandError;
+use super::page::Page;
+use crate::args::Serve;
+use crate::signal::{INTERRUPTED, Interrupt};
+
+/// Sent with every answer. The first two isolate the page, so that browsers give it exact clocks and shared memory.
+const HEADERS: [(header::HeaderName, &str); 4] = [
+    (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (header::HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-cache"),
+];
+
+/// Serves the page until a signal comes.
+pub(crate) async fn serve(options: &Serve) -> anyhow::Result<i32> {
+    let page = Page::find(options.dir.as_deref())?;
+    let address = SocketAddr::new(options.host, options.port);
+    let refused = |reason| LabCommandError::Listen { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let url = format!("http://{}/", listener.local_addr().map_err(refused)?);
+    println!("the lab is at {url}; Ctrl-C ends it");
+    if options.open
+        && let Err(error) = open::that_detached(&url)
+    {
+        eprintln!("warning: no browser could be opened ({error}); open {url} yourself");
+    }
+    let interrupt = Interrupt::listen();
+    tokio::select! {
+        served = axum::serve(listener, router(page)).into_future() => served?,
+        () = interrupt.wait() => {}
+    }
+    Ok(INTERRUPTED)
+}
+
+fn router(page: Page) -> Router {
+    let compression = CompressionLayer::new().compress_when(SizeAbove::new(1024));
+    Router::new().fallback(answer).layer(compression).with_state(page)
+}
+
+async fn answer(State(page): State<Page>, uri: Uri) -> Response<Body> {
+    let path = match uri.path().trim_start_matches('/') {
+        "" => "index.html",
+        path => path,
+    };
+    let mut response = match page.file(path) {
+        Some(bytes) => {
+            let mut response = Response::new(Body::from(bytes.into_owned()));
+            let kind = mime_guess::from_path(path).first_or_octet_stream();
+            let kind = HeaderValue::from_str(kind.essence_str()).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        None => {
+            let mut response = Response::new(Body::from(format!("the lab has no {path}\n")));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response
+        }
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,162 @@
+//! What moments are measured on: held-out examples and problems, the same for all lanes.
+
+use super::frame::{Generation, Moment, Prompt};
+use super::plane::{Corner, hypervolume};
+use super::settings::{BATCH, BUCKET, LabSettings};
+use super::{LabError, words};
+use crate::engine::{Accumulate, Alignment, Dot, Engine, GradientSink};
+use crate::error::Error;
+use crate::evaluate::sequence_log_probs;
+use crate::model::Policy;
+use crate::objective::{Objective, Sft};
+use crate::reduce::Alone;
+use crate::tokens::{Batch, Column, Group};
+use crate::toy::skill::{Problem, SkillData, SkillScores, TAILS, generate, judge};
+use crate::trainer::{Data, Term, accumulate};
+
+/// Problems that every moment answers besides the pinned prompts.
+const PROBLEMS: usize = 32;
+
+/// Held-out examples, and what the start weights made of them.
+pub(super) struct Gauge {
+    demonstrations: Batch,
+    /// With the start weights' log-probabilities.
+    preferences: Batch,
+    /// The first examples of each kind, as many as an optimizer step has, whose gradients are compared.
+    probes: [Batch; 2],
+    problems: Vec<Problem>,
+}
+
+/// How a policy stands at both objectives.
+struct Losses {
+    sft: f64,
+    reward: f64,
+    accuracy: f64,
+    dpo: f64,
+}
+
+impl Gauge {
+    /// The gauge of a lab, and the data that its lanes train on.
+    pub(super) async fn new(settings: &LabSettings, start: &Policy) -> Result<(Data, Self), LabError> {
+        let SkillData { demonstrations, mut preferences, problems } = generate(&settings.skill())?;
+        let batch = Batch::new(&preferences.validation, BUCKET);
+        let reference = sequence_log_probs(start, Engine::Whole, &batch).await?;
+        for (group, reference) in preferences.validation.iter_mut().zip(reference.as_chunks::<2>().0) {
+            group.columns.insert(Column::ReferenceLogProb, reference.to_vec());
+        }
+        let probe = |groups: &[Group]| Batch::new(&groups[..BATCH], BUCKET);
+        let gauge = Self {
+            demonstrations: Batch::new(&demonstrations.validation, BUCKET),
+            preferences: Batch::new(&preferences.validation, BUCKET),
+            probes: [probe(&demonstrations.validation), probe(&preferences.validation)],
+            problems: problems.into_iter().take(PROBLEMS).collect(),
+        };
+        Ok((Data { demonstrations: demonstrations.train, preferences: preferences.train }, gauge))
+    }
+
+    /// The pinned prompts.
+    pub(super) fn prompts(&self) -> Vec<Prompt> {
+        words::PROMPTS.iter().map(|prompt| words::describe(prompt)).collect()
+    }
+
+    /// The best that can be had: each demonstration's tail is one of five, and nothing tells which.
+    pub(super) fn ideal(&self) -> Corner {
+        let (groups, tokens) = (self.demonstrations.groups.len() as f64, self.demonstrations.response_tokens() as f64);
+        Corner::ideal(groups * f64::from(TAILS).ln() / tokens)
+    }
+
+    /// Everything but the drift, which the caller knows.
+    pub(super) async fn moment(&self, policy: &Policy, settings: &LabSettings) -> Result<Moment, LabError> {
+        let losses = self.losses(policy, settings).await?;
+        let alignment = self.alignment(policy, settings).await?;
+        let (generations, scores) = self.generations(policy).await?;
+        let point = Corner { sft_loss: losses.sft, reward: losses.reward };
+        Ok(Moment {
+            lane: 0,
+            step: 0,
+            phase: 0,
+            sft_loss: losses.sft,
+            reward: losses.reward,
+            accuracy: losses.accuracy,
+            dpo_loss: losses.dpo,
+            exact_covered: scores.exact_match.covered,
+            exact_other: scores.exact_match.uncovered,
+            casual: scores.casual.covered,
+            hypervolume: hypervolume(&[point], self.ideal()),
+            cosine: alignment.overall,
+            unit_cosines: alignment.units,
+            unit_drift: vec![0.0; policy.units().len()],
+            generations,
+        })
+    }
+
+    /// Both objectives alone, the cheap part of a moment.
+    pub(super) async fn point(&self, policy: &Policy, settings: &LabSettings) -> Result<Corner, LabError> {
+        let losses = self.losses(policy, settings).await?;
+        Ok(Corner { sft_loss: losses.sft, reward: losses.reward })
+    }
+
+    async fn losses(&self, policy: &Policy, settings: &LabSettings) -> Result<Losses, Error> {
+        let demonstrations = sequence_log_probs(policy, Engine::Whole, &self.demonstrations).await?;
+        let preferences = sequence_log_probs(policy, Engine::Whole, &self.preferences).await?;
+        let reference = self.preferences.column(Column::ReferenceLogProb);
+        let pairs = preferences.len() as f64 / 2.0;
+        let mut losses = Losses { sft: 0.0, reward: 0.0, accuracy: 0.0, dpo: 0.0 };
+        losses.sft =
+            -demonstrations.iter().map(|sum| f64::from(*sum)).sum::<f64>() / self.demonstrations.response_tokens() as f64;
+        for (now, then) in preferences.as_chunks::<2>().0.iter().zip(reference.as_chunks::<2>().0) {
+            let [now, then] = [now, then].map(|[chosen, rejected]| f64::from(*chosen) - f64::from(*rejected));
+            losses.reward += sigmoid(now) / pairs;
+            losses.accuracy += f64::from(u8::from(now > then)) / pairs;
+            losses.dpo -= log_sigmoid(settings.beta * (now - then)) / pairs;
+        }
+        Ok(losses)
+    }
+
+    /// The angle between both objectives' gradients on the probes.
+    async fn alignment(&self, policy: &Policy, settings: &LabSettings) -> Result<Alignment, Error> {
+        let mut sft = Accumulate::new(policy.units().len());
+        gradient(policy, (&Sft, &self.probes[0]), &mut sft).await?;
+        let mut dot = Dot::new(sft);
+        gradient(policy, (&settings.dpo(), &self.probes[1]), &mut dot).await?;
+        dot.alignment().await
+    }
+
+    /// Both objectives' gradients on the probes.
+    pub(super) async fn gradients(&self, policy: &Policy, settings: &LabSettings) -> Result<[Accumulate; 2], Error> {
+        let mut sums = [(); 2].map(|()| Accumulate::new(policy.units().len()));
+        gradient(policy, (&Sft, &self.probes[0]), &mut sums[0]).await?;
+        gradient(policy, (&settings.dpo(), &self.probes[1]), &mut sums[1]).await?;
+        Ok(sums)
+    }
+
+    /// The answers to the pinned prompts, and how all answers score.
+    async fn generations(&self, policy: &Policy) -> Result<(Vec<Generation>, SkillScores), LabError> {
+        let pinned = words::PROMPTS.map(words::problem);
+        let prompts: Vec<Vec<u32>> = pinned.iter().chain(&self.problems).map(Problem::prompt).collect();
+        let completions = words::answers(policy, &prompts).await?;
+        let (shown, counted) = completions.split_at(pinned.len());
+        let generation = |(problem, completion): (&Problem, &crate::generate::Completion)| Generation {
+            tokens: words::marked(Some(problem), &completion.tokens),
+        };
+        Ok((pinned.iter().zip(shown).map(generation).collect(), judge(&self.problems, counted)))
+    }
+}
+
+async fn gradient(
+    policy: &Policy,
+    (objective, batch): (&dyn Objective, &Batch),
+    sink: &mut dyn GradientSink,
+) -> Result<(), Error> {
+    let term = Term { objective, batches: vec![batch.clone()], factor: 1.0 };
+    accumulate(Engine::Whole, policy, &[term], sink, &Alone).await.map(drop)
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Without overflow on either side.
+fn log_sigmoid(x: f64) -> f64 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
+}

@@ -1,0 +1,150 @@
+//! The lab: methods side by side on the toy task, measured as they train.
+//!
+//! A [`Lab`] has one [`Lane`](lane::Lane) per method. All start from the same weights, see the same examples and get the same
+//! budget. Whoever drives it awaits [`Lab::advance`] and draws the [`Frame`]s: a browser does so live, `hbat record` writes them
+//! into a file.
+
+mod agree;
+mod error;
+mod exports;
+mod field;
+mod frame;
+mod gauge;
+mod lane;
+mod plane;
+mod settings;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tune;
+mod words;
+
+pub use agree::{Agreement, AgreementRow, CHECKED_STEPS, agreement};
+pub use error::LabError;
+pub use field::{Field, fields};
+pub use frame::{Frame, Header, Importances, LaneHeader, Mark, Marked, Moment, PhaseHeader, PhaseSide, Prompt, RuleReport};
+pub use plane::{Corner, hypervolume};
+pub use settings::{LabSettings, LaneMethod};
+pub use tune::{BETAS, Tried, Tuned, TunedLane, tune_beta};
+
+use std::sync::Arc;
+
+use crate::compute::Compute;
+use crate::model::{Policy, to_safetensors};
+use gauge::Gauge;
+use lane::Lane;
+
+/// Methods side by side.
+pub struct Lab {
+    settings: LabSettings,
+    gauge: Arc<Gauge>,
+    units: Vec<String>,
+    /// The moment at the start, which is the same for all lanes and measured once.
+    start: Option<Moment>,
+    lanes: Vec<Lane>,
+}
+
+impl Lab {
+    /// All lanes at their start.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or the device fails.
+    pub async fn new(settings: LabSettings, compute: Compute) -> Result<Self, LabError> {
+        settings.check()?;
+        let policy = settings.model.policy(compute)?;
+        let (data, gauge) = Gauge::new(&settings, &policy).await?;
+        let lane = |&method| Lane::new(method, &settings, (policy.clone(), data.clone()));
+        let lanes = settings.lanes.iter().map(lane).collect::<Result<Vec<_>, LabError>>()?;
+        let units = policy.units().iter().map(|unit| unit.name.clone()).collect();
+        Ok(Self { settings, gauge: Arc::new(gauge), units, start: None, lanes })
+    }
+
+    /// What the lab was made from.
+    pub fn settings(&self) -> &LabSettings {
+        &self.settings
+    }
+
+    /// What is known before anything is trained: the first record of a recording.
+    pub fn header(&self) -> Header {
+        Header {
+            version: frame::VERSION,
+            settings: self.settings.clone(),
+            units: self.units.clone(),
+            prompts: self.gauge.prompts(),
+            lanes: self.lanes.iter().map(Lane::header).collect(),
+            ideal: self.gauge.ideal(),
+            nadir: Corner::NADIR,
+        }
+    }
+
+    /// Does a lane's next piece of work, at most one optimizer step and the measurements that are due after it.
+    ///
+    /// # Errors
+    /// If there is no such lane, if training leaves the numbers that can be represented, or if the device fails.
+    pub async fn advance(&mut self, lane: usize) -> Result<Vec<Frame>, LabError> {
+        let index = self.checked(lane)?;
+        let (gauge, settings) = (self.gauge.clone(), &self.settings);
+        let lane = &mut self.lanes[index];
+        let mut frames = Vec::new();
+        if lane.is_new() {
+            let start = match self.start.take() {
+                Some(start) => start,
+                None => lane.measure(&gauge, settings).await?,
+            };
+            self.start = Some(start.clone());
+            frames.push(lane.begin(start));
+        }
+        frames.extend(lane.advance(&gauge, settings).await?);
+        frames.iter_mut().for_each(|frame| frame.set_lane(index));
+        Ok(frames)
+    }
+
+    /// A lane's answer to a prompt in the toy's words, such as `sort 3 1 2 =`.
+    ///
+    /// # Errors
+    /// If there is no such lane, the prompt has unknown words or is too long, or the device fails.
+    pub async fn generate(&self, lane: usize, prompt: &str) -> Result<Vec<Marked>, LabError> {
+        words::answer(self.policy(lane)?, prompt).await
+    }
+
+    /// A lane's weights as a safetensors file in Hugging Face layout.
+    ///
+    /// # Errors
+    /// If there is no such lane, or the device fails.
+    pub async fn safetensors(&self, lane: usize) -> Result<Vec<u8>, LabError> {
+        Ok(to_safetensors(self.policy(lane)?).await?)
+    }
+
+    /// A run file with which `hbat train` repeats the lane.
+    ///
+    /// # Errors
+    /// If there is no such lane.
+    pub fn run_file(&self, lane: usize) -> Result<String, LabError> {
+        Ok(exports::run_file(&self.settings, self.lanes[self.checked(lane)?].method()))
+    }
+
+    /// What the lane did so far, as `hbat train` writes it into `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// If there is no such lane.
+    pub fn metrics(&self, lane: usize) -> Result<String, LabError> {
+        Ok(self.lanes[self.checked(lane)?].metrics())
+    }
+
+    /// Whether a lane has done all its phases.
+    ///
+    /// # Errors
+    /// If there is no such lane.
+    pub fn finished(&self, lane: usize) -> Result<bool, LabError> {
+        Ok(self.lanes[self.checked(lane)?].finished())
+    }
+
+    fn policy(&self, lane: usize) -> Result<&Policy, LabError> {
+        Ok(self.lanes[self.checked(lane)?].policy())
+    }
+
+    fn checked(&self, lane: usize) -> Result<usize, LabError> {
+        let lanes = self.lanes.len();
+        if lane < lanes { Ok(lane) } else { Err(LabError::Lane { lane, lanes }) }
+    }
+}

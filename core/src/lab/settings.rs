@@ -1,0 +1,250 @@
+//! What can be chosen in the lab, and what it means in the trainer's terms.
+
+use serde::{Deserialize, Serialize};
+
+use super::LabError;
+use super::field::check_ranges;
+use crate::consolidation::{Consolidation, Rule};
+use crate::engine::Engine;
+use crate::objective::Dpo;
+use crate::optimizer::{AdamWSettings, Decay};
+use crate::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
+use crate::toy::skill::{Size, SkillSettings};
+use crate::trainer::{KeepStart, Settings, UpdateTiming};
+
+/// Examples per optimizer step, of either kind.
+pub(super) const BATCH: usize = 16;
+
+/// Passes over a phase's subset.
+pub(super) const EPOCHS: usize = 2;
+
+/// Held-out demonstrations and preferences that moments are measured on.
+pub(super) const HELD_OUT: usize = 48;
+
+/// How likely a rejected answer is right; a chosen one less so, by the conflict.
+pub(super) const REJECTED_RIGHT: f64 = 0.9;
+
+/// The importance rules that can be chosen, by name.
+pub(super) const RULES: [&str; 4] = ["paper", "reference", "relative", "proportional"];
+
+/// The methods a lane can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaneMethod {
+    /// All of SFT, then all of DPO.
+    TwoStage,
+    /// Hybrid alignment training.
+    Hbat,
+    /// In turns, nothing protected.
+    Alternating,
+    /// SFT alone, for as many tokens as the others.
+    Sft,
+    /// One objective at each step, drawn at random.
+    Mix,
+    /// Two stages, the second held by the penalty.
+    AnchorOnly,
+    /// Hybrid alignment training that freezes units instead of holding them.
+    HbatFreeze,
+    /// Hybrid alignment training with random importances.
+    HbatRandom,
+}
+
+impl LaneMethod {
+    /// Every method, in the order in which they are offered.
+    pub const ALL: [Self; 8] = [
+        Self::TwoStage,
+        Self::Hbat,
+        Self::Alternating,
+        Self::Sft,
+        Self::Mix,
+        Self::AnchorOnly,
+        Self::HbatFreeze,
+        Self::HbatRandom,
+    ];
+
+    /// The name that settings use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TwoStage => "two-stage",
+            Self::Hbat => "hbat",
+            Self::Alternating => "alternating",
+            Self::Sft => "sft",
+            Self::Mix => "mix",
+            Self::AnchorOnly => "anchor-only",
+            Self::HbatFreeze => "hbat-freeze",
+            Self::HbatRandom => "hbat-random",
+        }
+    }
+
+    /// Its name in words. With a single subset nothing alternates, and HBAT's label says so.
+    pub fn label(self, subsets: usize) -> &'static str {
+        match self {
+            Self::TwoStage => "Two-stage",
+            Self::Hbat if subsets == 1 => "Two-stage + anchor",
+            Self::Hbat => "HBAT",
+            Self::Alternating => "Alternating",
+            Self::Sft => "SFT only",
+            Self::Mix => "Mixed steps",
+            Self::AnchorOnly => "Anchor only",
+            Self::HbatFreeze => "HBAT-Freeze",
+            Self::HbatRandom => "HBAT-Random",
+        }
+    }
+
+    /// The schedule's method.
+    pub fn method(self) -> Method {
+        match self {
+            Self::TwoStage => Method::TwoStage,
+            Self::Hbat | Self::HbatRandom => Method::Hbat,
+            Self::Alternating => Method::Alternating,
+            Self::Sft => Method::Sft,
+            Self::Mix => Method::Mix,
+            Self::AnchorOnly => Method::AnchorOnly,
+            Self::HbatFreeze => Method::HbatFreeze,
+        }
+    }
+}
+
+/// The lab's settings. Those not given have their default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabSettings {
+    /// Where all randomness comes from: the data, its order, random importances.
+    pub seed: u64,
+    /// The start model.
+    pub model: Size,
+    /// A method per lane.
+    pub lanes: Vec<LaneMethod>,
+    /// N, the subsets that alternating methods cut the data into.
+    pub subsets: usize,
+    /// F_max, the sum of all importances.
+    pub f_max: f64,
+    /// λ.
+    pub lambda: f64,
+    /// DPO's β.
+    pub beta: f64,
+    /// Peak learning rate on demonstrations.
+    pub sft_learning_rate: f64,
+    /// Peak learning rate on preferences.
+    pub dpo_learning_rate: f64,
+    /// The importance rule.
+    pub importance: Rule,
+    /// How much less often chosen answers are right than rejected ones.
+    pub conflict: f64,
+    /// Demonstrations to train on, and as many preferences.
+    pub examples: usize,
+    /// Steps between moments; every phase also ends with one.
+    pub measure_every: usize,
+}
+
+impl Default for LabSettings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            model: Size::Tiny,
+            lanes: vec![LaneMethod::TwoStage, LaneMethod::Hbat, LaneMethod::Alternating],
+            subsets: 2,
+            f_max: 5.0,
+            lambda: 1.0,
+            beta: 0.1,
+            sft_learning_rate: 1e-3,
+            dpo_learning_rate: 1e-3,
+            importance: Rule::Relative,
+            conflict: 0.2,
+            examples: 512,
+            measure_every: 8,
+        }
+    }
+}
+
+impl LabSettings {
+    /// Whether every setting is in its range.
+    ///
+    /// # Errors
+    /// Names the first that is not, its value and the rule.
+    pub fn check(&self) -> Result<(), LabError> {
+        check_ranges(self)?;
+        let refuse = |field, value: String, rule: String| Err(LabError::Setting { field, value, rule });
+        if self.lanes.is_empty() || self.lanes.len() > 4 {
+            return refuse("lanes", format!("a list of {}", self.lanes.len()), "a list of 1 to 4 methods".into());
+        }
+        if matches!(self.importance, Rule::Random | Rule::Fisher) {
+            let rule = "paper, reference, relative or proportional; random is the method hbat-random";
+            return refuse("importance", format!("{:?}", self.importance).to_lowercase(), rule.into());
+        }
+        if self.examples < self.subsets {
+            return refuse("examples", self.examples.to_string(), format!("at least `subsets`, {}", self.subsets));
+        }
+        Ok(())
+    }
+
+    /// The task's data.
+    pub(super) fn skill(&self) -> SkillSettings {
+        SkillSettings {
+            seed: self.seed,
+            demonstrations: self.examples,
+            preferences: self.examples,
+            validation_demonstrations: HELD_OUT,
+            validation_preferences: HELD_OUT,
+            chosen_right: self.chosen_right(),
+            rejected_right: REJECTED_RIGHT,
+            ..SkillSettings::default()
+        }
+    }
+
+    /// q_w, rounded to what `q_l − conflict` means in decimals, so that a run file can say the same.
+    pub(super) fn chosen_right(&self) -> f64 {
+        ((REJECTED_RIGHT - self.conflict) * 1e9).round() / 1e9
+    }
+
+    /// DPO with this β.
+    pub(super) fn dpo(&self) -> Dpo {
+        Dpo { beta: self.beta, label_smoothing: 0.0 }
+    }
+
+    /// The phases of a method.
+    pub(super) fn schedule(&self, method: LaneMethod) -> ScheduleSettings {
+        ScheduleSettings {
+            method: method.method(),
+            subsets: self.subsets,
+            sft: Training { epochs: self.sft_epochs(method), ..self.training(self.sft_learning_rate, Decay::Cosine) },
+            dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
+            consolidation: self.consolidation(method),
+            freeze_fraction: 0.2,
+            preference_probability: None,
+        }
+    }
+
+    /// SFT alone spends the others' preference steps on demonstrations: twice as many, for a pair has two answers.
+    pub(super) fn sft_epochs(&self, method: LaneMethod) -> usize {
+        if method == LaneMethod::Sft { 3 * EPOCHS } else { EPOCHS }
+    }
+
+    pub(super) fn consolidation(&self, method: LaneMethod) -> Consolidation {
+        let rule = if method == LaneMethod::HbatRandom { Rule::Random } else { self.importance };
+        Consolidation { rule, lambda: self.lambda, f_max: self.f_max }
+    }
+
+    fn training(&self, learning_rate: f64, decay: Decay) -> Training {
+        let (warmup, optimizer) = (Warmup { steps: 0, fraction: 0.0 }, AdamWSettings::default());
+        Training { learning_rate, decay, warmup, batch_size: BATCH, epochs: EPOCHS, optimizer }
+    }
+
+    /// What holds for every lane's whole run.
+    pub(super) fn trainer(&self) -> Settings {
+        Settings {
+            seed: self.seed,
+            order: Order::Shuffled,
+            engine: Engine::Whole,
+            micro_batch: 2 * HELD_OUT,
+            bucket: BUCKET,
+            pack: None,
+            dpo: self.dpo(),
+            keep_start: KeepStart::Copy,
+            update: UpdateTiming::AfterBackward,
+        }
+    }
+}
+
+/// Sequences are padded to a multiple of this: few shapes, for which a GPU prepares its kernels once each.
+pub(super) const BUCKET: usize = 8;

@@ -1,0 +1,170 @@
+/** From settings to a live run: loads the module, holds the draft of the settings, starts training. */
+
+import { chooseBackend } from "../lab/backend.js";
+import { LabWorker } from "../lab/lab-worker.js";
+import { Live } from "../lab/live.js";
+import { defaultSettings, fromFragment, toFragment } from "../run/settings.js";
+
+/** The model for a machine without a GPU, where the reader chose none. */
+const SMALL_MODEL = "tiny";
+
+export class Session {
+  /** @type {import("../run/settings.js").Fields | null} */
+  fields = null;
+  /** @type {Record<string, any> | null} the settings of the next run */
+  draft = null;
+  /** @type {import("../lab/backend.js").Wish} */
+  wish = "auto";
+  busy = false;
+  /** Whether the draft differs from the run that is shown. */
+  pending = false;
+  failure = null;
+  /** Whether an address or the reader has said what to train. */
+  #chosen = false;
+  #spare = null;
+
+  /**
+   * @param {import("./state.js").PageState} state
+   * @param {import("./notices.js").Notices} notices
+   */
+  constructor(state, notices) {
+    this.state = state;
+    this.notices = notices;
+  }
+
+  /** Loads the training module, and trains at once if the address says what. */
+  async open() {
+    const worker = new LabWorker();
+    try {
+      this.fields = await worker.call("start", { backend: "cpu" });
+    } catch (error) {
+      this.failure = error.message;
+      worker.terminate();
+      this.state.changed();
+      return;
+    }
+    this.#spare = worker;
+    this.draft = defaultSettings(this.fields);
+    this.state.changed();
+    if (location.hash.length > 1) await this.followAddress();
+  }
+
+  /** Trains what the address says. */
+  async followAddress() {
+    const { settings, given, complaints } = fromFragment(this.fields, location.hash);
+    for (const complaint of complaints) this.notices.warn(`The link: ${complaint}.`);
+    if (!given) return;
+    this.#chosen = true;
+    this.draft = settings;
+    await this.train();
+  }
+
+  change(name, value) {
+    this.draft = { ...this.draft, [name]: value };
+    this.#chosen = true;
+    this.#compare();
+  }
+
+  resetDraft() {
+    this.draft = { ...defaultSettings(this.fields), seed: this.draft.seed };
+    this.#compare();
+  }
+
+  setBackend(wish) {
+    this.wish = wish;
+    this.pending = true;
+    this.state.changed();
+  }
+
+  /** The address of the run that is shown, or else of the draft. */
+  get link() {
+    const settings = this.state.live?.run.header.settings ?? this.draft;
+    const url = new URL(location.href);
+    url.hash = settings ? toFragment(this.fields, settings) : "";
+    return url.href;
+  }
+
+  /** From the start once more: trained again if it is live, else replayed. */
+  again() {
+    if (this.state.live) return this.train();
+    this.state.player.seek(0);
+    this.state.player.play();
+    return Promise.resolve();
+  }
+
+  newSeed() {
+    if (!this.fields) return;
+    this.change("seed", this.draft.seed + 1);
+    this.train();
+  }
+
+  /** Has the reader's own prompt answered, now and at every moment from now on. */
+  async ask(prompt) {
+    const { live, player } = this.state;
+    await live.ask(prompt);
+    if (!player.playing) player.seek(live.run.head);
+  }
+
+  /** Starts the draft, from step 0. */
+  async train() {
+    if (this.busy || !this.fields) return;
+    this.busy = true;
+    this.state.player.pause();
+    try {
+      await this.#start();
+    } catch (error) {
+      this.notices.fail(`Training could not start: ${error.message}`);
+    }
+    this.busy = false;
+    this.#compare();
+  }
+
+  async #start() {
+    const { backend, notice } = await chooseBackend(this.wish);
+    if (notice) this.#sayWhy(notice);
+    this.state.live?.stop();
+    const worker = await this.#worker(backend);
+    const live = await Live.start(this.draft, backend, worker);
+    live.addEventListener("recovered", ({ detail }) => this.#recovered(live, detail));
+    this.state.show(live.run, live);
+    history.replaceState(null, "", toFragment(this.fields, this.draft));
+    this.state.player.play();
+  }
+
+  #sayWhy(notice) {
+    const smaller = !this.#chosen && this.fields.model.choices.includes(SMALL_MODEL);
+    if (smaller) this.draft = { ...this.draft, model: SMALL_MODEL };
+    this.notices.tell(smaller ? `${notice}, with the ${SMALL_MODEL} model.` : `${notice}.`, "backend");
+  }
+
+  /** The worker that the page opened with knows the processor only. */
+  async #worker(backend) {
+    if (backend === "cpu" && this.#spare) {
+      const spare = this.#spare;
+      this.#spare = null;
+      return spare;
+    }
+    const worker = new LabWorker();
+    await worker.call("start", { backend });
+    return worker;
+  }
+
+  #recovered(live, { lostAt, step, backend }) {
+    if (this.state.live !== live) return;
+    const where = backend === "webgpu" ? "on the GPU again" : "on the processor";
+    this.notices.tell(
+      `The GPU was lost at step ${lostAt}. Training goes on from the snapshot of step ${step}, ${where}.`,
+      "loss",
+    );
+    const { player } = this.state;
+    if (player.cursor > live.run.head) player.cursor = live.run.head;
+    this.state.changed();
+  }
+
+  #compare() {
+    const shown = this.state.live?.run.header.settings;
+    const same = shown && toFragment(this.fields, shown) === toFragment(this.fields, this.draft);
+    this.pending = !same;
+    this.state.changed();
+  }
+}

@@ -1,0 +1,31 @@
+/** Says what is shown: recorded, live or opened from a file, with which seed and on what. */
+
+import { h, setAttribute, setText } from "../dom/element.js";
+
+/**
+ * @param {import("./state.js").PageState} state
+ * @returns {import("../panels/panel.js").View}
+ */
+export function sourceLine(state) {
+  const element = h("p", { class: "source" });
+  return {
+    element,
+    update() {
+      setAttribute(element, "data-source", state.run.source);
+      setText(element, describe(state));
+    },
+  };
+}
+
+function describe({ run, live }) {
+  const { seed, model } = run.header.settings;
+  if (run.source === "imported") return "Opened from a file";
+  if (run.source === "recorded") return `Recorded run · seed ${seed} · ${model} model`;
+  return `Live · seed ${seed} · ${model} model · ${backendName(live)}`;
+}
+
+function backendName({ backend, adapter }) {
+  if (backend === "cpu") return "processor";
+  const name = adapter?.name ?? adapter?.description ?? adapter?.device;
+  return name ? `WebGPU, ${name}` : "WebGPU";
+}

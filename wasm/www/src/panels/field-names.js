@@ -1,0 +1,39 @@
+/** What settings are called on the page, and how they are grouped. */
+
+export const GROUPS = [
+  { title: "The run", names: ["seed", "model", "subsets", "lanes", "examples", "backend"], open: true },
+  { title: "Holding on", names: ["f_max", "lambda", "importance"], open: true },
+  { title: "The teachers", names: ["conflict", "beta", "sft_learning_rate", "dpo_learning_rate"], open: true },
+  { title: "Measuring", names: ["measure_every"], open: false },
+];
+
+/** `logarithmic` sliders move by factors. */
+export const FIELDS = {
+  seed: { label: "Seed", slider: false },
+  model: { label: "Model", kind: "choice" },
+  subsets: { label: "Subsets N", note: (value) => (value === 1 ? "two-stage + anchor" : "") },
+  lanes: { label: "Third lane" },
+  examples: { label: "Examples of each" },
+  backend: { label: "Trains on" },
+  f_max: { label: "F", sub: "max", logarithmic: true },
+  lambda: { label: "λ" },
+  importance: { label: "Importance rule", kind: "choice" },
+  conflict: { label: "Conflict" },
+  beta: { label: "β", logarithmic: true },
+  sft_learning_rate: { label: "SFT learning rate", logarithmic: true },
+  dpo_learning_rate: { label: "DPO learning rate", logarithmic: true },
+  measure_every: { label: "Steps between moments" },
+};
+
+export const METHOD_NAMES = {
+  sft: "SFT only",
+  "two-stage": "Two-stage",
+  "two-stage-reversed": "Two-stage, reversed",
+  mix: "Mix per step",
+  alternating: "Alternating without EWC",
+  "anchor-only": "Anchor only",
+  hbat: "HBAT",
+  "hbat-freeze": "HBAT-Freeze",
+  "hbat-random": "HBAT-Random",
+  "": "none",
+};

@@ -1,0 +1,98 @@
+/** Tune β for both: each method at its own best, which is the honest comparison. */
+
+import { h, setText } from "../dom/element.js";
+import { fixed, short } from "../dom/numbers.js";
+import { chooseBackend } from "../lab/backend.js";
+import { LabWorker, Stopped } from "../lab/lab-worker.js";
+import { METHOD_NAMES } from "./field-names.js";
+import { section } from "./panel.js";
+
+/** What is compared. */
+const BOTH = ["two-stage", "hbat"];
+
+const NOTE =
+  "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with " +
+  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane.";
+
+/**
+ * @param {import("../page/state.js").PageState} state
+ * @param {import("../page/session.js").Session} session
+ * @returns {import("./panel.js").View}
+ */
+export function tunePanel(state, session) {
+  const status = h("p", { class: "hint", role: "status" });
+  const result = h("div", { class: "result" });
+  const job = { worker: null };
+  const button = h(
+    "button",
+    {
+      type: "button",
+      onclick: () => (job.worker ? job.worker.terminate() : tune({ state, session, job, status, result, button })),
+    },
+    "Tune β for both",
+  );
+  return {
+    element: section("tune", "Each at its best", NOTE, [button, status, result]),
+    update() {
+      button.disabled = !session.fields;
+    },
+  };
+}
+
+async function tune({ state, session, job, status, result, button }) {
+  state.player.pause();
+  job.worker = new LabWorker();
+  setText(button, "Stop");
+  setText(status, "Loading …");
+  try {
+    const { backend } = await chooseBackend(session.wish);
+    await job.worker.call("start", { backend });
+    await job.worker.call("prepare", { backend });
+    const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
+    const settings = { ...session.draft, lanes: BOTH };
+    const { lanes } = await job.worker.call("tuneBeta", { settings, backend }, told);
+    result.replaceChildren(table(lanes));
+    setText(status, verdict(lanes));
+    state.set({ tuned: pointsOf(lanes, state.run) });
+  } catch (error) {
+    setText(status, error instanceof Stopped ? "Stopped." : `Tuning failed: ${error.message}`);
+  }
+  job.worker.terminate();
+  job.worker = null;
+  setText(button, "Tune β for both");
+}
+
+function verdict(lanes) {
+  const best = lanes.map(({ method, tried, best: at }) => ({ name: METHOD_NAMES[method] ?? method, ...tried[at] }));
+  const [first, second] = best.sort((a, b) => b.hypervolume - a.hypervolume);
+  const told = ({ name, hypervolume, beta }) => `${name} ${fixed(hypervolume, 3)} at β = ${short(beta)}`;
+  return `Hypervolume, each at its best: ${told(first)}, ${told(second)}. One seed; others may turn it round.`;
+}
+
+function table(lanes) {
+  const head = ["Method", "β", "SFT loss", "Reward", "Hypervolume"].map((name) => h("th", { scope: "col" }, name));
+  const row = (method, tried, isBest) =>
+    h(
+      "tr",
+      { class: isBest ? "best" : null },
+      h("th", { scope: "row" }, METHOD_NAMES[method] ?? method, isBest ? " ★ best" : ""),
+      ...[short(tried.beta), fixed(tried.sft_loss, 3), fixed(tried.reward, 3), fixed(tried.hypervolume, 3)].map(
+        (text) => h("td", { class: "number" }, text),
+      ),
+    );
+  const rows = lanes.flatMap(({ method, tried, best }) => tried.map((each, at) => row(method, each, at === best)));
+  return h(
+    "table",
+    {},
+    h("caption", {}, "β that were tried"),
+    h("thead", {}, h("tr", {}, ...head)),
+    h("tbody", {}, ...rows),
+  );
+}
+
+function pointsOf(lanes, run) {
+  return lanes.flatMap(({ method, tried, best }) => {
+    const lane = run.lanes.findIndex((each) => each.method === method);
+    return lane < 0 ? [] : [{ lane, ...tried[best] }];
+  });
+}

@@ -1,0 +1,88 @@
+/** What the page writes the program reads, and the other way round. */
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SHORT, expect, test } from "./lab-page.js";
+
+const hbat = process.env.HBAT ?? new URL("../../../target/release/hbat", import.meta.url).pathname;
+
+test("a run file of the page trains the same run natively, and its metrics come back into the page", async ({
+  lab,
+  page,
+}) => {
+  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+  await lab.open({ ...SHORT, seed: 2 });
+  await lab.finish();
+  await lab.lane("hbat").locator(".lane-name").click();
+  copyFileSync(await lab.download("run.toml"), join(folder, "run.toml"));
+  const live = readFileSync(await lab.download("metrics.jsonl"), "utf8");
+  execFileSync(hbat, ["train", "run.toml", "--quiet", "--output", "out"], { cwd: folder });
+  const path = join(folder, "out", "metrics.jsonl");
+  const [ours, theirs] = [steps(live), steps(readFileSync(path, "utf8"))];
+  expect(ours).toHaveLength(theirs.length);
+  ours.forEach((loss, at) => expect(Math.abs(loss - theirs[at]) / theirs[at], `step ${at + 1}`).toBeLessThan(1e-3));
+
+  await page.locator("#import").setInputFiles(path);
+  await expect(page.locator(".source")).toHaveText("Opened from a file");
+  await expect(page.locator(".lane")).toHaveCount(1);
+  await expect(page.locator(".trails .dot").first()).toBeVisible();
+  expect(await lab.course("loss")).toHaveLength(theirs.length);
+  await expect(page.locator(".answers")).toContainText("numbers only");
+});
+
+test("the page's own metrics can be opened again, several lanes at once", async ({ lab, page }) => {
+  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+  await lab.open(SHORT);
+  await lab.finish();
+  const files = [];
+  for (const method of ["two-stage", "hbat"]) {
+    await lab.lane(method).locator(".lane-name").click();
+    const file = join(folder, `${method}.jsonl`);
+    copyFileSync(await lab.download("metrics.jsonl"), file);
+    files.push(file);
+  }
+  await page.locator("#import").setInputFiles(files);
+  await expect(page.locator(".lane")).toHaveCount(2);
+  await expect(page.locator("g.head")).toHaveCount(2);
+});
+
+test("the exported model is one that the program loads", async ({ lab }) => {
+  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+  await lab.open({ ...SHORT, model: "tiny" });
+  await lab.finish();
+  copyFileSync(await lab.download("model.safetensors"), join(folder, "model.safetensors"));
+  const bytes = readFileSync(join(folder, "model.safetensors"));
+  const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString());
+  expect(Object.keys(header)).toContain("model.embed_tokens.weight");
+});
+
+for (const [name, text, says] of [
+  ["torn", '{"kind":"evaluation","method":"hbat","sft_nll":1,"margin":0}\n{"kind":"st', "line 2 is no JSON"],
+  ["foreign", '{"loss": 3}\n', "is no kind of record that hbat writes"],
+  [
+    "null",
+    '{"kind":"evaluation","method":"hbat","sft_nll":null,"margin":0}\n',
+    "“sft_nll” should be a number, but it is null",
+  ],
+  ["empty", "", "has no evaluation"],
+]) {
+  test(`a broken file is told: ${name}`, async ({ lab, page }) => {
+    await lab.open();
+    await lab.reached(1);
+    const file = join(mkdtempSync(join(tmpdir(), "hbat-lab-")), "metrics.jsonl");
+    writeFileSync(file, text);
+    await page.locator("#import").setInputFiles(file);
+    await expect(page.locator("#files .hint").last()).toContainText(says);
+    await expect(page.locator(".source")).toContainText("Recorded run");
+  });
+}
+
+function steps(text) {
+  const records = text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  return records.filter((record) => record.kind === "step").map((record) => record.loss);
+}

@@ -1,0 +1,103 @@
+import { readFileSync } from "node:fs";
+import { SHORT, expect, test } from "./lab-page.js";
+
+const golden = JSON.parse(readFileSync(new URL("./golden.json", import.meta.url), "utf8"));
+
+test("twenty steps on the processor give the losses of the native program", async ({ lab, page }) => {
+  await lab.open(golden.settings);
+  await expect(page.locator(".source")).toContainText("processor");
+  await lab.fast();
+  await lab.reached(golden.losses.length);
+  await lab.pause();
+  const label = await page.locator(".lane .lane-name").nth(golden.lane).innerText();
+  const losses = (await lab.course("loss")).map((row) => row[label.trim()]).slice(0, golden.losses.length);
+  golden.losses.forEach((loss, at) => expect(Math.abs(losses[at] - loss) / loss, `step ${at + 1}`).toBeLessThan(1e-4));
+});
+
+test("a reader without a GPU is told, and trains a small model on the processor", async ({ lab, page }) => {
+  await lab.open();
+  await page.locator("#train").click();
+  await lab.live();
+  await expect(page.locator(".notice")).toContainText(/on the processor, with the tiny model/);
+  await expect(page.locator(".source")).toHaveText(/^Live · seed 0 · tiny model · processor$/);
+  await lab.reached(2);
+});
+
+test("a live run pauses, steps, goes back, and starts again", async ({ lab, page }) => {
+  await lab.open(SHORT);
+  await lab.reached(1);
+  await lab.pause();
+  const at = await lab.step();
+  await page.waitForTimeout(300);
+  expect(await lab.step()).toBe(at);
+  await lab.button("One step").click();
+  await lab.reached(at + 1);
+  await expect(lab.button("Play")).toBeVisible();
+  expect(await lab.step()).toBe(at + 1);
+  await lab.finish();
+  const losses = await lab.course("loss");
+  await lab.scrub(1);
+  await expect(page.locator(".place")).toHaveText(/^step 1 of/);
+  await lab.another(() => lab.button("Restart").click());
+  await lab.finish();
+  expect(await lab.course("loss")).toEqual(losses);
+  await lab.another(() => lab.button("New seed").click());
+  await expect(page.locator(".source")).toContainText("seed 1");
+  await lab.finish();
+  expect(await lab.course("loss")).not.toEqual(losses);
+});
+
+test("a prompt of one's own is answered at every moment", async ({ lab, page }) => {
+  await lab.open(SHORT);
+  await lab.reached(2);
+  await lab.pause();
+  await page.getByLabel("Your own prompt").fill("copy 1 2 3 =");
+  await lab.button("Ask").click();
+  await expect(page.locator(".prompt.own")).toContainText("copy 1 2 3 =");
+  await lab.finish();
+  await expect(page.locator(".row", { has: page.locator(".prompt.own") }).locator(".answer")).toHaveCount(3);
+  await page.getByLabel("Your own prompt").fill("sort pears =");
+  await lab.button("Ask").click();
+  await expect(page.locator(".reply")).toContainText("pears");
+});
+
+test("the main thread is never blocked while the processor trains", async ({ lab, page }) => {
+  await lab.open({ examples: 128 });
+  await page.evaluate(() => {
+    window.long = [];
+    const observer = new PerformanceObserver((list) =>
+      window.long.push(...list.getEntries().map((entry) => entry.duration)),
+    );
+    observer.observe({ type: "longtask" });
+  });
+  await lab.fast();
+  await page.waitForTimeout(6000);
+  expect(await lab.step()).toBeGreaterThan(5);
+  expect(await page.evaluate(() => window.long)).toEqual([]);
+});
+
+test("an address gives the same run again", async ({ lab, page }) => {
+  await lab.open({ ...SHORT, seed: 3, f_max: 7, lanes: "two-stage,hbat,mix" });
+  await lab.finish();
+  const losses = await lab.course("loss");
+  const address = page.url();
+  expect(address).toContain("f_max=7");
+  expect(address).not.toContain("beta");
+  await page.goto("about:blank");
+  await page.goto(address);
+  await lab.live();
+  await expect(page.locator(".lane").nth(2)).toHaveAttribute("data-method", "mix");
+  await lab.finish();
+  expect(await lab.course("loss")).toEqual(losses);
+});
+
+test("a mangled address is told, and its defaults are used", async ({ lab, page }) => {
+  await lab.open({ ...SHORT, f_max: "much", subsets: 99, colour: "red", importance: "guess" });
+  const notices = page.locator(".notices");
+  await expect(notices).toContainText("f_max=much is no number");
+  await expect(notices).toContainText("subsets=99 is not between 1 and 10");
+  await expect(notices).toContainText("“colour” is no setting");
+  await expect(notices).toContainText("importance=guess is none of");
+  await lab.reached(1);
+  await expect(page.locator("#set-subsets")).toHaveValue("2");
+});
