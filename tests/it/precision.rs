@@ -1,7 +1,7 @@
 //! bf16 weights: the same numbers as in f32 within what bf16 resolves, and updates that are not rounded away.
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
@@ -130,6 +130,24 @@ fn an_anchor_in_ordinary_memory_holds_as_one_on_the_device() {
         assert!(found.steps().iter().any(|step| step.penalty > 0.0));
         assert!(found == run(Offload::Nothing), "{weights:?}");
     }
+}
+
+#[test]
+fn sums_of_gradients_in_bf16_are_those_in_f32_within_what_it_resolves() {
+    let gradients = |sums| {
+        let precision = Precision { weights: Weights::Bf16Split, moments: Moments::F32, sums };
+        let policy = random_policy(config(), Compute::device(Device::flex()).with(precision), 5);
+        let mut sink = Accumulate::of(&policy);
+        let batches = data(8, 0).demonstrations.chunks(1).map(|groups| Batch::new(groups, 8)).collect();
+        let term = Term { objective: &Sft, batches, factor: 1.0 };
+        block_on(accumulate(Engine::Segmented, &policy, &[term], &mut sink, &Alone)).expect("a gradient");
+        sink.into_sums().into_iter().map(|sum| sum.expect("every unit has a gradient")).collect::<Vec<_>>()
+    };
+    let (narrow, wide) = (gradients(Sums::Bf16), gradients(Sums::F32));
+    assert!(narrow.iter().all(|sum| FloatDType::from(sum.dtype()) == FloatDType::BF16));
+    let all = |sums: &[Tensor<2>]| sums.iter().map(numbers).collect::<Vec<_>>();
+    let off = largest_difference(&all(&narrow), &all(&wide));
+    assert!(off > 0.0 && off <= 1.5e-2, "off by {off}"); // seven additions, each rounded to 8 bits
 }
 
 #[test]
