@@ -12,11 +12,10 @@ const STEPS = 20;
 const NOTE = `Trains ${STEPS} steps on WebGPU and on the processor, and shows the largest relative differences.`;
 
 /**
- * @param {import("../page/state.js").PageState} _state
  * @param {import("../page/session.js").Session} session
  * @returns {import("./panel.js").View}
  */
-export function trustPanel(_state, session) {
+export function trustPanel(session) {
   const status = h("p", { class: "hint", role: "status" });
   const result = h("div", { class: "result" });
   const job = { worker: null };
