@@ -62,7 +62,7 @@ test("a prompt of one's own is answered at every moment", async ({ lab, page }) 
 });
 
 test("the main thread is never blocked while the processor trains", async ({ lab, page }) => {
-  await lab.open({ examples: 512 });
+  await lab.open({ examples: 2048 });
   await page.evaluate(() => {
     window.long = [];
     const keep = (list) => window.long.push(...list.getEntries().map((entry) => entry.duration));
@@ -73,7 +73,7 @@ test("the main thread is never blocked while the processor trains", async ({ lab
   await expect(async () => {
     const before = await lab.step();
     await page.evaluate(() => (window.long.length = 0));
-    await page.waitForTimeout(4000);
+    await page.waitForTimeout(3000);
     expect(await lab.step()).toBeGreaterThan(before);
     expect(await page.evaluate(() => window.long)).toEqual([]);
   }).toPass({ timeout: 25_000 });
