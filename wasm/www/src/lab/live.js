@@ -13,6 +13,15 @@ export class Live extends EventTarget {
   #stepTimes = [];
   #ownPrompt = null;
 
+  /** @type {Run} */
+  run;
+  /** @type {LabWorker} */
+  worker;
+  /** @type {"cpu" | "webgpu"} */
+  backend;
+  /** @type {Record<string, string>} what the backend says about itself */
+  adapter;
+
   /**
    * @param {object} settings complete
    * @param {"cpu" | "webgpu"} backend
