@@ -71,7 +71,7 @@ pub struct PhaseHeader {
 }
 
 /// What a phase or a step trains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhaseSide {
     /// Demonstrations.
@@ -83,7 +83,7 @@ pub enum PhaseSide {
 }
 
 /// Something that happened in a lane.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Frame {
     /// A phase begins.
@@ -144,7 +144,7 @@ impl Frame {
 }
 
 /// The importances of a phase under the rule in force, and what the other rules would have made of the same changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Importances {
     /// The rule in force.
     pub rule: Rule,
@@ -155,7 +155,7 @@ pub struct Importances {
 }
 
 /// What a rule makes of accumulated changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RuleReport {
     /// F per unit.
     pub f: Vec<f64>,

@@ -7,6 +7,7 @@ use super::{LabError, words};
 use crate::engine::{Accumulate, Alignment, Dot, Engine, GradientSink};
 use crate::error::Error;
 use crate::evaluate::sequence_log_probs;
+use crate::generate::Completion;
 use crate::model::Policy;
 use crate::objective::{Objective, Sft};
 use crate::reduce::Alone;
@@ -136,7 +137,7 @@ impl Gauge {
         let prompts: Vec<Vec<u32>> = pinned.iter().chain(&self.problems).map(Problem::prompt).collect();
         let completions = words::answers(policy, &prompts).await?;
         let (shown, counted) = completions.split_at(pinned.len());
-        let generation = |(problem, completion): (&Problem, &crate::generate::Completion)| Generation {
+        let generation = |(problem, completion): (&Problem, &Completion)| Generation {
             tokens: words::marked(Some(problem), &completion.tokens),
         };
         Ok((pinned.iter().zip(shown).map(generation).collect(), judge(&self.problems, counted)))

@@ -9,7 +9,7 @@ use super::LabError;
 use super::frame::{Frame, Importances, LaneHeader, Moment, PhaseHeader, PhaseSide, RuleReport};
 use super::gauge::Gauge;
 use super::settings::{LabSettings, LaneMethod};
-use crate::consolidation::{Draw, Rule, Side, effective_units, importance};
+use crate::consolidation::{Consolidation, Draw, Rule, Side, effective_units, importance};
 use crate::model::Policy;
 use crate::records::{self, StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
 use crate::schedule::{Phase, Work, phases};
@@ -20,7 +20,7 @@ pub(super) struct Lane {
     method: LaneMethod,
     pub(super) trainer: Trainer,
     header: LaneHeader,
-    consolidation: crate::consolidation::Consolidation,
+    consolidation: Consolidation,
     pub(super) state: LaneState,
 }
 

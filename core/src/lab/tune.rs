@@ -9,8 +9,8 @@ use super::{Lab, LabError, LabSettings};
 use crate::compute::Compute;
 use crate::trainer::Event;
 
-/// The values of β that are tried, a factor of about three apart.
-pub const BETAS: [f64; 5] = [0.03, 0.1, 0.3, 1.0, 2.0];
+/// The values of β that are tried, a factor of about two apart.
+pub const BETAS: [f64; 5] = [0.1, 0.2, 0.5, 1.0, 2.0];
 
 /// What was tried, and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]

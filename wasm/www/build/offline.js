@@ -4,6 +4,9 @@ import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 
+/** The folder, below `assets`, of what is kept when it is first used, not before. */
+export const ON_DEMAND = "on-demand";
+
 const SOURCE = new URL("./service-worker.js", import.meta.url);
 
 export function offline() {
@@ -21,7 +24,8 @@ export function offline() {
         .sort();
       const hash = createHash("sha256");
       for (const file of files) hash.update(file).update(readFileSync(join(folder, file)));
-      const names = files.map((file) => (file === "index.html" ? "./" : file));
+      const first = files.filter((file) => !file.includes(`/${ON_DEMAND}/`));
+      const names = first.map((file) => (file === "index.html" ? "./" : file));
       const head = `const VERSION = "${hash.digest("hex").slice(0, 12)}";\nconst FILES = ${JSON.stringify(names)};\n`;
       writeFileSync(join(folder, "service-worker.js"), head + readFileSync(SOURCE, "utf8"));
     },

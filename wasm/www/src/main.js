@@ -39,7 +39,7 @@ const views = {
   course: coursePanel(state),
   generations: generationsPanel(state, (prompt) => session.ask(prompt)),
   tune: tunePanel(state, session),
-  trust: trustPanel(state, session),
+  trust: trustPanel(session),
   files: filesPanel(state, session),
   announcer: announcer(state),
 };

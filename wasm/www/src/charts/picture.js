@@ -14,6 +14,7 @@ const STYLES = [
   "font-size",
   "font-weight",
   "text-anchor",
+  "paint-order",
   "display",
   "visibility",
   "transform",

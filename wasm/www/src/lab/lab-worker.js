@@ -5,8 +5,6 @@ export class LabWorker {
   #waiting = new Map();
   #next = 0;
 
-  /** Why the GPU was lost, if it was. */
-  lost = null;
   /** Called when the GPU is lost. */
   onlost = () => {};
 
@@ -38,10 +36,13 @@ export class LabWorker {
     this.#failAll(new Stopped());
   }
 
-  #receive({ id, lost, progress, error, result }) {
+  #receive({ id, lost, crash, progress, error, result }) {
+    if (crash !== undefined) {
+      this.#failAll(new Crashed(crash));
+      return;
+    }
     if (lost !== undefined) {
-      this.lost = lost;
-      this.#failAll(new Error(`the GPU was lost: ${lost}`));
+      this.#failAll(new Crashed(`the GPU was lost: ${lost}`));
       this.onlost();
       return;
     }
@@ -62,6 +63,9 @@ export class LabWorker {
     for (const { reject } of waiting) reject(error);
   }
 }
+
+/** The module or its GPU is no more. */
+export class Crashed extends Error {}
 
 /** The worker was ended on purpose. */
 export class Stopped extends Error {

@@ -1,7 +1,7 @@
 /** A live run: trains in a worker, lane by lane, and survives the loss of its GPU. */
 
 import { Run } from "../run/run.js";
-import { LabWorker, Stopped } from "./lab-worker.js";
+import { Crashed, LabWorker } from "./lab-worker.js";
 
 /** A snapshot is taken every so many steps on a GPU, or after so many milliseconds. */
 const SNAPSHOT = { steps: 25, milliseconds: 20_000 };
@@ -12,6 +12,15 @@ export class Live extends EventTarget {
   #advancing = null;
   #stepTimes = [];
   #ownPrompt = null;
+
+  /** @type {Run} */
+  run;
+  /** @type {LabWorker} */
+  worker;
+  /** @type {"cpu" | "webgpu"} */
+  backend;
+  /** @type {Record<string, string>} what the backend says about itself */
+  adapter;
 
   /**
    * @param {object} settings complete
@@ -45,7 +54,7 @@ export class Live extends EventTarget {
         while (lane.head < target && !lane.finished && lane.head < lane.length) await this.#advanceLane(index);
       }
     } catch (error) {
-      if (error instanceof Stopped || this.worker.lost === null) throw error;
+      if (this.backend !== "webgpu" || !(error instanceof Crashed)) throw error;
       await this.#recover();
       return;
     }
@@ -114,8 +123,11 @@ export class Live extends EventTarget {
   async #restart() {
     const lostAt = this.run.head;
     this.worker.terminate();
-    const { bytes, marks, step } = this.#snapshot;
-    for (const backend of ["webgpu", "cpu"]) {
+    const { bytes, marks, step, recovered } = this.#snapshot;
+    // A GPU that is lost twice from the same snapshot would be lost again.
+    const backends = recovered ? ["cpu"] : ["webgpu", "cpu"];
+    this.#snapshot.recovered = true;
+    for (const backend of backends) {
       const worker = new LabWorker();
       try {
         await worker.call("start", { backend });

@@ -55,6 +55,10 @@ const calls = {
 
 watchDevices((reason) => postMessage({ lost: reason }));
 
+// A panic of the module leaves its promises open for ever.
+addEventListener("error", (event) => postMessage({ crash: event.message }));
+addEventListener("unhandledrejection", ({ reason }) => postMessage({ crash: reason?.message ?? String(reason) }));
+
 let queue = Promise.resolve();
 addEventListener("message", ({ data }) => {
   queue = queue.then(() => answer(data));

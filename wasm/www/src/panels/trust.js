@@ -1,64 +1,43 @@
 /** "Check my GPU": the same steps on WebGPU and on the processor, and how far they differ. */
 
-import { h, setText } from "../dom/element.js";
+import { h } from "../dom/element.js";
 import { short } from "../dom/numbers.js";
 import { hasWebGpu } from "../lab/backend.js";
-import { LabWorker, Stopped } from "../lab/lab-worker.js";
+import { jobButton } from "./job-button.js";
 import { section } from "./panel.js";
 
-/** Steps that are compared. */
-const STEPS = 20;
+/** Numbers of steps to choose from. */
+const STEPS = [20, 4];
 
-const NOTE = `Trains ${STEPS} steps on WebGPU and on the processor, and shows the largest relative differences.`;
+const NOTE = "Trains the same steps on WebGPU and on the processor, and shows the largest relative differences.";
+const NO_GPU =
+  "This browser offers no WebGPU, so there is nothing to check: everything here is computed on the processor.";
 
 /**
- * @param {import("../page/state.js").PageState} _state
  * @param {import("../page/session.js").Session} session
  * @returns {import("./panel.js").View}
  */
-export function trustPanel(_state, session) {
+export function trustPanel(session) {
   const status = h("p", { class: "hint", role: "status" });
   const result = h("div", { class: "result" });
-  const job = { worker: null };
-  const button = h(
-    "button",
-    { type: "button", onclick: () => (job.worker ? job.worker.terminate() : check(session, job, view)) },
-    "Check my GPU",
-  );
-  const view = { status, result, button };
-
+  const steps = h("select", { "aria-label": "Steps to compare" });
+  steps.append(...STEPS.map((count) => h("option", { value: count }, `${count} steps`)));
+  const button = jobButton("Check my GPU", status, async (worker, progress) => {
+    result.replaceChildren();
+    if (!(await hasWebGpu())) return NO_GPU;
+    await worker.call("start", { backend: "webgpu" });
+    const asked = { settings: session.draft, steps: Number(steps.value) };
+    const report = await worker.call("checkGpu", asked, progress);
+    result.replaceChildren(...reportElements(report));
+    return verdict(report);
+  });
+  const controls = h("div", { class: "row-buttons" }, button, steps);
   return {
-    element: section("trust", "Can this GPU be trusted?", NOTE, [button, status, result]),
+    element: section("trust", "Can this GPU be trusted?", NOTE, [controls, status, result]),
     update() {
       button.disabled = !session.fields;
     },
   };
-}
-
-async function check(session, job, { status, result, button }) {
-  if (!(await hasWebGpu())) {
-    setText(
-      status,
-      "This browser offers no WebGPU, so there is nothing to check: everything here is computed on the processor.",
-    );
-    return;
-  }
-  job.worker = new LabWorker();
-  setText(button, "Stop");
-  setText(status, "Loading …");
-  result.replaceChildren();
-  try {
-    await job.worker.call("start", { backend: "webgpu" });
-    const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
-    const report = await job.worker.call("checkGpu", { settings: session.draft, steps: STEPS }, told);
-    result.replaceChildren(...reportElements(report));
-    setText(status, verdict(report));
-  } catch (error) {
-    setText(status, error instanceof Stopped ? "Stopped." : `The check failed: ${error.message}`);
-  }
-  job.worker.terminate();
-  job.worker = null;
-  setText(button, "Check my GPU");
 }
 
 function verdict({ rows, steps }) {

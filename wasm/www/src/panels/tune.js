@@ -1,10 +1,10 @@
 /** Tune β for both: each method at its own best, which is the honest comparison. */
 
-import { h, setText } from "../dom/element.js";
+import { h } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
 import { chooseBackend } from "../lab/backend.js";
-import { LabWorker, Stopped } from "../lab/lab-worker.js";
 import { METHOD_NAMES } from "./field-names.js";
+import { jobButton } from "./job-button.js";
 import { section } from "./panel.js";
 
 /** What is compared. */
@@ -22,44 +22,23 @@ const NOTE =
 export function tunePanel(state, session) {
   const status = h("p", { class: "hint", role: "status" });
   const result = h("div", { class: "result" });
-  const job = { worker: null };
-  const button = h(
-    "button",
-    {
-      type: "button",
-      onclick: () => (job.worker ? job.worker.terminate() : tune({ state, session, job, status, result, button })),
-    },
-    "Tune β for both",
-  );
+  const button = jobButton("Tune β for both", status, async (worker, progress) => {
+    state.player.pause();
+    const { backend } = await chooseBackend(session.wish);
+    await worker.call("start", { backend });
+    await worker.call("prepare", { backend });
+    const settings = { ...session.draft, lanes: BOTH };
+    const { lanes } = await worker.call("tuneBeta", { settings, backend }, progress);
+    result.replaceChildren(table(lanes));
+    state.set({ tuned: pointsOf(lanes, state.run) });
+    return verdict(lanes);
+  });
   return {
     element: section("tune", "Each at its best", NOTE, [button, status, result]),
     update() {
       button.disabled = !session.fields;
     },
   };
-}
-
-async function tune({ state, session, job, status, result, button }) {
-  state.player.pause();
-  job.worker = new LabWorker();
-  setText(button, "Stop");
-  setText(status, "Loading …");
-  try {
-    const { backend } = await chooseBackend(session.wish);
-    await job.worker.call("start", { backend });
-    await job.worker.call("prepare", { backend });
-    const told = ({ done, total }) => setText(status, `step ${done} of ${total}`);
-    const settings = { ...session.draft, lanes: BOTH };
-    const { lanes } = await job.worker.call("tuneBeta", { settings, backend }, told);
-    result.replaceChildren(table(lanes));
-    setText(status, verdict(lanes));
-    state.set({ tuned: pointsOf(lanes, state.run) });
-  } catch (error) {
-    setText(status, error instanceof Stopped ? "Stopped." : `Tuning failed: ${error.message}`);
-  }
-  job.worker.terminate();
-  job.worker = null;
-  setText(button, "Tune β for both");
 }
 
 function verdict(lanes) {

@@ -21,8 +21,11 @@ export function strip(title, meaning, kind) {
     h("h3", {}, title, h("small", {}, meaning), scaleText),
     h("div", { class: "bar-box" }, canvas, emptyText),
   );
-  const view = { canvas, kind, values: null, range: 1, marked: null };
-  new ResizeObserver(() => paint(view)).observe(canvas);
+  const view = { canvas, kind, width: 0, values: null, range: 1, marked: null };
+  new ResizeObserver(([entry]) => {
+    view.width = entry.contentRect.width;
+    paint(view);
+  }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(view));
   document.addEventListener("theme", () => paint(view));
   return {
@@ -51,8 +54,7 @@ function summary(values) {
   return `${values.length} units, from ${fixed(Math.min(...values), 3)} to ${fixed(Math.max(...values), 3)}`;
 }
 
-function paint({ canvas, kind, values, range, marked }) {
-  const width = canvas.clientWidth;
+function paint({ canvas, kind, width, values, range, marked }) {
   if (!width) return;
   const sharpness = devicePixelRatio || 1;
   canvas.width = width * sharpness;
