@@ -84,9 +84,9 @@ fn thirteen_billion_fit_a_card_of_a_hundred_and_forty() {
 }
 
 #[test]
-fn with_the_optimizer_elsewhere_and_updates_in_the_backward_pass_a_quarter_does() {
+fn with_the_optimizer_elsewhere_and_updates_in_the_backward_pass_a_third_does() {
     let (plain, _) = peak(SEVEN, narrow(), UpdateTiming::AfterBackward);
     let (offloaded, host) = peak(SEVEN, elsewhere(), UpdateTiming::InBackward);
-    assert!(4 * offloaded.total() < plain.total() + 4 * GIB, "{offloaded:?}");
+    assert!(3 * offloaded.total() < plain.total() && offloaded.total() < 20 * GIB, "{offloaded:?}");
     assert!((16 * 6_738_415_616..17 * 6_738_415_616).contains(&host), "{host}");
 }
