@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,11 +23,15 @@ pub struct Interrupted;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts listening for SIGINT and SIGTERM, on a thread of its own: training steps block the main one for seconds.
+    /// Listens for SIGINT and SIGTERM, on a thread of its own: training steps block the main one for seconds. From when this
+    /// returns, no signal is missed.
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let seen = interrupt.clone();
-        std::thread::spawn(move || seen.watch());
+        let (ready, caught) = channel::<()>();
+        std::thread::spawn(move || seen.watch(ready));
+        // The other end is dropped once signals are caught, or cannot be.
+        let _ = caught.recv();
         interrupt
     }
 
@@ -50,13 +55,14 @@ impl Interrupt {
         if self.requested() { Err(Interrupted) } else { Ok(()) }
     }
 
-    fn watch(&self) {
+    fn watch(&self, ready: Sender<()>) {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
             else {
                 return;
             };
+            drop(ready);
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}

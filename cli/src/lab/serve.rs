@@ -29,6 +29,7 @@ pub(crate) async fn serve(options: &Serve) -> anyhow::Result<i32> {
     let address = SocketAddr::new(options.host, options.port);
     let refused = |reason| LabCommandError::Listen { address, reason };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let interrupt = Interrupt::listen();
     let url = format!("http://{}/", listener.local_addr().map_err(refused)?);
     println!("the lab is at {url}; Ctrl-C ends it");
     if options.open
@@ -36,7 +37,6 @@ pub(crate) async fn serve(options: &Serve) -> anyhow::Result<i32> {
     {
         eprintln!("warning: no browser could be opened ({error}); open {url} yourself");
     }
-    let interrupt = Interrupt::listen();
     tokio::select! {
         served = axum::serve(listener, router(page)).into_future() => served?,
         () = interrupt.wait() => {}

@@ -23,7 +23,7 @@ export class LabPage {
 
   /** Waits for the live run. */
   async live() {
-    await expect(this.page.locator(".source[data-source=live]")).toBeVisible({ timeout: 30_000 });
+    await expect(this.page.locator(".source[data-source=live]")).toBeVisible({ timeout: 60_000 });
   }
 
   async step() {
@@ -37,7 +37,7 @@ export class LabPage {
   }
 
   /** Plays to the end. */
-  async finish(timeout = 45_000) {
+  async finish(timeout = 120_000) {
     await this.fast();
     const paused = (await this.page.locator("html").getAttribute("data-playing")) === "false";
     if (paused && (await this.button("One step").isEnabled())) await this.button("Play").click();
