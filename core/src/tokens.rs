@@ -261,7 +261,7 @@ mod tests {
         assert_eq!((batch.rows, batch.width), (1, 8));
         assert_eq!(batch.tokens, [1, 2, 3, 4, 1, 2, 5, 0]);
         assert_eq!((batch.spans, batch.reads, batch.targets), (vec![0..4, 4..7], vec![1, 2, 5], vec![3, 4, 5]));
-        assert_eq!((batch.sequences, batch.groups), (vec![0..2, 2..3], vec![0..2]));
+        assert_eq!((batch.sequences, batch.groups[0].clone()), (vec![0..2, 2..3], 0..2));
         assert_eq!(Batch::packed([&group], 2).width, 4, "rows are as wide as the longest sequence");
     }
 

@@ -1,6 +1,6 @@
 //! The lab: methods side by side on the toy task, measured as they train.
 //!
-//! A [`Lab`] has one [`Lane`](lane::Lane) per method. All start from the same weights, see the same examples and get the same
+//! A [`Lab`] has one lane per method. All start from the same weights, see the same examples and get the same
 //! budget. Whoever drives it awaits [`Lab::advance`] and draws the [`Frame`]s: a browser does so live, `hbat record` writes them
 //! into a file.
 

@@ -89,13 +89,13 @@ impl<R: Reduce> Trainer<R> {
     ///
     /// # Errors
     /// If the device fails.
-    pub async fn drift(&mut self) -> Result<Option<Vec<f64>>, Error> {
+    pub async fn drift(&self) -> Result<Option<Vec<f64>>, Error> {
         let start = match self.current.as_ref().map(|running| (&running.start, &running.pull)) {
             Some((Start::Copy(slabs), _) | (Start::Anchor, Some(Pull { anchor: slabs, .. }))) => slabs.clone(),
             _ => return Ok(None),
         };
         let mut before = |unit: usize| Ok(start[unit].clone());
-        let squares = squared_distances(&mut self.policy, &mut before, &self.reduce, Error::Device).await?;
+        let squares = squared_distances(&self.policy, &mut before, &self.reduce, Error::Device).await?;
         Ok(Some(squares.into_iter().map(f64::sqrt).collect()))
     }
 
