@@ -12,11 +12,12 @@ use hbat::model::LlamaConfig;
 use hbat::objective::Dpo;
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
-use hbat::tokens::{Group, Sequence};
+use hbat::tokens::Group;
 use hbat::toy::random_policy;
-use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer, UpdateTiming};
+use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer, UpdateTiming};
 use hbat_backends::DeviceName;
 use hbat_cli::model::{Export, ModelError, ModelFolder};
+use hbat_tests::{Zeros, sequence};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -82,25 +83,13 @@ impl Case {
         }
     }
 
-    fn data(&self, vocabulary: u32) -> Data {
+    fn data(&self, vocabulary: usize) -> Data {
         let (rows, width) = self.batch;
-        let sequence = |row: usize| {
-            let tokens: Vec<u32> = (0..width).map(|t| (row * 7919 + t * 104_729) as u32 % vocabulary).collect();
-            Sequence::new(tokens[..width / 4].to_vec(), &tokens[width / 4..]).unwrap()
-        };
+        let sequence = |row| sequence(row, (width / 4, width), vocabulary);
         Data {
             demonstrations: (0..rows).map(|row| Group::demonstration(row, sequence(row))).collect(),
             preferences: (0..rows / 2).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
         }
-    }
-}
-
-/// θ before a phase that is cheap to forget: nothing here reads C's values.
-struct Zeros;
-
-impl StoredWeights for Zeros {
-    fn read(&mut self, unit: &hbat::model::Unit) -> Result<Vec<f32>, String> {
-        Ok(vec![0.0; unit.elements()])
     }
 }
 
@@ -123,7 +112,7 @@ async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
 
 async fn check(case: &Case) {
     let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
-    let data = case.data(config.vocab_size as u32);
+    let data = case.data(config.vocab_size);
     let needs = budget(&config, hbat::compute::Layout::new(hbat::compute::Memory::Host), &case.phases(), &data, &case.settings())
         .unwrap();
     let PhaseBudget { phase, peak, .. } = &needs[case.phase];
@@ -191,7 +180,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
                 update: UpdateTiming::AfterBackward,
             };
             let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
-            let data = case.data(config.vocab_size as u32);
+            let data = case.data(config.vocab_size);
             let anchor: usize = config.units().iter().map(|unit| 4 * unit.elements()).sum();
             (runtime.block_on(measured(&case, config, data)), anchor)
         };

@@ -74,6 +74,7 @@ pub(crate) fn usage() -> Option<Usage> {
     Some(Usage { now: line("VmRSS:")?, peak: line("VmHWM:")? })
 }
 
+/// A line of `/proc/meminfo` in bytes.
 fn meminfo(name: &str) -> Option<u64> {
     kilobytes("/proc/meminfo", name)
 }

@@ -13,15 +13,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hbat::consolidation::{Consolidation, Rule};
-use hbat::engine::Engine;
-use hbat::model::{Policy, Unit};
-use hbat::objective::Dpo;
-use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
+use hbat::model::Policy;
+use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::tokens::Group;
-use hbat::trainer::{Data, Event, KeepStart, Settings, StoredWeights, Trainer, UpdateTiming};
+use hbat::trainer::{Data, Event, Trainer};
 use hbat_cli::memory;
-use hbat_tests::{median, sequence};
+use hbat_tests::{Zeros, median, sequence, settings, training};
 
 /// The program's own allocator.
 #[global_allocator]
@@ -47,15 +44,6 @@ fn main() {
     println!("{}", serde_json::json!({ "seconds": seconds, "medians": medians, "ratio": median(&ratios), "ratios": ratios }));
 }
 
-/// Where no anchor remembers a phase's start, reading it costs no more than this: nothing is read from a disk.
-struct Zeros;
-
-impl StoredWeights for Zeros {
-    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
-        Ok(vec![0.0; unit.elements()])
-    }
-}
-
 async fn both(start: &Policy, width: usize, first: usize) -> Seconds {
     let mut trainers = [first, 1 - first].map(|which| (which, trainer(start, [Method::Alternating, Method::Hbat][which], width)));
     let mut seconds = Seconds::new();
@@ -72,6 +60,7 @@ async fn both(start: &Policy, width: usize, first: usize) -> Seconds {
                 Event::Finished => return seconds,
             };
             if part == "phase starts" {
+                // Where no anchor remembers a phase's start, reading it costs no more than this: nothing is read from a disk.
                 trainer.start_is_stored(Box::new(Zeros));
             }
             seconds.entry(part).or_default()[*which] += began.elapsed().as_secs_f64();
@@ -80,21 +69,14 @@ async fn both(start: &Policy, width: usize, first: usize) -> Seconds {
 }
 
 fn trainer(start: &Policy, method: Method, width: usize) -> Trainer {
-    let demonstrations = (0..4 * ROWS).map(|i| Group::demonstration(i, sequence(i, width / 2, width))).collect();
-    let pair = |i: usize| Group::preference(i, sequence(2 * i, width / 2, width), sequence(2 * i + 1, width / 2, width));
+    let sequence = |index| sequence(index, (width / 2, width), start.config().vocab_size);
+    let demonstrations = (0..4 * ROWS).map(|i| Group::demonstration(i, sequence(i))).collect();
+    let pair = |i: usize| Group::preference(i, sequence(2 * i), sequence(2 * i + 1));
     let data = Data { demonstrations, preferences: (0..2 * ROWS).map(pair).collect() };
-    Trainer::new(start.clone(), data, phases(&schedule(method)), settings())
+    Trainer::new(start.clone(), data, phases(&schedule(method)), settings(ROWS))
 }
 
 fn schedule(method: Method) -> ScheduleSettings {
-    let training = |batch_size| Training {
-        learning_rate: 1e-6,
-        decay: Decay::Constant,
-        warmup: Warmup { steps: 0, fraction: 0.0 },
-        batch_size,
-        epochs: 1,
-        optimizer: AdamWSettings::default(),
-    };
     ScheduleSettings {
         method,
         subsets: 2,
@@ -103,19 +85,5 @@ fn schedule(method: Method) -> ScheduleSettings {
         consolidation: Consolidation { rule: Rule::Relative, ..Consolidation::default() },
         freeze_fraction: 0.0,
         preference_probability: None,
-    }
-}
-
-fn settings() -> Settings {
-    Settings {
-        seed: 0,
-        order: Order::AsGiven,
-        engine: Engine::Segmented,
-        micro_batch: ROWS,
-        bucket: 1,
-        pack: None,
-        dpo: Dpo::default(),
-        keep_start: KeepStart::Stored,
-        update: UpdateTiming::AfterBackward,
     }
 }

@@ -17,13 +17,12 @@ use std::time::Instant;
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::Policy;
 use hbat::objective::{Dpo, Objective, Sft};
-use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
+use hbat::optimizer::{AdamW, AdamWSettings, Pull};
 use hbat::reduce::Alone;
-use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column, Group, Sequence};
 use hbat::trainer::{Term, accumulate};
 use hbat_cli::memory;
-use hbat_tests::median;
+use hbat_tests::{median, pull};
 use serde_json::json;
 
 /// The program's own allocator.
@@ -88,7 +87,7 @@ impl Options {
     }
 
     fn sequence(&self, index: usize) -> Sequence {
-        hbat_tests::sequence(index, self.prompt, self.width)
+        hbat_tests::sequence(index, (self.prompt, self.width), 49_152)
     }
 
     fn pair(&self, index: usize) -> Group {
@@ -168,15 +167,6 @@ fn report(options: &Options, configuration: &Configuration, seconds: &[Seconds])
         "step_seconds": of(0), "forward_backward_seconds": of(1), "peak_rss_bytes": peak_memory(),
     });
     println!("{record}");
-}
-
-async fn pull(policy: &Policy) -> Pull {
-    let mut anchor = Vec::new();
-    for tensor in policy.tensors() {
-        anchor.push(Slab::copy(tensor, policy.compute()).await.expect("a copy"));
-    }
-    let strength = vec![Strength::PerUnit(100.0 / policy.units().len() as f64); policy.units().len()];
-    Pull { anchor, strength }
 }
 
 /// The most memory the process has held, from the kernel.

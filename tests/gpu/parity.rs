@@ -5,12 +5,12 @@ use hbat::engine::{Accumulate, Engine};
 use hbat::model::Policy;
 use hbat::objective::{Dpo, Objective, Sft};
 use hbat::reduce::Alone;
-use hbat::tokens::{Batch, Column, Group};
+use hbat::tokens::{Batch, Column, Group, Sequence};
 use hbat::trainer::{Term, accumulate};
 use hbat_backends::DeviceName;
 use serde_json::json;
 
-use crate::shape::{config, narrow, plain, policy, sequence};
+use crate::shape::{config, narrow, plain, policy};
 
 /// Largest relative differences: in f32 and in bf16.
 const TOLERANCES: [f64; 2] = [1e-3, 2e-2];
@@ -74,8 +74,7 @@ fn off(found: &[f32], expected: &[f32]) -> f64 {
 
 async fn numbers(policy: &Policy, engine: Engine, lay: fn(&[Group], usize) -> Batch) -> Numbers {
     let widths = [96, 40, 17, 64];
-    let groups: Vec<Group> =
-        widths.iter().enumerate().map(|(i, &width)| Group::demonstration(i, sequence(i, width, 512))).collect();
+    let groups: Vec<Group> = widths.iter().enumerate().map(|(i, &width)| Group::demonstration(i, sequence(i, width))).collect();
     let pairs: Vec<Group> = (0..2).map(pair).collect();
     let logits = engine.logits(policy, &Batch::new(&groups[..1], 1)).into_data_async().await.expect("logits");
     let logits = logits.convert::<f32>().try_into_vec().expect("f32");
@@ -86,8 +85,12 @@ async fn numbers(policy: &Policy, engine: Engine, lay: fn(&[Group], usize) -> Ba
     Numbers { losses: [sft.0, dpo.0], logits, gradients: [sft.1, dpo.1] }
 }
 
+fn sequence(index: usize, width: usize) -> Sequence {
+    hbat_tests::sequence(index, (width / 4, width), 512)
+}
+
 fn pair(index: usize) -> Group {
-    let mut group = Group::preference(index, sequence(2 * index, 80, 512), sequence(2 * index + 1, 50, 512));
+    let mut group = Group::preference(index, sequence(2 * index, 80), sequence(2 * index + 1, 50));
     group.columns.insert(Column::ReferenceLogProb, vec![-370.0, -230.0]);
     group
 }

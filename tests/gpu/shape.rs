@@ -1,11 +1,11 @@
 //! Models by their size, with random weights that cost no more than copying them.
 
 use burn::tensor::TensorData;
-use hbat::compute::{Compute, Layout, Memory, Moments, Offload, Precision, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
-use hbat::tokens::Sequence;
 use hbat_backends::{DeviceName, open};
+use hbat_tests::SMOLLM2;
 
 /// A configuration by its name.
 pub(crate) fn config(shape: &str) -> LlamaConfig {
@@ -14,10 +14,7 @@ pub(crate) fn config(shape: &str) -> LlamaConfig {
             r#"{"vocab_size": 512, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 8,
             "num_key_value_heads": 4, "tie_word_embeddings": false}"#
         }
-        "135m" => {
-            r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-            "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true, "rope_theta": 100000.0}"#
-        }
+        "135m" => SMOLLM2,
         "1.1b" => {
             r#"{"vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
             "num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": false}"#
@@ -49,9 +46,9 @@ pub(crate) fn narrow(name: DeviceName) -> Option<Compute> {
     computes.then(|| Compute::device(device).with(precision).offloading(Offload::Anchor))
 }
 
-/// The layout of the same.
-pub(crate) fn layout(compute: &Compute) -> Layout {
-    Layout { memory: compute.layout.memory, ..compute.layout }
+/// The narrow layout, or f32 where there is none.
+pub(crate) fn narrowest(name: DeviceName) -> Compute {
+    narrow(name).unwrap_or_else(|| plain(name))
 }
 
 /// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1.
@@ -64,15 +61,4 @@ pub(crate) fn policy(config: LlamaConfig, compute: Compute) -> Policy {
         Ok::<_, InitError>(TensorData::new(values, unit.dims()))
     };
     Policy::load(config, compute, values).expect("shapes that fit")
-}
-
-/// A sequence of tokens below `vocabulary`, the first quarter prompt.
-pub(crate) fn sequence(index: usize, width: usize, vocabulary: usize) -> Sequence {
-    let tokens: Vec<u32> = (0..width).map(|t| ((index * 7919 + t * 104_729) % vocabulary) as u32).collect();
-    Sequence::new(tokens[..width / 4].to_vec(), &tokens[width / 4..]).expect("neither is empty")
-}
-
-/// Whether memory is a device's own.
-pub(crate) fn apart(compute: &Compute) -> bool {
-    compute.layout.memory == Memory::Device
 }

@@ -6,16 +6,15 @@ use hbat::compute::Compute;
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
 use hbat::objective::{Dpo, Objective, Sft};
-use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
+use hbat::optimizer::{AdamW, AdamWSettings, Pull};
 use hbat::reduce::Alone;
-use hbat::slab::Slab;
 use hbat::tokens::{Batch, Column, Group};
 use hbat::trainer::{Term, accumulate};
 use hbat_backends::{DeviceName, peak_flops, usage};
-use hbat_tests::median;
+use hbat_tests::{median, pull, sequence};
 use serde_json::json;
 
-use crate::shape::{config, narrow, plain, policy, sequence};
+use crate::shape::{config, narrowest, policy};
 
 const WIDTH: usize = 1024;
 const WARM_UP: usize = 2;
@@ -29,7 +28,7 @@ struct Bench {
 }
 
 pub(crate) async fn run(name: DeviceName, shape: &str, rows: usize, steps: usize) {
-    let compute = narrow(name).unwrap_or_else(|| plain(name));
+    let compute = narrowest(name);
     let policy = policy(config(shape), compute.clone());
     let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
     let pull = pull(&policy).await;
@@ -68,7 +67,7 @@ impl Bench {
 }
 
 fn term(objective: &str, rows: usize) -> Work {
-    let sequence = |index| sequence(index, WIDTH, 512);
+    let sequence = |index| sequence(index, (WIDTH / 4, WIDTH), 512);
     let pair = |index| {
         let mut group = Group::preference(index, sequence(2 * index), sequence(2 * index + 1));
         group.columns.insert(Column::ReferenceLogProb, vec![-8000.0, -8000.0]);
@@ -93,13 +92,4 @@ async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (
     let last = policy.tensors()[0].clone().slice([0..1, 0..1]);
     last.into_data_async().await.expect("a number");
     began.elapsed().as_secs_f64()
-}
-
-async fn pull(policy: &Policy) -> Pull {
-    let (units, compute) = (policy.units().clone(), policy.compute().clone());
-    let mut anchor = Vec::new();
-    for (index, unit) in units.iter().enumerate() {
-        anchor.push(Slab::anchor(policy.values(index).await.expect("values"), unit.dims(), &compute));
-    }
-    Pull { anchor, strength: vec![Strength::PerUnit(100.0 / units.len() as f64); units.len()] }
 }

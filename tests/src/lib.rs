@@ -1,13 +1,19 @@
 //! What the benchmarks share; the tests themselves are in `it`.
 
 use hbat::compute::Compute;
-use hbat::model::Policy;
+use hbat::engine::Engine;
+use hbat::model::{Policy, Unit};
+use hbat::objective::Dpo;
+use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
+use hbat::schedule::{Order, Training, Warmup};
+use hbat::slab::Slab;
 use hbat::tokens::Sequence;
 use hbat::toy::random_policy;
+use hbat::trainer::{KeepStart, Settings, StoredWeights, UpdateTiming};
 use hbat_backends::{DeviceName, open};
 
 /// SmolLM2-135M's shape.
-const CONFIG: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+pub const SMOLLM2: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
     "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true, "rope_theta": 100000.0}"#;
 
 /// A model of SmolLM2-135M's shape with random weights, on the CPU.
@@ -15,18 +21,66 @@ const CONFIG: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "intermediate_
 /// # Panics
 /// If there is none.
 pub fn policy() -> Policy {
-    let config = serde_json::from_str(CONFIG).expect("a configuration");
+    let config = serde_json::from_str(SMOLLM2).expect("a configuration");
     random_policy(config, Compute::host(open(DeviceName::Cpu).expect("a CPU")), 0)
 }
 
-/// Tokens that no other index has.
+/// Tokens below `vocabulary` that no other index has, the first `prompt` of `width` the prompt.
 ///
 /// # Panics
 /// If prompt or response are empty.
-pub fn sequence(index: usize, prompt: usize, width: usize) -> Sequence {
-    let token = |t: usize| ((index * 7919 + t * 104_729) % 49_152) as u32;
+pub fn sequence(index: usize, (prompt, width): (usize, usize), vocabulary: usize) -> Sequence {
+    let token = |t: usize| ((index * 7919 + t * 104_729) % vocabulary) as u32;
     let response: Vec<u32> = (prompt..width).map(token).collect();
     Sequence::new((0..prompt).map(token).collect(), &response).expect("neither is empty")
+}
+
+/// Zeros for θ before a phase, where nobody looks at C.
+pub struct Zeros;
+
+impl StoredWeights for Zeros {
+    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
+        Ok(vec![0.0; unit.elements()])
+    }
+}
+
+/// One epoch at a constant rate.
+pub fn training(batch_size: usize) -> Training {
+    Training {
+        learning_rate: 1e-6,
+        decay: Decay::Constant,
+        warmup: Warmup { steps: 0, fraction: 0.0 },
+        batch_size,
+        epochs: 1,
+        optimizer: AdamWSettings::default(),
+    }
+}
+
+/// Passes of so many rows through the segmented engine, in the data's order.
+pub fn settings(rows: usize) -> Settings {
+    Settings {
+        seed: 0,
+        order: Order::AsGiven,
+        engine: Engine::Segmented,
+        micro_batch: rows,
+        bucket: 1,
+        pack: None,
+        dpo: Dpo::default(),
+        keep_start: KeepStart::Stored,
+        update: UpdateTiming::AfterBackward,
+    }
+}
+
+/// A penalty that holds every unit alike to the weights as they are, with importances that sum to 100.
+///
+/// # Panics
+/// If the device fails.
+pub async fn pull(policy: &Policy) -> Pull {
+    let mut anchor = Vec::new();
+    for (index, unit) in policy.units().iter().enumerate() {
+        anchor.push(Slab::anchor(policy.values(index).await.expect("values"), unit.dims(), policy.compute()));
+    }
+    Pull { strength: vec![Strength::PerUnit(100.0 / anchor.len() as f64); anchor.len()], anchor }
 }
 
 /// The upper median.

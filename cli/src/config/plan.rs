@@ -9,7 +9,6 @@ use hbat::optimizer::AdamWSettings;
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
-use sha2::{Digest, Sha256};
 use toml::Table;
 
 use super::defaults;
@@ -17,6 +16,7 @@ use super::error::ConfigError;
 use super::layers::Layers;
 use super::layout::layout;
 use super::run_file::{AUTO, EngineSection, RunFile};
+use crate::store::fingerprint;
 
 /// Where the weights to start from come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Plan {
             files.iter_mut().for_each(|file| *file = named(file));
         }
         let text = toml::to_string(&run).expect("a run file is TOML");
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        fingerprint(&text)
     }
 
     /// The plan of one of the methods alone.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{AUTO, NONE, Plan};
-use crate::store::replace_file;
+use crate::store::{hex, replace_file};
 
 /// What takes no longer is computed again rather than kept.
 const SHORT: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ impl ReferenceCache {
             let tokens = sequence.tokens().iter().copied().chain([u32::MAX, response]);
             hash.update(tokens.flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hash.finalize()))
     }
 
     fn path(&self, key: &str) -> PathBuf {

@@ -18,4 +18,4 @@ pub use run_dir::{RunDir, fingerprint};
 pub use tensor_file::{SaveDtype, TensorFile, TensorFileError};
 
 pub(crate) use aside::{Aside, replace_file, write_file};
-pub(crate) use tensor_file::{TensorFileWriter, TensorSpec, transposed};
+pub(crate) use tensor_file::{TensorFileWriter, TensorSpec, hex, transposed};

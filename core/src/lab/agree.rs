@@ -1,6 +1,5 @@
 //! Whether a device computes what another one does: the same short run on both, step by step.
 
-use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::gauge::Gauge;
@@ -98,7 +97,7 @@ async fn gradients(lab: &Lab) -> Result<Vec<Vec<f64>>, LabError> {
     let [sft, dpo] = gauge.gradients(lab.lanes[0].policy(), &lab.settings).await?.map(Accumulate::into_sums);
     let mut values = Vec::new();
     for gradient in sft.into_iter().chain(dpo).flatten() {
-        values.push(read(gradient).await?);
+        values.push(wide(floats(gradient.into_data_async().await.map_err(Error::device)?)?));
     }
     Ok(values)
 }
@@ -106,14 +105,13 @@ async fn gradients(lab: &Lab) -> Result<Vec<Vec<f64>>, LabError> {
 async fn weights(lane: &Lane) -> Result<Vec<Vec<f64>>, LabError> {
     let mut values = Vec::new();
     for unit in 0..lane.policy().units().len() {
-        values.push(read(lane.policy().exact(unit)).await?);
+        values.push(wide(lane.policy().values(unit).await?));
     }
     Ok(values)
 }
 
-async fn read(tensor: Tensor<2>) -> Result<Vec<f64>, Error> {
-    let values = floats(tensor.into_data_async().await.map_err(Error::device)?)?;
-    Ok(values.into_iter().map(f64::from).collect())
+fn wide(values: Vec<f32>) -> Vec<f64> {
+    values.into_iter().map(f64::from).collect()
 }
 
 #[cfg(test)]

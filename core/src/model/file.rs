@@ -53,7 +53,7 @@ pub fn from_safetensors(config: LlamaConfig, compute: Compute, bytes: &[u8]) -> 
 pub async fn to_safetensors(policy: &Policy) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     for (index, unit) in policy.units().iter().enumerate() {
-        let values = floats(policy.exact(index).into_data_async().await.map_err(Error::device)?)?;
+        let values = policy.values(index).await?;
         let values = match unit.storage {
             Storage::AsIs => values,
             Storage::Transposed => transposed(&values, unit.dims()),

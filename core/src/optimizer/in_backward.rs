@@ -38,52 +38,52 @@ impl<'a> Measure<'a> {
     pub(crate) async fn norms(self) -> Result<StepNorms, Error> {
         self.measured.norms(&Alone).await
     }
+
+    fn pulled(&mut self, unit: usize, gradient: Tensor<2>) -> Slab {
+        let gradient = arrived(gradient, self.policy.compute());
+        self.measured.pulled(self.policy, unit, gradient, self.hold.pull)
+    }
 }
 
 impl GradientSink for Measure<'_> {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
-        if self.hold.frozen[unit] {
-            return;
+        if !self.hold.frozen[unit] {
+            let _optimizer = self.policy.compute().under(Part::Optimizer);
+            self.pulled(unit, gradient);
         }
-        let compute = self.policy.compute().clone();
-        let _optimizer = compute.under(Part::Optimizer);
-        self.measured.pulled(self.policy, unit, arrived(gradient, &compute), self.hold.pull);
     }
 }
 
 /// Updates every unit as its gradient comes.
 pub(crate) struct Update<'a> {
-    policy: &'a mut Policy,
+    measure: Measure<'a>,
     optimizer: &'a mut AdamW,
-    hold: Hold<'a>,
     rate: f64,
     /// What the gradients were measured to be; without clipping, nobody need know before.
     norms: StepNorms,
-    measured: Measured,
 }
 
 impl<'a> Update<'a> {
     /// The beginning of a step. `norms` are those of [`Measure`], or zero where nothing is clipped.
     pub(crate) fn new((policy, optimizer): (&'a mut Policy, &'a mut AdamW), hold: Hold<'a>, rate: f64, norms: StepNorms) -> Self {
         optimizer.begin_step();
-        Self { policy, optimizer, hold, rate, norms, measured: Measured::default() }
+        Self { measure: Measure::new(policy, hold), optimizer, rate, norms }
     }
 
     /// What the gradients came to.
     pub(crate) async fn norms(self) -> Result<StepNorms, Error> {
-        self.measured.norms(&Alone).await
+        self.measure.norms().await
     }
 }
 
 impl GradientSink for Update<'_> {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
-        if self.hold.frozen[unit] {
-            return;
+        let hold = self.measure.hold;
+        if !hold.frozen[unit] {
+            let _optimizer = self.measure.policy.compute().under(Part::Optimizer);
+            let gradient = self.measure.pulled(unit, gradient);
+            self.optimizer.update(self.measure.policy, unit, gradient, (hold.pull, self.rate, &self.norms));
         }
-        let compute = self.policy.compute().clone();
-        let _optimizer = compute.under(Part::Optimizer);
-        let gradient = self.measured.pulled(self.policy, unit, arrived(gradient, &compute), self.hold.pull);
-        self.optimizer.update(self.policy, unit, gradient, (self.hold.pull, self.rate, &self.norms));
     }
 }
 

@@ -91,7 +91,7 @@ impl<R: Reduce> Trainer<R> {
     /// If the device fails.
     pub async fn drift(&self) -> Result<Option<Vec<f64>>, Error> {
         let start = match self.current.as_ref().map(|running| (&running.start, &running.pull)) {
-            Some((Start::Copy(slabs), _) | (Start::Anchor, Some(Pull { anchor: slabs, .. }))) => slabs.clone(),
+            Some((Start::Copy(slabs), _) | (Start::Anchor, Some(Pull { anchor: slabs, .. }))) => slabs,
             _ => return Ok(None),
         };
         let mut before = |unit: usize| Ok(start[unit].clone());
