@@ -9,9 +9,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::exponential::{exp, raise};
-use super::matrix::{Matrix, TILE_ROWS, Tile, Write, none, pack, store, tile, tile_columns, tile_of_rows};
+use super::matrix::{Matrix, Write, pack};
+use super::norm::lanes;
 use super::simd::dispatch;
 use super::threads::{Threads, in_turn};
+use super::tile::{TILE_ROWS, Tile, none, store, tile, tile_columns, tile_of_rows};
 use crate::kernel::attention::Heads;
 
 /// Queries per update of the key and value gradients.
@@ -316,9 +318,10 @@ impl QueryBlock {
             hide(probabilities, first, columns);
             let mut totals = [0.0; WIDEST];
             for (total, row) in totals.iter_mut().zip(first..seen) {
-                *total = context.row(row).iter().zip(dy.row(row)).map(|(y, dy)| y * dy).sum();
+                let (y, dy) = (context.row(row), dy.row(row));
+                *total = lanes(dim, |i| y[i] * dy[i]);
             }
-            score_gradient(probabilities, scores, &log_sums[first..][..columns], &totals[..columns], self.scale);
+            score_gradient(probabilities, scores, &log_sums[first..][..columns], &totals, self.scale);
         }
     }
 
@@ -351,13 +354,22 @@ impl QueryBlock {
 }
 
 /// Turns scores into probabilities P, and dP into dS = P ∘ (dP − total)·scale.
+///
+/// What a row is computed from lies in arrays of its own: of slices the compiler could not tell that writing one leaves the
+/// others alone, and would go element by element.
 #[inline(always)]
-fn score_gradient(probabilities: &mut [f32], scores: &mut [f32], log_sums: &[f32], totals: &[f32], scale: f32) {
+fn score_gradient(probabilities: &mut [f32], scores: &mut [f32], log_sums: &[f32], totals: &[f32; WIDEST], scale: f32) {
     let columns = log_sums.len();
+    let (mut row, mut sums) = ([0.0; WIDEST], [0.0; WIDEST]);
+    let (row, sums) = (&mut row[..columns], &mut sums[..columns]);
+    sums.copy_from_slice(log_sums);
     for (probabilities, scores) in probabilities.chunks_exact_mut(columns).zip(scores.chunks_exact_mut(columns)) {
-        for (((p, s), log_sum), total) in probabilities.iter_mut().zip(scores).zip(log_sums).zip(totals) {
-            *p = exp(*p - log_sum);
-            *s = *p * (*s - total) * scale;
+        for ((row, p), log_sum) in row.iter_mut().zip(&*probabilities).zip(&*sums) {
+            *row = exp(p - log_sum);
+        }
+        probabilities.copy_from_slice(row);
+        for ((s, p), total) in scores.iter_mut().zip(&*row).zip(totals) {
+            *s = p * (*s - total) * scale;
         }
     }
 }

@@ -12,12 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::simd::dispatch;
 use super::threads::{Threads, in_chunks};
-
-/// Rows of the result that stay in registers together.
-pub(super) const TILE_ROWS: usize = 6;
-
-/// Vector registers per row of that tile: 6 · 2 sums hide the latency of multiply-add and fit 16 registers with operands.
-const TILE_VECTORS: usize = 2;
+use super::tile::{TILE_ROWS, TileColumns, none, store, tile, tile_columns, tile_of_rows};
 
 /// Depth of a block: one panel of each operand fits the first cache.
 const DEPTH: usize = 384;
@@ -120,22 +115,6 @@ pub(crate) fn multiplied(left: Matrix, right: Matrix) -> Vec<f32> {
     let mut out = vec![0.0; left.rows * right.columns];
     product(left, right, &mut out, Write::Replace);
     out
-}
-
-/// Columns of the register tile on this machine.
-pub(super) struct TileColumns;
-
-impl WithSimd for TileColumns {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        tile_columns::<S>()
-    }
-}
-
-pub(super) const fn tile_columns<S: Simd>() -> usize {
-    TILE_VECTORS * size_of::<S::f32s>() / size_of::<f32>()
 }
 
 fn pack_right(right: Matrix, slab: Range<usize>, width: usize, panels: &mut [f32], threads: Threads) {
@@ -265,66 +244,6 @@ impl WithSimd for Rows<'_, '_> {
                     }
                     store(simd, &sums, out, (j * width, columns), write);
                 }
-            }
-        }
-    }
-}
-
-/// The register tile: six rows of [`tile_columns`].
-pub(super) type Tile<S> = [[<S as Simd>::f32s; TILE_VECTORS]; TILE_ROWS];
-
-/// A tile of zeros.
-#[inline(always)]
-pub(super) fn none<S: Simd>(simd: S) -> Tile<S> {
-    [[simd.splat_f32s(0.0); TILE_VECTORS]; TILE_ROWS]
-}
-
-/// The product of a panel of six rows and a panel of [`tile_columns`] columns.
-#[inline(always)]
-pub(super) fn tile<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> Tile<S> {
-    let mut sums = none(simd);
-    let right = S::as_simd_f32s(right).0.as_chunks::<TILE_VECTORS>().0;
-    for (left, right) in left.as_chunks::<TILE_ROWS>().0.iter().zip(right) {
-        add_outer(simd, *left, right, &mut sums);
-    }
-    sums
-}
-
-/// Adds the product of six rows, as deep as `right`, and a panel of [`tile_columns`] columns.
-#[inline(always)]
-pub(super) fn tile_of_rows<S: Simd>(simd: S, left: [&[f32]; TILE_ROWS], right: &[f32], sums: &mut Tile<S>) {
-    let right = S::as_simd_f32s(right).0.as_chunks::<TILE_VECTORS>().0;
-    let [a, b, c, d, e, f] = left;
-    // One loop counter and no checks: the compiler knows how to do that for zips.
-    for ((((((a, b), c), d), e), f), right) in a.iter().zip(b).zip(c).zip(d).zip(e).zip(f).zip(right) {
-        add_outer(simd, [*a, *b, *c, *d, *e, *f], right, sums);
-    }
-}
-
-#[inline(always)]
-fn add_outer<S: Simd>(simd: S, left: [f32; TILE_ROWS], right: &[S::f32s; TILE_VECTORS], sums: &mut Tile<S>) {
-    for i in 0..TILE_ROWS {
-        let left = simd.splat_f32s(left[i]);
-        for j in 0..TILE_VECTORS {
-            sums[i][j] = simd.mul_add_e_f32s(left, right[j], sums[i][j]);
-        }
-    }
-}
-
-/// Writes the part of a tile that lies within `out`, whose rows are `columns` long, from column `at`.
-#[inline(always)]
-pub(super) fn store<S: Simd>(simd: S, sums: &Tile<S>, out: &mut [f32], (at, columns): (usize, usize), write: Write) {
-    for (sums, out) in sums.iter().zip(out.chunks_mut(columns)) {
-        let out = &mut out[at..];
-        let (vectors, _) = S::as_mut_simd_f32s(out);
-        if let Some(out) = vectors.first_chunk_mut::<TILE_VECTORS>() {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if write == Write::Add { simd.add_f32s(*out, *sum) } else { *sum };
-            }
-        } else {
-            let sums: &[f32] = pulp::bytemuck::cast_slice(sums);
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if write == Write::Add { *out + sum } else { *sum };
             }
         }
     }

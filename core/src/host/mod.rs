@@ -19,6 +19,7 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod tile;
 mod vocabulary;
 mod weight;
 

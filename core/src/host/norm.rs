@@ -73,7 +73,7 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 
 /// Σ term(i) in sixteen interleaved sums, which become vector registers.
 #[inline(always)]
-fn lanes(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn lanes(n: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut sums = [0.0; 16];
     let whole = n - n % 16;
     for from in (0..whole).step_by(16) {
