@@ -111,6 +111,18 @@ pub enum Offload {
     Optimizer,
 }
 
+/// Where the segmented engine keeps the input of every layer until the layer goes backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerInputs {
+    /// Where they were computed.
+    #[default]
+    Device,
+    /// In ordinary memory, copied there while the layers above go forward, and back one by one. A device then holds the input of
+    /// one layer.
+    Host,
+}
+
 /// Where numbers lie, and how they are kept there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
@@ -118,14 +130,16 @@ pub struct Layout {
     pub memory: Memory,
     /// How numbers are kept there.
     pub precision: Precision,
-    /// What is kept elsewhere.
+    /// What is kept elsewhere between steps.
     pub offload: Offload,
+    /// What is kept elsewhere between a forward pass and its backward pass.
+    pub layer_inputs: LayerInputs,
 }
 
 impl Layout {
     /// All of it in one place, in f32.
     pub fn new(memory: Memory) -> Self {
-        Self { memory, precision: Precision::default(), offload: Offload::Nothing }
+        Self { memory, precision: Precision::default(), offload: Offload::Nothing, layer_inputs: LayerInputs::Device }
     }
 
     /// Where moments lie and weights are updated.
@@ -184,6 +198,18 @@ impl Compute {
         let narrow = precision.weights == Weights::Bf16Split || precision.moments == Moments::Bf16;
         assert!(offload != Offload::Optimizer || !narrow, "ordinary memory holds f32");
         self.layout.offload = offload;
+        self
+    }
+
+    /// The same, with layers' inputs waiting elsewhere.
+    ///
+    /// # Panics
+    /// In ordinary memory, where there is nowhere else.
+    #[must_use]
+    pub fn keeping_inputs(mut self, layer_inputs: LayerInputs) -> Self {
+        let ordinary = self.layout.memory == Memory::Host;
+        assert!(!ordinary || layer_inputs == LayerInputs::Device, "ordinary memory is all there is");
+        self.layout.layer_inputs = layer_inputs;
         self
     }
 

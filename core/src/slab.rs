@@ -1,5 +1,7 @@
 //! A tensor that lies where the kernels that use it want it.
 
+use std::task::{Context, Poll, Waker};
+
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 
 use crate::compute::{Compute, Memory};
@@ -92,4 +94,16 @@ impl Slab {
 /// The f32 values of a readback.
 pub(crate) fn floats(data: TensorData) -> Result<Vec<f32>, Error> {
     data.convert::<f32>().try_into_vec::<f32>().map_err(Error::device)
+}
+
+/// A readback that has begun before it is awaited.
+pub(crate) fn started<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let mut future = Box::pin(future);
+    let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    async {
+        match first {
+            Poll::Ready(value) => value,
+            Poll::Pending => future.await,
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) async fn run(name: DeviceName) {
             for _ in 1..PRODUCTS {
                 last = left.clone().matmul(right.clone());
             }
-            last.slice([0..1, 0..1]).into_data_async().await.expect("a number");
+            last.slice([0..1, 0..1]).into_scalar_async::<f32>().await.expect("a number");
             if round > 0 {
                 seconds.push(began.elapsed().as_secs_f64() / PRODUCTS as f64);
             }

@@ -90,6 +90,6 @@ async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (
     accumulate(Engine::Segmented, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
     optimizer.step(policy, sink.into_sums(), pull, 1e-6, &Alone).await.expect("a step");
     let last = policy.tensors()[0].clone().slice([0..1, 0..1]);
-    last.into_data_async().await.expect("a number");
+    last.into_scalar_async::<f32>().await.expect("a number");
     began.elapsed().as_secs_f64()
 }

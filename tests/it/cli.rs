@@ -85,6 +85,10 @@ fn a_run_leaves_a_table_a_picture_and_models() {
     for key in ["phase", "objective", "step", "loss", "penalty", "grad_norm", "learning_rate", "tokens"] {
         assert!(steps.iter().all(|r| !r[key].is_null()), "a step without {key}");
     }
+    let best = "out/two-stage/best";
+    let answer = run(&["generate", "-m", best, "--prompt", "copy 4 7 =", "--max-new-tokens", "2"], folder.path());
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "4 7\n", "{}", String::from_utf8_lossy(&answer.stderr));
+    refused(&["generate", "-m", best, "--prompt", "copy pears ="], folder.path(), 65, &["copy pears ="]);
     refused(&train("out", &[]), folder.path(), 78, &["holds a run already", "hbat resume"]);
 }
 
@@ -210,7 +214,10 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     same_run(&folder.path().join("killed"), &folder.path().join("whole"));
     refused(&train("plain", &["engine.weights=\"bf16\""]), folder.path(), 78, &["engine.weights", "bf16-split"]);
-    refused(&train("held", &["engine.offload=\"anchor\""]), folder.path(), 78, &["engine.offload", "no memory but the host's"]);
+    for setting in ["engine.offload=\"anchor\"", "engine.layer_inputs=\"host\""] {
+        let segmented = "engine.kind=\"segmented\"";
+        refused(&train("held", &[setting, segmented]), folder.path(), 78, &["engine.", "no memory but the host's"]);
+    }
 }
 
 #[test]

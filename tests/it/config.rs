@@ -207,7 +207,9 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused("data.x = 1\n", &["line 4: unknown key `data.x`; [data] has demonstrations, preferences,"]);
     refused(
         "[engine]\nthreads = 1\n",
-        &["unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, update"],
+        &[
+            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, layer_inputs, update",
+        ],
     );
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
     set_refused("sft.epochs.x=1", &["sft.epochs = { x = 1 }: expected a whole number, 0 or more"]);
@@ -281,6 +283,9 @@ fn settings_that_contradict_each_other_are_refused() {
     set_refused("device=gpu", &["device = \"gpu\"", "did you mean \"wgpu\"?"]);
     set_refused("data.demonstrations=x.jsonl", &["model.path is \"toy\"", "generated data only"]);
     set_refused("toy.preferences=1", &["schedule.subsets = 2", "lower schedule.subsets"]);
+    set_refused("engine.sums=bf16", &["engine.sums = \"bf16\"", "would be rounded for nothing"]);
+    let inputs = from_text(MINIMAL, &["engine.kind=whole", "engine.layer_inputs=host"]).expect_err("which are all it keeps");
+    says(&inputs, &["engine.layer_inputs = \"host\"", "engine.kind \"segmented\""]);
     set_refused("toy.digits=[4,3]", &["the fewest digits are more than the most"]);
     let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
     says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);

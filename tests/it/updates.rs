@@ -2,7 +2,7 @@
 //! in the host's memory, are those of the plain path.
 
 use burn::tensor::Device;
-use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
+use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::error::{Aftermath, Error};
@@ -107,6 +107,16 @@ fn what_is_kept_elsewhere_holds_and_updates_as_on_the_device() {
 }
 
 #[test]
+fn inputs_that_wait_in_ordinary_memory_change_nothing() {
+    let schedule = of(Method::Hbat, Rule::Relative, 0.5);
+    for compute in [tensors(), bf16(Weights::Bf16Split)] {
+        let here = run(compute.clone(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
+        let there = compute.keeping_inputs(LayerInputs::Host);
+        assert!(run(there, &schedule, (Engine::Segmented, UpdateTiming::AfterBackward)).weights == here.weights);
+    }
+}
+
+#[test]
 fn a_gpu_updates_within_the_backward_pass_and_elsewhere_as_the_cpu_does() {
     let device = match open(DeviceName::Wgpu(0)) {
         Ok(device) => device,
@@ -117,9 +127,9 @@ fn a_gpu_updates_within_the_backward_pass_and_elsewhere_as_the_cpu_does() {
         (training.batch_size, training.epochs) = (2, 1);
     }
     let expected = run(cpu(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
-    for (offload, update) in [(Offload::Nothing, UpdateTiming::InBackward), (Offload::Optimizer, UpdateTiming::InBackward)] {
-        let compute = Compute::device(device.clone()).offloading(offload);
-        same(&run(compute, &schedule, (Engine::Segmented, update)), &expected, 1e-4);
+    for (offload, layer_inputs) in [(Offload::Nothing, LayerInputs::Device), (Offload::Optimizer, LayerInputs::Host)] {
+        let compute = Compute::device(device.clone()).offloading(offload).keeping_inputs(layer_inputs);
+        same(&run(compute, &schedule, (Engine::Segmented, UpdateTiming::InBackward)), &expected, 1e-4);
     }
 }
 

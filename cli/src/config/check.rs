@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hbat::compute::{Moments, Offload, Sums, Weights};
+use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
+use hbat::engine::Engine;
 use hbat::schedule::Method;
 use hbat::trainer::UpdateTiming;
 use hbat_backends::DeviceName;
@@ -186,6 +187,10 @@ fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if engine.offload == Offload::Optimizer && narrow {
         let problem = "the host keeps weights and moments in f32";
         return Err(layers.refuse("engine.offload", problem, "take weights \"f32\" or \"bf16-master\", and moments \"f32\""));
+    }
+    if engine.layer_inputs == LayerInputs::Host && engine.kind != Engine::Segmented {
+        let problem = "only the segmented engine keeps inputs and nothing else of a layer";
+        return Err(layers.refuse("engine.layer_inputs", problem, "take \"device\", or engine.kind \"segmented\""));
     }
     if engine.sums == Sums::Bf16 && engine.weights == Weights::F32 {
         let problem = "sums of f32 gradients would be rounded for nothing";

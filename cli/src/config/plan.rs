@@ -58,7 +58,7 @@ impl Plan {
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
         let precision = Precision { weights: run.engine.weights, moments: run.engine.moments, sums: run.engine.sums };
-        let layout = layout(device, precision, run.engine.offload);
+        let layout = layout(device, precision, (run.engine.offload, run.engine.layer_inputs));
         Ok(Self { run, name, output, device, layout, start, schedules, settings, layers })
     }
 

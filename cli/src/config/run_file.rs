@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hbat::compute::{Moments, Offload, Sums, Weights};
+use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::optimizer::Decay;
@@ -266,6 +266,8 @@ pub struct EngineSection {
     pub sums: Sums,
     /// What is kept in the host's memory.
     pub offload: Offload,
+    /// Where layers' inputs wait for the backward pass.
+    pub layer_inputs: LayerInputs,
     /// When weights are updated.
     pub update: UpdateTiming,
 }

@@ -144,7 +144,10 @@ mod tests {
 
     #[test]
     fn otherwise_the_sections_keys_are_listed() {
-        check("engine.zzz", "[engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, update");
+        check(
+            "engine.zzz",
+            "[engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, layer_inputs, update",
+        );
         check("zzz", "`hbat recipes cat toy` shows every key");
     }
 

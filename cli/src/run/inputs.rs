@@ -8,6 +8,7 @@ use hbat::model::Policy;
 use hbat::tokens::Group;
 use hbat::toy::skill::{self, Problem, Size};
 use hbat::trainer::Data;
+use serde_json::{Map, Value, json};
 
 use crate::config::{Plan, Start};
 use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
@@ -110,11 +111,32 @@ type Load = fn(&[PathBuf], &ReadOptions, &Codec) -> Result<Loaded, DataError>;
 /// The toy's start checkpoint as a model folder, laid out in a temporary directory.
 pub(crate) fn toy_folder(size: Size) -> anyhow::Result<ModelFolder> {
     let directory = tempfile::tempdir().context("a temporary directory for the toy model")?;
-    for (name, bytes) in size.files() {
+    let [tokenizer, names] = tokenizer().map(|value| value.to_string());
+    let texts = [("tokenizer.json", tokenizer.as_bytes()), ("tokenizer_config.json", names.as_bytes())];
+    for (name, bytes) in size.files().into_iter().chain(texts) {
         std::fs::write(directory.path().join(name), bytes).context("writing the toy model to a temporary directory")?;
     }
     // The weights are mapped, so they stay readable when the directory goes.
     Ok(ModelFolder::open(directory.path())?)
+}
+
+/// The toy's words as `tokenizer.json` and `tokenizer_config.json`, so that its models answer `hbat generate` and load elsewhere.
+fn tokenizer() -> [Value; 2] {
+    let [pad, end] = [skill::PAD, skill::EOS].map(|id| skill::TOKENS[id as usize]);
+    let vocabulary: Map<String, Value> = skill::TOKENS.iter().enumerate().map(|(id, word)| ((*word).into(), json!(id))).collect();
+    let special = |id: u32, content: &str| json!({ "id": id, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
+        "added_tokens": [special(skill::PAD, pad)],
+        "pre_tokenizer": { "type": "WhitespaceSplit" },
+        // There is no such token: what is no word of the toy is an error.
+        "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" },
+    });
+    let names = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": false, "eos_token": end, "pad_token": pad,
+        "clean_up_tokenization_spaces": false, "model_max_length": 64,
+    });
+    [tokenizer, names]
 }
 
 #[cfg(test)]
@@ -122,6 +144,22 @@ mod tests {
     use hbat_backends::DeviceName;
 
     use super::*;
+    use crate::text::{Special, Tokenizer};
+
+    #[test]
+    fn the_toy_s_tokenizer_reads_and_writes_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let [tokenizer, names] = tokenizer().map(|value| value.to_string());
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), names).unwrap();
+        let tokenizer = Tokenizer::load(folder.path()).unwrap();
+        let text = skill::TOKENS[1..].join(" ");
+        let tokens = tokenizer.encode(&text).unwrap();
+        assert_eq!(tokens, skill::encode(&text).unwrap());
+        assert_eq!(tokenizer.decode(&tokens, Special::Shown).unwrap(), text);
+        assert_eq!((tokenizer.eos(), tokenizer.bos(), tokenizer.beginning()), (Some(skill::EOS), None, None));
+        assert!(tokenizer.encode("sort pears =").is_err());
+    }
 
     #[test]
     fn every_start_of_the_toy_is_small_and_has_learned_every_task() {

@@ -16,7 +16,7 @@ mod validation;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hbat::compute::{Compute, Layout, Offload, Precision};
+use hbat::compute::{Compute, LayerInputs, Layout, Offload, Precision};
 use hbat_backends::DeviceName;
 
 use crate::config::{self, Plan};
@@ -55,7 +55,7 @@ pub struct Manner {
 /// # Errors
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
-    open(name, config::layout(name, Precision::default(), Offload::Nothing))
+    open(name, config::layout(name, Precision::default(), Default::default()))
 }
 
 fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
@@ -75,10 +75,15 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
     }
-    if plan.device == DeviceName::Cpu && plan.layout.offload != Offload::Nothing {
-        let problem = "cpu has no memory but the host's";
-        let remedy = "leave it at \"nothing\", or take a device with memory of its own";
-        return Err(plan.refuse("engine.offload", problem, remedy).into());
+    let Layout { offload, layer_inputs, .. } = plan.layout;
+    for (key, elsewhere, default) in [
+        ("engine.offload", offload != Offload::Nothing, "nothing"),
+        ("engine.layer_inputs", layer_inputs == LayerInputs::Host, "device"),
+    ] {
+        if plan.device == DeviceName::Cpu && elsewhere {
+            let remedy = format!("leave it at \"{default}\", or take a device with memory of its own");
+            return Err(plan.refuse(key, "cpu has no memory but the host's", remedy).into());
+        }
     }
     Ok(compute)
 }

@@ -1,7 +1,7 @@
 //! What a run needs, known before it starts.
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute::{Layout, Moments, Offload, Precision, Sums, Weights};
+use hbat::compute::{LayerInputs, Layout, Moments, Offload, Precision, Sums, Weights};
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
@@ -178,13 +178,14 @@ struct Change {
 type Saving = (&'static str, fn(&mut Settings, &mut Layout));
 
 /// What to change so that a run takes less memory: each together with those before it, but for the last, which takes the place
-/// of the two before it. On a processor these would not help: there is one memory, and bf16 is slow there.
+/// of the three before it. On a processor these would not help: there is one memory, and bf16 is slow there.
 fn changes(plan: &Plan) -> Vec<Change> {
     let everywhere: [Saving; 2] = [
         ("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented),
         ("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1),
     ];
-    let narrow: [Saving; 2] = [
+    let narrow: [Saving; 3] = [
+        ("engine.layer_inputs = \"host\"", |_, layout| layout.layer_inputs = LayerInputs::Host),
         ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
         ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\" and engine.sums = \"bf16\"", |_, layout| {
             layout.precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16 };
@@ -278,16 +279,16 @@ mod tests {
     fn on_a_card_bf16_and_what_is_kept_elsewhere_are_named_too() {
         let (mut plan, mut needs) = toy(&["engine.kind=\"segmented\"", "engine.micro_batch=1"]);
         plan.device = DeviceName::Cuda(0);
-        plan.layout = config::layout(plan.device, Precision::default(), Offload::Nothing);
+        plan.layout = config::layout(plan.device, Precision::default(), Default::default());
         let peak = |change: &Change| {
             let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.layout)).unwrap();
             super::peak(&methods).unwrap().1.peak.total() as u64
         };
         let peaks: Vec<u64> = changes(&plan).iter().map(peak).collect();
-        assert!(peaks.len() == 5 && peaks.is_sorted_by(|a, b| a >= b) && peaks[4] < peaks[3] && peaks[3] < peaks[2], "{peaks:?}");
+        assert!(peaks.len() == 6 && peaks.is_sorted_by(|a, b| a >= b) && peaks[5] < peaks[4] && peaks[4] < peaks[3], "{peaks:?}");
         for (peak, expect) in [
-            (peaks[3], "engine.offload = \"anchor\" and engine.weights = \"bf16-split\""),
-            (peaks[4], "engine.micro_batch = 1 and engine.offload = \"optimizer\""),
+            (peaks[4], "engine.offload = \"anchor\" and engine.weights = \"bf16-split\""),
+            (peaks[5], "engine.micro_batch = 1 and engine.offload = \"optimizer\""),
         ] {
             needs.available = Some(peak);
             let text = needs.check(&plan).unwrap_err().to_string();
@@ -299,7 +300,7 @@ mod tests {
     fn what_the_host_has_not_is_not_offloaded_to_it() {
         let (mut plan, mut needs) = toy(&[]);
         plan.device = DeviceName::Cuda(0);
-        plan.layout = config::layout(plan.device, Precision::default(), Offload::Optimizer);
+        plan.layout = config::layout(plan.device, Precision::default(), (Offload::Optimizer, LayerInputs::Device));
         needs.methods = methods(&plan, (&needs.config, &needs.data), (&plan.settings, plan.layout)).unwrap();
         needs.host = Some(1 << 20);
         let text = needs.check(&plan).unwrap_err().to_string();

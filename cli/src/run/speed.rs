@@ -90,7 +90,8 @@ async fn round(policy: &mut Policy, optimizer: &mut AdamW, engine: Engine, batch
 
 /// Waits until the device has computed everything that this tensor comes after.
 async fn settle(tensor: &burn::tensor::Tensor<2>) -> anyhow::Result<()> {
-    tensor.clone().slice([0..1, 0..1]).into_data_async().await.map_err(|error| anyhow::anyhow!("the device failed: {error}"))?;
+    let element = tensor.clone().slice([0..1, 0..1]).into_scalar_async::<f32>();
+    element.await.map_err(|error| anyhow::anyhow!("the device failed: {error}"))?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::{DType, FloatDType};
 use serde::Serialize;
 
 use super::Pass;
-use crate::compute::{self, Layout, Offload};
+use crate::compute::{self, LayerInputs, Layout, Offload};
 use crate::engine::{Engine, HEAD_CHUNK};
 use crate::kernel::attention::rows_at_once;
 use crate::model::{HeadKind, LlamaConfig, Unit};
@@ -111,17 +111,28 @@ impl<'a> Sizes<'a> {
         Memory { weights: weight * self.model, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
     }
 
-    /// Bytes in ordinary memory besides: what is offloaded, and with updates the gradients they are computed from.
-    pub(super) fn elsewhere(&self, holdings: &Holdings) -> usize {
+    /// Bytes in ordinary memory besides during a pass: what is offloaded, with updates the gradients they are computed from, and
+    /// layers' inputs that wait there.
+    pub(super) fn elsewhere(&self, holdings: &Holdings, pass: &Pass) -> usize {
         if self.layout.memory == compute::Memory::Host {
             return 0;
         }
+        let inputs = if self.waits_elsewhere() { self.config.num_hidden_layers * self.input(pass) } else { 0 };
         let updates = match (self.offloads_updates(), self.update) {
             (false, _) => 0,
             (true, UpdateTiming::AfterBackward) => 4 * self.model,
             (true, UpdateTiming::InBackward) => 3 * self.model + self.largest.max(self.head),
         };
-        F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host))
+        F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host)) + self.narrow() * inputs
+    }
+
+    /// How many of the inputs of so many layers the device holds.
+    fn resident_inputs(&self, layers: usize) -> usize {
+        if self.waits_elsewhere() { layers.min(1) } else { layers }
+    }
+
+    fn waits_elsewhere(&self) -> bool {
+        self.engine == Engine::Segmented && self.layout.layer_inputs == LayerInputs::Host
     }
 
     /// Copies of the model for consolidation that lie in a memory.
@@ -173,7 +184,8 @@ impl<'a> Sizes<'a> {
             HeadKind::Vocabulary => self.config.vocab_size,
             HeadKind::Value => 0,
         };
-        let layers = self.config.num_hidden_layers * (self.input(pass) + self.kept_of_whole(pass));
+        let layers = self.config.num_hidden_layers;
+        let layers = self.resident_inputs(layers) * self.input(pass) + layers * self.kept_of_whole(pass);
         let (logits, copies) = match (self.engine, self.layout.memory) {
             (Engine::Segmented, compute::Memory::Host) => (chunk, self.head),
             (Engine::Segmented, compute::Memory::Device) => (2 * chunk, 0),
@@ -192,7 +204,7 @@ impl<'a> Sizes<'a> {
             Engine::Segmented => self.kept(pass),
             Engine::Whole | Engine::Autodiff => 0,
         };
-        let below = (layer + 1) * (self.input(pass) + self.kept_of_whole(pass));
+        let below = self.resident_inputs(layer + 1) * self.input(pass) + (layer + 1) * self.kept_of_whole(pass);
         let narrow = self.narrow();
         let gradients = match (self.update, earlier) {
             (UpdateTiming::InBackward, _) => narrow * (self.head + self.layer),

@@ -59,7 +59,7 @@ pub fn budget(
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
         let holdings = holdings(phases, index, settings.keep_start);
-        let mut peak = sizes.resting(&holdings);
+        let (mut peak, mut host) = (sizes.resting(&holdings), 0);
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
             let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
@@ -69,11 +69,12 @@ pub fn budget(
             flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
             let of_pass = |(place, pass)| sizes.peak(&holdings, pass, place);
             peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
+            host = passes.iter().map(|pass| sizes.elsewhere(&holdings, pass)).fold(host, usize::max);
         }
         let references = Pass::one(data.side(Side::Preference).0, &agenda.examples(Side::Preference), settings);
         flops += work::forward_flops(config, &references);
         let (phase, steps) = (phase.name.clone(), agenda.items.len());
-        let (reference_tokens, host) = (references.tokens, sizes.elsewhere(&holdings));
+        let reference_tokens = references.tokens;
         Ok(PhaseBudget { phase, steps, sequences, tokens, reference_tokens, flops, peak, host })
     };
     phases.iter().enumerate().map(of_phase).collect()

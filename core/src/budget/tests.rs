@@ -1,7 +1,7 @@
 //! What the large models take.
 
 use super::*;
-use crate::compute::{Memory as Lies, Moments, Offload, Precision, Sums, Weights};
+use crate::compute::{LayerInputs, Memory as Lies, Moments, Offload, Precision, Sums, Weights};
 use crate::consolidation::Consolidation;
 use crate::objective::Dpo;
 use crate::optimizer::{AdamWSettings, Decay};
@@ -81,6 +81,15 @@ fn seven_billion_fit_a_card_of_eighty_gigabytes() {
 fn thirteen_billion_fit_a_card_of_a_hundred_and_forty() {
     let (peak, _) = peak(THIRTEEN, narrow(), UpdateTiming::AfterBackward);
     assert!((121 * GIB..138 * GIB).contains(&peak.total()), "{peak:?}");
+}
+
+#[test]
+fn inputs_that_wait_on_the_host_are_but_one_on_the_card() {
+    let waiting = Layout { layer_inputs: LayerInputs::Host, ..narrow() };
+    let [(here, host), (there, host_with_inputs)] =
+        [narrow(), waiting].map(|layout| peak(SEVEN, layout, UpdateTiming::InBackward));
+    let inputs = 31 * 8 * 1024 * 4096 * 2;
+    assert_eq!((here.total() - there.total(), host_with_inputs - host), (inputs, inputs + inputs / 31));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::passes::{Head, Layers};
+use super::passes::{BringBack, Head, Layers};
 use super::{GradientSink, Reads};
 use crate::compute::Compute;
 use crate::model::{LlamaConfig, Policy};
@@ -15,7 +15,7 @@ use crate::watch::Part;
 pub(crate) enum Keep {
     /// Every activation, and the logits of every response position.
     Activations,
-    /// Each layer's input.
+    /// Each layer's input, where the layers put it.
     Inputs,
 }
 
@@ -58,7 +58,8 @@ pub(super) fn gradients<L: Layers, H: Head>(
     let (read_gradient, embedding) = through_head(head, how, (&read, reads), seeds, sink);
     let backward = how.compute.under(Part::Backward);
     let mut gradient = layers.spread(read_gradient, &reads.positions);
-    for (layer, (input, kept)) in tape.into_iter().enumerate().rev() {
+    for (layer, (bring_back, kept)) in tape.into_iter().enumerate().rev() {
+        let input = bring_back();
         let kept = kept.unwrap_or_else(|| {
             let _recompute = how.compute.under(Part::Recompute);
             layers.keep(layer, &input)
@@ -77,7 +78,7 @@ pub(super) fn gradients<L: Layers, H: Head>(
 }
 
 /// Every layer's input with what the layer kept.
-type Tape<L> = Vec<(<L as Layers>::Hidden, Option<<L as Layers>::Kept>)>;
+type Tape<L> = Vec<(BringBack<<L as Layers>::Hidden>, Option<<L as Layers>::Kept>)>;
 
 /// The tape, and the hidden states that are read, `[R, D]`.
 fn forward<L: Layers>(layers: &mut L, how: &How, reads: &Reads) -> (Tape<L>, Tensor<2>) {
@@ -87,7 +88,11 @@ fn forward<L: Layers>(layers: &mut L, how: &How, reads: &Reads) -> (Tape<L>, Ten
     layers.release_embedding();
     for layer in 0..how.config.num_hidden_layers {
         let (output, kept) = layers.forward(layer, &hidden);
-        tape.push((hidden, (how.keep == Keep::Activations).then_some(kept)));
+        let (input, kept): (BringBack<L::Hidden>, _) = match how.keep {
+            Keep::Activations => (Box::new(move || hidden), Some(kept)),
+            Keep::Inputs => (layers.put_away(hidden), None),
+        };
+        tape.push((input, kept));
         hidden = output;
     }
     (tape, layers.read(hidden, &reads.positions))

@@ -13,7 +13,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use passes::{Head, HeadGradients, Layers, Texts};
+pub(crate) use passes::{BringBack, Head, HeadGradients, Layers, Texts};
 pub use sink::{Accumulate, Alignment, Dot, GradientSink, Square};
 
 use burn::tensor::Tensor;

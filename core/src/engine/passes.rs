@@ -71,10 +71,13 @@ impl Texts {
     }
 }
 
+/// Brings back what was put away.
+pub(crate) type BringBack<T> = Box<dyn FnOnce() -> T>;
+
 /// The layers of a decoder over some texts, forward and backward.
 pub(crate) trait Layers {
     /// The residual stream of all tokens.
-    type Hidden;
+    type Hidden: 'static;
     /// What a layer's backward pass needs besides the layer's input.
     type Kept;
 
@@ -95,6 +98,9 @@ pub(crate) trait Layers {
         kept: Self::Kept,
         gradient: Self::Hidden,
     ) -> (Self::Hidden, Vec<Tensor<2>>);
+
+    /// Puts a layer's input away until the layer goes backward; the result brings it back.
+    fn put_away(&self, input: Self::Hidden) -> BringBack<Self::Hidden>;
 
     /// Lets go of the embedding, once all tokens are embedded.
     fn release_embedding(&mut self);

@@ -1,12 +1,15 @@
 //! The passes as tensor operations, for any backend; also the reference of those over ordinary memory.
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, read_sync};
 
-use super::passes::{Head, HeadGradients, Layers, Texts};
+use super::passes::{BringBack, Head, HeadGradients, Layers, Texts};
+use crate::compute::{Compute, LayerInputs};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::vocabulary::{log_probs, logits_gradient};
 use crate::kernel::{kind, wide};
 use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
+use crate::slab::started;
+use crate::watch::Part;
 
 /// Integers as a tensor.
 pub(super) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
@@ -18,6 +21,7 @@ pub(super) struct TensorLayers {
     stack: Stack,
     shared: LayerInput,
     tokens: Tensor<1, Int>,
+    compute: Compute,
 }
 
 impl TensorLayers {
@@ -27,6 +31,7 @@ impl TensorLayers {
             stack: policy.stack(),
             shared: LayerInput::new(policy.config(), texts, device),
             tokens: indices(&texts.tokens, device),
+            compute: policy.compute().clone(),
         }
     }
 }
@@ -53,6 +58,13 @@ impl Layers for TensorLayers {
         Layer(self.stack.layer(layer)).backward(input, kept, gradient, &self.shared)
     }
 
+    fn put_away(&self, input: Tensor<2>) -> BringBack<Tensor<2>> {
+        match self.compute.layout.layer_inputs {
+            LayerInputs::Device => Box::new(move || input),
+            LayerInputs::Host => through_host(self.compute.clone(), input),
+        }
+    }
+
     fn release_embedding(&mut self) {
         self.stack.release_embedding();
     }
@@ -76,6 +88,18 @@ impl Layers for TensorLayers {
         let kept = kind(&gradient);
         wide(table).select_assign(0, self.tokens.clone(), wide(gradient), IndexingUpdateOp::Add).cast(kept)
     }
+}
+
+/// Begins to copy a tensor to ordinary memory, and does not wait for it: a device copies when it comes to that, and
+/// then lets go of the tensor.
+fn through_host(compute: Compute, tensor: Tensor<2>) -> BringBack<Tensor<2>> {
+    let dtype = tensor.dtype();
+    let copy = started(tensor.into_data_async());
+    Box::new(move || {
+        let _transfer = compute.under(Part::Transfer);
+        let data = read_sync(copy).expect("the device hands over a layer's input");
+        Tensor::from_data(data, (&compute.device, dtype))
+    })
 }
 
 /// The final norm of any head.

@@ -1,7 +1,5 @@
 //! The optimizer step over all units.
 
-use std::task::{Context, Poll, Waker};
-
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +9,7 @@ use crate::error::Error;
 use crate::host::widen;
 use crate::model::{Policy, Unit};
 use crate::reduce::Reduce;
-use crate::slab::Slab;
+use crate::slab::{Slab, started};
 use crate::watch::{Part, Under};
 
 /// AdamW's constants for one phase.
@@ -270,16 +268,4 @@ async fn arrival(gradient: Tensor<2>, compute: &Compute) -> Result<Slab, Error> 
 /// Reports a transfer where there is one.
 pub(super) fn transfer(compute: &Compute) -> Option<Under> {
     (compute.layout.offload == Offload::Optimizer).then(|| compute.under(Part::Transfer))
-}
-
-/// A future that has begun before it is awaited.
-fn started<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
-    let mut future = Box::pin(future);
-    let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    async {
-        match first {
-            Poll::Ready(value) => value,
-            Poll::Pending => future.await,
-        }
-    }
 }

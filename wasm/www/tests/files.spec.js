@@ -48,14 +48,22 @@ test("the page's own metrics can be opened again, several lanes at once", async 
   await expect(page.locator("g.head")).toHaveCount(2);
 });
 
-test("the exported model is one that the program loads", async ({ lab }) => {
+test("the exported model gives the program the page's own answers", async ({ lab }) => {
   const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
   await lab.open({ ...SHORT, model: "tiny" });
   await lab.finish();
-  copyFileSync(await lab.download("model.safetensors"), join(folder, "model.safetensors"));
-  const bytes = readFileSync(join(folder, "model.safetensors"));
-  const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString());
-  expect(Object.keys(header)).toContain("model.embed_tokens.weight");
+  await lab.lane("hbat").locator(".lane-name").click();
+  copyFileSync(await lab.download("run.toml"), join(folder, "run.toml"));
+  execFileSync(hbat, ["train", "run.toml", "--quiet", "--output", "out"], { cwd: folder });
+  const model = join(folder, "out", "last");
+  copyFileSync(await lab.download("model.safetensors"), join(model, "model.safetensors"));
+  const answers = await lab.csv("generations");
+  writeFileSync(join(folder, "prompts.txt"), answers.map((row) => row.Prompt).join("\n"));
+  const told = execFileSync(hbat, ["generate", "-m", model, "--prompts", "prompts.txt", "--max-new-tokens", "9"], {
+    cwd: folder,
+    encoding: "utf8",
+  });
+  for (const { Prompt, HBAT } of answers) expect(told).toContain(`> ${Prompt}\n${HBAT}\n`);
 });
 
 for (const [name, text, says] of [

@@ -101,6 +101,20 @@ export class LabPage {
     return this.csv("course");
   }
 
+  /** Size of a PNG in pixels, and how many colours it has. */
+  async picture(path) {
+    const url = `data:image/png;base64,${readFileSync(path).toString("base64")}`;
+    return this.page.evaluate(async (url) => {
+      const image = Object.assign(new Image(), { src: url });
+      await image.decode();
+      const { naturalWidth: width, naturalHeight: height } = image;
+      const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+      context.drawImage(image, 0, 0);
+      const pixels = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
+      return { width, height, colours: new Set(pixels).size };
+    }, url);
+  }
+
   async download(name) {
     const [file] = await Promise.all([this.page.waitForEvent("download"), this.button(name).click()]);
     return file.path();

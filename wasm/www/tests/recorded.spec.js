@@ -79,8 +79,18 @@ test("every chart has a table, a CSV and, where it is one, a picture", async ({ 
     await box.getByRole("button", { name: "Chart" }).click();
     await expect(box.locator(".table")).toBeHidden();
   }
-  const [picture] = await Promise.all([page.waitForEvent("download"), lab.button("The plane as PNG").click()]);
-  expect(picture.suggestedFilename()).toBe("plane.png");
+  for (const [title, name, tall] of [
+    ["The plane", "plane", 400],
+    ["Over the steps", "course", 190],
+    ["Unit by unit", "units", 3 * 54],
+  ]) {
+    const [picture] = await Promise.all([page.waitForEvent("download"), lab.button(`${title} as PNG`).click()]);
+    expect(picture.suggestedFilename()).toBe(`${name}.png`);
+    const { width, height, colours } = await lab.picture(await picture.path());
+    expect(width).toBeGreaterThan(400);
+    expect(height).toBeGreaterThan(tall);
+    expect(colours, name).toBeGreaterThan(3);
+  }
 });
 
 test("the importance rule can be switched, and its degeneracy is seen", async ({ lab, page }) => {

@@ -1,7 +1,7 @@
 /** Scales from numbers to places, with round ticks. */
 
 /**
- * @typedef {{ (value: number): number, ticks: number[], domain: [number, number] }} Scale
+ * @typedef {{ (value: number): number, ticks: number[], domain: [number, number], kind: string }} Scale
  */
 
 /**
@@ -13,7 +13,7 @@
 export function linear([from, to], [start, end], count = 5) {
   const span = to - from || 1;
   const scale = (value) => start + ((value - from) / span) * (end - start);
-  return Object.assign(scale, { ticks: linearTicks(from, to, count), domain: [from, to] });
+  return Object.assign(scale, { ticks: linearTicks(from, to, count), domain: [from, to], kind: "linear" });
 }
 
 /**
@@ -25,7 +25,7 @@ export function linear([from, to], [start, end], count = 5) {
 export function logarithmic([from, to], range) {
   const inner = linear([Math.log(from), Math.log(to)], range);
   const scale = (value) => inner(Math.log(Math.max(value, from * 1e-3)));
-  return Object.assign(scale, { ticks: logTicks(from, to), domain: [from, to] });
+  return Object.assign(scale, { ticks: logTicks(from, to), domain: [from, to], kind: "logarithmic" });
 }
 
 function linearTicks(from, to, count) {

@@ -5,8 +5,8 @@ import { LabWorker } from "../lab/lab-worker.js";
 import { Live } from "../lab/live.js";
 import { defaultSettings, fromFragment, toFragment } from "../run/settings.js";
 
-/** The model for a machine without a GPU, where the reader chose none. */
-const SMALL_MODEL = "tiny";
+/** The model, where the reader chose none. */
+const MODELS = { cpu: "tiny", webgpu: "small" };
 
 export class Session {
   /** @type {import("../run/settings.js").Fields | null} */
@@ -121,7 +121,9 @@ export class Session {
 
   async #start() {
     const { backend, notice } = await chooseBackend(this.wish);
-    if (notice) this.#sayWhy(notice);
+    const smaller = this.#chosen ? "" : `, with the ${MODELS.cpu} model`;
+    if (!this.#chosen) this.draft = { ...this.draft, model: MODELS[backend] };
+    if (notice) this.notices.tell(`${notice}${smaller}.`, "backend");
     this.state.live?.stop();
     const worker = await this.#worker(backend);
     const live = await Live.start(this.draft, backend, worker);
@@ -129,12 +131,6 @@ export class Session {
     this.state.show(live.run, live);
     history.replaceState(null, "", toFragment(this.fields, this.draft));
     this.state.player.play();
-  }
-
-  #sayWhy(notice) {
-    const smaller = !this.#chosen && this.fields.model.choices.includes(SMALL_MODEL);
-    if (smaller) this.draft = { ...this.draft, model: SMALL_MODEL };
-    this.notices.tell(smaller ? `${notice}, with the ${SMALL_MODEL} model.` : `${notice}.`, "backend");
   }
 
   /** The worker that the page opened with knows the processor only. */

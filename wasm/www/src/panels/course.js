@@ -2,6 +2,7 @@
 
 import { grid, line } from "../charts/axes.js";
 import { fitted } from "../charts/fitted.js";
+import { pngOfChart } from "../charts/picture.js";
 import { shape } from "../charts/marks.js";
 import { linear } from "../charts/scale.js";
 import { h, s } from "../dom/element.js";
@@ -47,7 +48,7 @@ export function coursePanel(state) {
     title: "Over the steps",
     note: "One line per lane; colours are the teachers, as in the plane.",
     content: [select, frame],
-    chart: picture,
+    picture: () => pngOfChart(picture),
     table: () => courseTable(state, QUANTITIES[select.value]),
     update: () => view.size && draw(picture, view.size, state, QUANTITIES[select.value]),
   });

@@ -1,7 +1,6 @@
 /** A titled part of the page with a chart, the table behind it, and both as files. */
 
 import { h, setAttribute, setText } from "../dom/element.js";
-import { png } from "../charts/picture.js";
 import { csv, tableElement } from "../charts/table.js";
 import { download } from "../page/download.js";
 
@@ -17,12 +16,12 @@ const TABLE_EVERY = 500;
  * @param {string} parts.note what the chart shows, in a sentence or two
  * @param {Node[]} parts.content
  * @param {Node[]} [parts.tools] further controls in the title's row
- * @param {SVGElement} [parts.chart] what the PNG shows
+ * @param {() => Promise<Blob>} [parts.picture] the chart as a PNG
  * @param {() => import("../charts/table.js").Table} parts.table
  * @param {() => void} parts.update
  * @returns {View}
  */
-export function chartPanel({ id, title, note, content, tools = [], chart, table, update }) {
+export function chartPanel({ id, title, note, content, tools = [], picture, table, update }) {
   const chartBox = h("div", { class: "chart" }, ...content);
   const tableBox = h("div", {
     class: "table",
@@ -46,14 +45,14 @@ export function chartPanel({ id, title, note, content, tools = [], chart, table,
     setText(toggle, shown ? "Chart" : "Table");
   }
   const saveCsv = () => download(`${id}.csv`, csv(table()), "text/csv");
-  const savePng = async () => download(`${id}.png`, await png(chart), "image/png");
+  const savePng = async () => download(`${id}.png`, await picture(), "image/png");
   const files = h(
     "span",
     { class: "tools" },
     ...tools,
     toggle,
     h("button", { class: "quiet", type: "button", onclick: saveCsv, "aria-label": `${title} as CSV` }, "CSV"),
-    chart
+    picture
       ? h("button", { class: "quiet", type: "button", onclick: savePng, "aria-label": `${title} as PNG` }, "PNG")
       : null,
   );

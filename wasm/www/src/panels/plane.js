@@ -4,6 +4,7 @@ import { grid } from "../charts/axes.js";
 import { planeScales } from "../charts/domain.js";
 import { fitted } from "../charts/fitted.js";
 import { SIDES, STAR, shape } from "../charts/marks.js";
+import { pngOfChart } from "../charts/picture.js";
 import { h, s, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
 import { chartPanel } from "./panel.js";
@@ -49,7 +50,7 @@ export function planePanel(state) {
     title: "The plane",
     note: "Each point is a student at one moment. Left is better at following demonstrations, up is better liked.",
     content: [frame, readout, legend()],
-    chart: picture,
+    picture: () => pngOfChart(picture),
     table: () => planeTable(state),
     update() {
       draw(view);
@@ -90,7 +91,7 @@ function measure(view) {
   const further = [...ghosts.map(({ point }) => point), ...tuned];
   view.scales = planeScales(run, further, view.box);
   view.scaleKey = [view.scales.x.domain, view.scales.y.domain, size.width, ghosts.length, tuned.length].join();
-  layers.grid.replaceChildren(...grid(view.scales, view.box), ...axisNames(view.box, run));
+  layers.grid.replaceChildren(...grid(view.scales, view.box), ...axisNames(view.box, run, view.scales));
   layers.ghosts.replaceChildren(...ghosts.map(({ lane, point }) => mark("ghost", lane, point, view.scales, 0.62)));
   layers.tuned.replaceChildren(...tuned.map((point) => tunedMark(point, view.scales)));
   layers.ideal.replaceChildren(...idealCorner(run.header.ideal, view.scales));
@@ -130,10 +131,11 @@ function idealCorner(ideal, { x, y }) {
   ];
 }
 
-function axisNames({ left, right, top, bottom }, run) {
+function axisNames({ left, right, top, bottom }, run, { x }) {
+  const loss = x.kind === "linear" ? "SFT loss" : `SFT loss (${x.kind})`;
   const middle = (top + bottom) / 2;
   return [
-    s("text", { class: "axis", x: (left + right) / 2, y: bottom + 36, "text-anchor": "middle" }, "← better · SFT loss"),
+    s("text", { class: "axis", x: (left + right) / 2, y: bottom + 36, "text-anchor": "middle" }, `← better · ${loss}`),
     s(
       "text",
       { class: "axis", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` },

@@ -30,6 +30,8 @@ export function strip(title, meaning, kind) {
   document.addEventListener("theme", () => paint(view));
   return {
     element,
+    /** What a picture of it shows. */
+    picture: () => ({ title: [title, scaleText.textContent].filter(Boolean).join(", "), canvas }),
     mark(at) {
       view.marked = at;
       paint(view);

@@ -2,6 +2,7 @@
 
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
+import { pngOfStrips } from "../charts/picture.js";
 import { layerNames, unitName } from "../run/units.js";
 import { chartPanel } from "./panel.js";
 import { ruleSwitch } from "./rule-switch.js";
@@ -37,6 +38,7 @@ export function unitsPanel(state) {
     title: "Unit by unit",
     note: "Every column is one weight tensor of the lane that is chosen above.",
     content: [content],
+    picture: () => pngOfStrips(Object.values(strips).map((each) => each.picture())),
     table: () => unitsTable(state),
     update() {
       if (shownUnits !== state.run.header.units) {
