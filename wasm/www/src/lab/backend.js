@@ -13,9 +13,15 @@ export async function chooseBackend(wish) {
   return { backend: "cpu", notice: whyNot(software) };
 }
 
-/** Whether a page of this browser gets an adapter at all. */
-export async function hasWebGpu() {
-  return (await findAdapter()) !== null;
+/**
+ * What the browser tells of its GPU; null where it offers none.
+ * @returns {Promise<Record<string, string> | null>}
+ */
+export async function adapterFacts() {
+  const adapter = await findAdapter();
+  if (!adapter) return null;
+  const told = ["vendor", "architecture", "device", "description"].map((name) => [name, adapter.info?.[name]]);
+  return Object.fromEntries(told.filter(([, value]) => value));
 }
 
 async function findAdapter() {

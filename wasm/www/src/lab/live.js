@@ -1,7 +1,14 @@
 /** A live run: trains in a worker, lane by lane, and survives the loss of its GPU. */
 
 import { Run } from "../run/run.js";
+import { adapterFacts } from "./backend.js";
 import { Crashed, LabWorker } from "./lab-worker.js";
+
+/** Opens a backend in a worker: what it and the browser say about it. */
+async function opened(worker, backend) {
+  const adapter = await worker.call("prepare", { backend });
+  return backend === "webgpu" ? { ...adapter, ...(await adapterFacts()) } : adapter;
+}
 
 /** A snapshot is taken every so many steps on a GPU, or after so many milliseconds. */
 const SNAPSHOT = { steps: 25, milliseconds: 20_000 };
@@ -30,7 +37,7 @@ export class Live extends EventTarget {
   static async start(settings, backend, worker) {
     const live = new Live();
     live.backend = backend;
-    live.adapter = await worker.call("prepare", { backend });
+    live.adapter = await opened(worker, backend);
     live.run = new Run(await worker.call("create", { settings, backend }), "live");
     live.#hold(worker);
     await live.#takeSnapshot();
@@ -131,7 +138,7 @@ export class Live extends EventTarget {
       const worker = new LabWorker();
       try {
         await worker.call("start", { backend });
-        this.adapter = await worker.call("prepare", { backend });
+        this.adapter = await opened(worker, backend);
         await worker.call("restore", { bytes, backend });
         this.#hold(worker);
         this.backend = backend;

@@ -26,6 +26,6 @@ function describe({ run, live }) {
 
 function backendName({ backend, adapter }) {
   if (backend === "cpu") return "processor";
-  const name = adapter?.name ?? adapter?.description ?? adapter?.device;
-  return name ? `WebGPU, ${name}` : "WebGPU";
+  const family = [adapter.vendor, adapter.architecture].filter(Boolean).join(" ");
+  return `WebGPU, ${adapter.description || family || adapter.name}`;
 }

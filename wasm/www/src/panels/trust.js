@@ -2,7 +2,7 @@
 
 import { h } from "../dom/element.js";
 import { short } from "../dom/numbers.js";
-import { hasWebGpu } from "../lab/backend.js";
+import { adapterFacts } from "../lab/backend.js";
 import { jobButton } from "./job-button.js";
 import { section } from "./panel.js";
 
@@ -24,11 +24,12 @@ export function trustPanel(session) {
   steps.append(...STEPS.map((count) => h("option", { value: count }, `${count} steps`)));
   const button = jobButton("Check my GPU", status, async (worker, progress) => {
     result.replaceChildren();
-    if (!(await hasWebGpu())) return NO_GPU;
+    const facts = await adapterFacts();
+    if (!facts) return NO_GPU;
     await worker.call("start", { backend: "webgpu" });
     const asked = { settings: session.draft, steps: Number(steps.value) };
     const report = await worker.call("checkGpu", asked, progress);
-    result.replaceChildren(...reportElements(report));
+    result.replaceChildren(...reportElements({ ...report, adapter: { ...report.adapter, ...facts } }));
     return verdict(report);
   });
   const controls = h("div", { class: "row-buttons" }, button, steps);
