@@ -124,10 +124,13 @@ pub(crate) fn toy_folder(size: Size) -> anyhow::Result<ModelFolder> {
 fn tokenizer() -> [Value; 2] {
     let [pad, end] = [skill::PAD, skill::EOS].map(|id| skill::TOKENS[id as usize]);
     let vocabulary: Map<String, Value> = skill::TOKENS.iter().enumerate().map(|(id, word)| ((*word).into(), json!(id))).collect();
-    let special = |id: u32, content: &str| json!({ "id": id, "content": content, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false });
+    let added = json!({
+        "id": skill::PAD, "content": pad, "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+    });
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
-        "added_tokens": [special(skill::PAD, pad)],
+        "added_tokens": [added],
         "pre_tokenizer": { "type": "WhitespaceSplit" },
         // There is no such token: what is no word of the toy is an error.
         "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" },
