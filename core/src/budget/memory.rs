@@ -123,7 +123,12 @@ impl<'a> Sizes<'a> {
             (true, UpdateTiming::AfterBackward) => 4 * self.model,
             (true, UpdateTiming::InBackward) => 3 * self.model + self.largest.max(self.head),
         };
-        F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host)) + self.narrow() * inputs
+        // A layer's gradients wait while the next one's are computed; the first come with the head's.
+        let arriving = match (self.offloads_updates(), self.update) {
+            (true, UpdateTiming::InBackward) => self.layer + self.head,
+            _ => 0,
+        };
+        F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host)) + self.narrow() * (inputs + arriving)
     }
 
     /// How many of the inputs of so many layers the device holds.

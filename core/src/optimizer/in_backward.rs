@@ -2,17 +2,22 @@
 //!
 //! Clipping needs the norm of all gradients before the first update, so a clipped step goes forward and backward twice: once to
 //! measure, once to update. Gradients of both passes are the same numbers.
+//!
+//! Where updates are computed elsewhere than gradients, a layer's gradients are computed on when the next layer's come: until then the
+//! device has copied them, and works on that next layer meanwhile.
 
-use burn::tensor::Tensor;
+use std::collections::VecDeque;
+
+use burn::tensor::{Tensor, read_sync};
 
 use super::adamw::{AdamW, Measured, Pull, StepNorms, transfer};
 use crate::compute::{Compute, Memory};
-use crate::engine::GradientSink;
+use crate::engine::{BringBack, GradientSink};
 use crate::error::Error;
 use crate::host::widen;
 use crate::model::Policy;
 use crate::reduce::Alone;
-use crate::slab::Slab;
+use crate::slab::{Slab, started};
 use crate::watch::Part;
 
 /// Which units are held and how, and which are left alone.
@@ -26,29 +31,38 @@ pub(crate) struct Hold<'a> {
 pub(crate) struct Measure<'a> {
     policy: &'a mut Policy,
     hold: Hold<'a>,
+    arrivals: Arrivals,
     measured: Measured,
 }
 
 impl<'a> Measure<'a> {
     pub(crate) fn new(policy: &'a mut Policy, hold: Hold<'a>) -> Self {
-        Self { policy, hold, measured: Measured::default() }
+        let arrivals = Arrivals::new(policy);
+        Self { policy, hold, arrivals, measured: Measured::default() }
     }
 
     /// What came of it.
-    pub(crate) async fn norms(self) -> Result<StepNorms, Error> {
+    pub(crate) async fn norms(mut self) -> Result<StepNorms, Error> {
+        while let Some((unit, gradient)) = self.arrivals.rest() {
+            self.pulled(unit, gradient);
+        }
         self.measured.norms(&Alone).await
     }
 
-    fn pulled(&mut self, unit: usize, gradient: Tensor<2>) -> Slab {
-        let gradient = arrived(gradient, self.policy.compute());
+    /// A gradient whose turn it is, for one that comes.
+    fn exchange(&mut self, unit: usize, gradient: Tensor<2>) -> Option<(usize, Slab)> {
+        if self.hold.frozen[unit] { None } else { self.arrivals.exchange(unit, gradient, self.policy.compute()) }
+    }
+
+    fn pulled(&mut self, unit: usize, gradient: Slab) -> Slab {
         self.measured.pulled(self.policy, unit, gradient, self.hold.pull)
     }
 }
 
 impl GradientSink for Measure<'_> {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
-        if !self.hold.frozen[unit] {
-            let _optimizer = self.policy.compute().under(Part::Optimizer);
+        let _optimizer = self.policy.compute().under(Part::Optimizer);
+        if let Some((unit, gradient)) = self.exchange(unit, gradient) {
             self.pulled(unit, gradient);
         }
     }
@@ -70,31 +84,68 @@ impl<'a> Update<'a> {
         Self { measure: Measure::new(policy, hold), optimizer, rate, norms }
     }
 
-    /// What the gradients came to.
-    pub(crate) async fn norms(self) -> Result<StepNorms, Error> {
+    /// Does what is still to do, and says what the gradients came to.
+    pub(crate) async fn norms(mut self) -> Result<StepNorms, Error> {
+        let optimizer = self.measure.policy.compute().under(Part::Optimizer);
+        while let Some((unit, gradient)) = self.measure.arrivals.rest() {
+            self.update(unit, gradient);
+        }
+        drop(optimizer);
         self.measure.norms().await
+    }
+
+    fn update(&mut self, unit: usize, gradient: Slab) {
+        let gradient = self.measure.pulled(unit, gradient);
+        self.optimizer.update(self.measure.policy, unit, gradient, (self.measure.hold.pull, self.rate, &self.norms));
     }
 }
 
 impl GradientSink for Update<'_> {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
-        let hold = self.measure.hold;
-        if !hold.frozen[unit] {
-            let _optimizer = self.measure.policy.compute().under(Part::Optimizer);
-            let gradient = self.measure.pulled(unit, gradient);
-            self.optimizer.update(self.measure.policy, unit, gradient, (hold.pull, self.rate, &self.norms));
+        let _optimizer = self.measure.policy.compute().under(Part::Optimizer);
+        if let Some((unit, gradient)) = self.measure.exchange(unit, gradient) {
+            self.update(unit, gradient);
         }
     }
 }
 
-/// A gradient where updates are computed. Waits for the device where that is elsewhere, for the pass itself waits for nothing; a
-/// browser, which cannot wait, has no such devices.
-fn arrived(gradient: Tensor<2>, compute: &Compute) -> Slab {
+/// Gradients on their way to where updates are computed.
+struct Arrivals {
+    /// How many wait there before the first is computed on.
+    lag: usize,
+    waiting: VecDeque<(usize, BringBack<Slab>)>,
+}
+
+impl Arrivals {
+    fn new(policy: &Policy) -> Self {
+        let (config, layout) = (policy.config(), policy.compute().layout);
+        let lag = if layout.updates() == layout.memory { 0 } else { config.layer_start(1) - config.layer_start(0) };
+        Self { lag, waiting: VecDeque::new() }
+    }
+
+    /// Takes one, and gives the one whose turn it is.
+    fn exchange(&mut self, unit: usize, gradient: Tensor<2>, compute: &Compute) -> Option<(usize, Slab)> {
+        self.waiting.push_back((unit, departed(gradient, compute)));
+        if self.waiting.len() > self.lag { self.rest() } else { None }
+    }
+
+    /// The next of those that are left.
+    fn rest(&mut self) -> Option<(usize, Slab)> {
+        self.waiting.pop_front().map(|(unit, bring)| (unit, bring()))
+    }
+}
+
+/// Sends a gradient to where updates are computed. What comes of it waits for the device where that is elsewhere, for the pass
+/// itself waits for nothing; a browser, which cannot wait, has no such devices.
+fn departed(gradient: Tensor<2>, compute: &Compute) -> BringBack<Slab> {
     match compute.layout.updates() {
         Memory::Host => {
-            let _transfer = transfer(compute);
-            Slab::Host(widen(gradient.into_data()))
+            let (copy, compute) = (started(gradient.into_data_async()), compute.clone());
+            Box::new(move || {
+                let _transfer = transfer(&compute);
+                Slab::Host(widen(read_sync(copy).expect("the device hands over a gradient")))
+            })
         }
-        Memory::Device => Slab::Device(gradient),
+        Memory::Device => Box::new(move || Slab::Device(gradient)),
     }
 }
