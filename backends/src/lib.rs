@@ -31,12 +31,12 @@ pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 
 /// Opens a device and makes sure that it runs. Opening one again gives the same device.
 ///
+/// From then on a read of a tensor begins as soon as its future is polled. By default Burn copies nothing before someone looks at the
+/// bytes: nobody could wait for a device then, or compute while it copies.
+///
 /// # Errors
 /// If the backend was not compiled in, the machine lacks the driver or the device, or the device does not start; the message
 /// says which, and what to install. What a driver does later is not covered: running out of memory still panics inside Burn.
-///
-/// From then on a read of a tensor begins as soon as its future is polled. By default Burn copies nothing before someone looks at the
-/// bytes: nobody could wait for a device then, or compute while it copies.
 pub fn open(name: DeviceName) -> Result<Device, DeviceError> {
     burn_std::set_runtime_kind(burn_std::RuntimeKind::Async);
     match name {

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData, read_sync};
 
 use crate::compute::{Compute, Memory};
 use crate::error::Error;
@@ -94,6 +94,13 @@ impl Slab {
 /// The f32 values of a readback.
 pub(crate) fn floats(data: TensorData) -> Result<Vec<f32>, Error> {
     data.convert::<f32>().try_into_vec::<f32>().map_err(Error::device)
+}
+
+/// Begins to copy a tensor to ordinary memory and does not wait: a device copies when it comes to that, and then lets go of the tensor.
+/// The result waits for it, which a browser cannot do.
+pub(crate) fn copied(tensor: Tensor<2>) -> impl FnOnce() -> TensorData {
+    let copy = started(tensor.into_data_async());
+    move || read_sync(copy).expect("the device hands over what it computed")
 }
 
 /// A readback that has begun before it is awaited.

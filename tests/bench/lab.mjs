@@ -1,6 +1,6 @@
 // The lab's steps in WebAssembly against the same steps natively, one thread each, step by step in turns:
 //
-//     wasm/build cpu && cargo build --release --workspace --bins
+//     wasm/build cpu && cargo build --release -p hbat-tests --bin bench_lab
 //     node tests/bench/lab.mjs               or: … lab.mjs --model small
 //
 // A two-stage lane without measurements: the first steps of either objective do not count, since both sides are still warming

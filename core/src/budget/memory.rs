@@ -118,15 +118,11 @@ impl<'a> Sizes<'a> {
             return 0;
         }
         let inputs = if self.waits_elsewhere() { self.config.num_hidden_layers * self.input(pass) } else { 0 };
-        let updates = match (self.offloads_updates(), self.update) {
-            (false, _) => 0,
-            (true, UpdateTiming::AfterBackward) => 4 * self.model,
-            (true, UpdateTiming::InBackward) => 3 * self.model + self.largest.max(self.head),
-        };
-        // A layer's gradients wait while the next one's are computed; the first come with the head's.
-        let arriving = match (self.offloads_updates(), self.update) {
-            (true, UpdateTiming::InBackward) => self.layer + self.head,
-            _ => 0,
+        // Within the backward pass a layer's gradients wait while the next one's are computed; the first come with the head's.
+        let (updates, arriving) = match (self.offloads_updates(), self.update) {
+            (false, _) => (0, 0),
+            (true, UpdateTiming::AfterBackward) => (4 * self.model, 0),
+            (true, UpdateTiming::InBackward) => (3 * self.model + self.largest.max(self.head), self.layer + self.head),
         };
         F32 * (updates + self.model * self.copies(holdings, compute::Memory::Host)) + self.narrow() * (inputs + arriving)
     }

@@ -100,7 +100,9 @@ pub(crate) trait Layers {
     ) -> (Self::Hidden, Vec<Tensor<2>>);
 
     /// Puts a layer's input away until the layer goes backward; the result brings it back.
-    fn put_away(&self, input: Self::Hidden) -> BringBack<Self::Hidden>;
+    fn put_away(&self, input: Self::Hidden) -> BringBack<Self::Hidden> {
+        Box::new(move || input)
+    }
 
     /// Lets go of the embedding, once all tokens are embedded.
     fn release_embedding(&mut self);

@@ -1,6 +1,6 @@
 //! The passes as tensor operations, for any backend; also the reference of those over ordinary memory.
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, read_sync};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::passes::{BringBack, Head, HeadGradients, Layers, Texts};
 use crate::compute::{Compute, LayerInputs};
@@ -8,7 +8,7 @@ use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::vocabulary::{log_probs, logits_gradient};
 use crate::kernel::{kind, wide};
 use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
-use crate::slab::started;
+use crate::slab::copied;
 use crate::watch::Part;
 
 /// Integers as a tensor.
@@ -90,15 +90,12 @@ impl Layers for TensorLayers {
     }
 }
 
-/// Begins to copy a tensor to ordinary memory, and does not wait for it: a device copies when it comes to that, and
-/// then lets go of the tensor.
+/// Puts a tensor into ordinary memory.
 fn through_host(compute: Compute, tensor: Tensor<2>) -> BringBack<Tensor<2>> {
-    let dtype = tensor.dtype();
-    let copy = started(tensor.into_data_async());
+    let (dtype, copy) = (tensor.dtype(), copied(tensor));
     Box::new(move || {
         let _transfer = compute.under(Part::Transfer);
-        let data = read_sync(copy).expect("the device hands over a layer's input");
-        Tensor::from_data(data, (&compute.device, dtype))
+        Tensor::from_data(copy(), (&compute.device, dtype))
     })
 }
 

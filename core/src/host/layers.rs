@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::layer::{Kept, Layer, Shared};
 use super::weight::{Weight, tensor};
-use crate::engine::{BringBack, Layers, Texts};
+use crate::engine::{Layers, Texts};
 use crate::kernel::rotary::Angles;
 use crate::model::{Policy, Stack};
 
@@ -73,10 +73,6 @@ impl Layers for HostLayers {
     fn backward(&self, layer: usize, input: Vec<f32>, kept: Kept, mut gradient: Vec<f32>) -> (Vec<f32>, Vec<Tensor<2>>) {
         let units = self.layer(layer).backward(&input, kept, &mut gradient);
         (gradient, units)
-    }
-
-    fn put_away(&self, input: Vec<f32>) -> BringBack<Vec<f32>> {
-        Box::new(move || input)
     }
 
     fn release_embedding(&mut self) {

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use burn::tensor::{Tensor, read_sync};
+use burn::tensor::Tensor;
 
 use super::adamw::{AdamW, Measured, Pull, StepNorms, transfer};
 use crate::compute::{Compute, Memory};
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::host::widen;
 use crate::model::Policy;
 use crate::reduce::Alone;
-use crate::slab::{Slab, started};
+use crate::slab::{Slab, copied};
 use crate::watch::Part;
 
 /// Which units are held and how, and which are left alone.
@@ -43,9 +43,11 @@ impl<'a> Measure<'a> {
 
     /// What came of it.
     pub(crate) async fn norms(mut self) -> Result<StepNorms, Error> {
+        let optimizer = self.policy.compute().under(Part::Optimizer);
         while let Some((unit, gradient)) = self.arrivals.rest() {
             self.pulled(unit, gradient);
         }
+        drop(optimizer);
         self.measured.norms(&Alone).await
     }
 
@@ -140,10 +142,10 @@ impl Arrivals {
 fn departed(gradient: Tensor<2>, compute: &Compute) -> BringBack<Slab> {
     match compute.layout.updates() {
         Memory::Host => {
-            let (copy, compute) = (started(gradient.into_data_async()), compute.clone());
+            let (copy, compute) = (copied(gradient), compute.clone());
             Box::new(move || {
                 let _transfer = transfer(&compute);
-                Slab::Host(widen(read_sync(copy).expect("the device hands over a gradient")))
+                Slab::Host(widen(copy()))
             })
         }
         Memory::Device => Box::new(move || Slab::Device(gradient)),
