@@ -4,8 +4,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use burn::tensor::Device;
 use hbat::budget::{PhaseBudget, budget};
-use hbat::compute::Compute;
+use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Sums, Weights};
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::LlamaConfig;
@@ -45,6 +46,7 @@ struct Case {
     phase: usize,
     tolerance: f64,
     update: UpdateTiming,
+    compute: Compute,
 }
 
 impl Case {
@@ -83,6 +85,12 @@ impl Case {
         }
     }
 
+    /// Bytes of gradients that are in a device's memory before they are in ordinary memory: here it is one, and they are in it once.
+    fn passed_on(&self, config: &LlamaConfig) -> usize {
+        let offloaded = self.compute.layout.offload == Offload::Optimizer && self.update == UpdateTiming::AfterBackward;
+        if offloaded { config.units().iter().map(|unit| 4 * unit.elements()).sum() } else { 0 }
+    }
+
     fn data(&self, vocabulary: usize) -> Data {
         let (rows, width) = self.batch;
         let sequence = |row| sequence(row, (width / 4, width), vocabulary);
@@ -96,8 +104,7 @@ impl Case {
 /// Peak bytes of a phase, above what was allocated before the model.
 async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
     let before = COUNTED.current_usage();
-    let compute = Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap());
-    let mut trainer = Trainer::new(random_policy(config, compute, 0), data, case.phases(), case.settings());
+    let mut trainer = Trainer::new(random_policy(config, case.compute.clone(), 0), data, case.phases(), case.settings());
     loop {
         match trainer.step().await.unwrap() {
             Event::PhaseStarted(_) => {
@@ -113,22 +120,23 @@ async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
 async fn check(case: &Case) {
     let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
     let data = case.data(config.vocab_size);
-    let needs = budget(&config, hbat::compute::Layout::new(hbat::compute::Memory::Host), &case.phases(), &data, &case.settings())
-        .unwrap();
-    let PhaseBudget { phase, peak, .. } = &needs[case.phase];
-    let measured = measured(case, config, data).await as f64;
-    let ratio = peak.total() as f64 / measured;
+    let needs = budget(&config, case.compute.layout, &case.phases(), &data, &case.settings()).unwrap();
+    let PhaseBudget { phase, peak, host, .. } = &needs[case.phase];
+    let measured = measured(case, config.clone(), data).await as f64;
+    let predicted = (peak.total() + host - case.passed_on(&config)) as f64;
+    let ratio = predicted / measured;
     let text = format!(
-        "{:?} {phase} {:?}: predicted {:.1} MB of {:.1} MB: {peak:?}",
+        "{:?} {phase} {:?}, {:?}: predicted {:.1} MB of {:.1} MB: {peak:?} and {host} in ordinary memory",
         case.engine,
         case.batch,
-        peak.total() as f64 / 1e6,
+        case.compute.layout,
+        predicted / 1e6,
         measured / 1e6
     );
     eprintln!("{ratio:.3} {text}");
     assert!((ratio - 1.0).abs() <= case.tolerance, "{ratio:.3} {text}");
-    if case.tolerance < 0.1 {
-        assert!(measured > 1e9, "a case above 1 GB was meant: {text}");
+    if case.model == LARGE && case.tolerance < 0.1 {
+        assert!(measured > 9e8, "a case of a gigabyte was meant: {text}");
     }
 }
 
@@ -144,6 +152,7 @@ fn the_predicted_peak_is_the_measured_one() {
         phase,
         tolerance,
         update: UpdateTiming::AfterBackward,
+        compute: host(),
     };
     let in_backward = |case| Case { update: UpdateTiming::InBackward, ..case };
     let cases = [
@@ -156,9 +165,58 @@ fn the_predicted_peak_is_the_measured_one() {
         of(SMALL, Engine::Segmented, (8, 512), 8, 0, 0.1),
         of(SMALL, Engine::Segmented, (6, 200), 2, 1, 0.1),
     ];
+    check_all(&cases);
+}
+
+/// Every way of keeping numbers, through the tensor operations of all devices; on a CPU all of it is in one memory.
+#[test]
+fn the_predicted_peak_of_every_placement_is_the_measured_one() {
+    let device = |weights, moments, sums| Compute::device(Device::flex()).with(Precision { weights, moments, sums });
+    let plain = || device(Weights::F32, Moments::F32, Sums::F32);
+    let split = || device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16);
+    let master = || device(Weights::Bf16Master, Moments::F32, Sums::F32);
+    // So few tokens that nearly all of it is a multiple of the model.
+    let of = |model, compute, micro_batch, update| Case {
+        method: Method::Hbat,
+        model,
+        engine: Engine::Segmented,
+        batch: (4, 16),
+        micro_batch,
+        phase: 1,
+        tolerance: 0.05,
+        update,
+        compute,
+    };
+    let active = |engine, (batch, micro_batch), compute| Case {
+        engine,
+        batch,
+        tolerance: 0.1,
+        ..of(SMALL, compute, micro_batch, UpdateTiming::AfterBackward)
+    };
+    use UpdateTiming::{AfterBackward, InBackward};
+    check_all(&[
+        of(LARGE, plain(), 2, AfterBackward),
+        of(LARGE, split(), 2, AfterBackward),
+        of(SMALL, master(), 2, AfterBackward),
+        of(SMALL, split(), 4, InBackward),
+        of(SMALL, split().offloading(Offload::Anchor), 2, AfterBackward),
+        of(SMALL, master().offloading(Offload::Optimizer), 2, AfterBackward),
+        of(LARGE, master().offloading(Offload::Optimizer), 4, InBackward),
+        active(Engine::Segmented, ((6, 200), 2), plain()),
+        active(Engine::Segmented, ((8, 512), 8), plain()),
+        active(Engine::Whole, ((4, 512), 4), plain()),
+        active(Engine::Segmented, ((8, 512), 8), split().keeping_inputs(LayerInputs::Host)),
+    ]);
+}
+
+fn host() -> Compute {
+    Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap())
+}
+
+fn check_all(cases: &[Case]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for case in &cases {
+    for case in cases {
         runtime.block_on(check(case));
     }
 }
@@ -178,6 +236,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
                 phase: 1,
                 tolerance: 0.0,
                 update: UpdateTiming::AfterBackward,
+                compute: host(),
             };
             let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
             let data = case.data(config.vocab_size);
@@ -212,8 +271,7 @@ fn a_sharded_gigabyte_is_loaded_and_saved_piece_by_piece() {
 
     let before = COUNTED.current_usage();
     COUNTED.reset_peak_usage();
-    let compute = Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap());
-    let policy = ModelFolder::open(folder.path()).unwrap().load(compute, |_| {}).unwrap();
+    let policy = ModelFolder::open(folder.path()).unwrap().load(host(), |_| {}).unwrap();
     let (model, peak) = (COUNTED.current_usage() - before, COUNTED.peak_usage() - before);
     assert!(model > 1_000_000_000 && peak < 1_200_000_000, "a model of {model} bytes took {peak}");
 

@@ -1,7 +1,8 @@
 //! What `tests/gpu/run` measures on a card; each part prints JSON lines.
 //!
 //!     gpu_parts parity DEVICE            losses, logits and gradients against the CPU's, in f32 and bf16
-//!     gpu_parts memory DEVICE SHAPE      predicted and measured peak
+//!     gpu_parts memory DEVICE SHAPE ROWS WIDTH
+//!                                        predicted and measured peak of steps on rows of so many tokens
 //!     gpu_parts product DEVICE           bf16 matrix products at the shapes of 7 billion parameters
 //!     gpu_parts speed DEVICE SHAPE ROWS STEPS
 //!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens
@@ -28,10 +29,10 @@ fn main() {
     runtime.block_on(async {
         match words[..] {
             ["parity", name] => parity::run(device(name)).await,
-            ["memory", name, shape] => memory::run(device(name), shape).await,
+            ["memory", name, shape, rows, width] => memory::run(device(name), shape, (number(rows), number(width))).await,
             ["product", name] => product::run(device(name)).await,
             ["speed", name, shape, rows, steps] => speed::run(device(name), shape, number(rows), number(steps)).await,
-            _ => panic!("parity DEVICE | memory DEVICE SHAPE | product DEVICE | speed DEVICE SHAPE ROWS STEPS"),
+            _ => panic!("parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE | speed DEVICE SHAPE ROWS STEPS"),
         }
     });
 }

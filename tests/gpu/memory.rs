@@ -13,17 +13,16 @@ use serde_json::json;
 
 use crate::shape::{config, narrowest, policy};
 
-const ROWS: usize = 4;
-const WIDTH: usize = 512;
-
-pub(crate) async fn run(name: DeviceName, shape: &str) {
+/// Sequences of a step, an even number, and their tokens.
+pub(crate) async fn run(name: DeviceName, shape: &str, (rows, width): (usize, usize)) {
+    let schedule = schedule(rows);
     for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
         let compute = narrowest(name);
         let (device, config) = (compute.device.clone(), config(shape));
-        let (data, settings) = (data(config.vocab_size), Settings { update, ..settings(ROWS) });
-        let needs = budget(&config, compute.layout, &phases(&schedule()), &data, &settings).expect("a budget");
+        let (data, settings) = (data(config.vocab_size, rows, width), Settings { update, ..settings(rows) });
+        let needs = budget(&config, compute.layout, &phases(&schedule), &data, &settings).expect("a budget");
         let (weights, own) = (compute.layout.precision.weights, compute.layout.memory == Memory::Device);
-        let mut trainer = Trainer::new(policy(config, compute), data, phases(&schedule()), settings);
+        let mut trainer = Trainer::new(policy(config, compute), data, phases(&schedule), settings);
         for needs in needs {
             finish_phase(&mut trainer).await;
             let held = usage(name, &device).map(|usage| usage.peak);
@@ -34,6 +33,7 @@ pub(crate) async fn run(name: DeviceName, shape: &str) {
                     "predicted": needs.peak.total(), "held": held, "ratio": ratio, "own_memory": own })
             );
         }
+        drop(trainer);
         device.memory_cleanup();
     }
 }
@@ -48,23 +48,23 @@ async fn finish_phase(trainer: &mut Trainer) {
     }
 }
 
-fn data(vocabulary: usize) -> Data {
-    let sequence = |index| sequence(index, (WIDTH / 4, WIDTH), vocabulary);
+fn data(vocabulary: usize, rows: usize, width: usize) -> Data {
+    let sequence = |index| sequence(index, (width / 4, width), vocabulary);
     Data {
-        demonstrations: (0..2 * ROWS).map(|i| Group::demonstration(i, sequence(i))).collect(),
-        preferences: (0..ROWS).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
+        demonstrations: (0..2 * rows).map(|i| Group::demonstration(i, sequence(i))).collect(),
+        preferences: (0..rows).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
     }
 }
 
 /// A phase of two steps of each objective, the second one held.
-fn schedule() -> ScheduleSettings {
+fn schedule(rows: usize) -> ScheduleSettings {
     let optimizer = AdamWSettings { clip: f64::INFINITY, ..AdamWSettings::default() };
     let training = |batch_size| Training { optimizer, ..training(batch_size) };
     ScheduleSettings {
         method: Method::Hbat,
         subsets: 1,
-        sft: training(ROWS),
-        dpo: training(ROWS / 2),
+        sft: training(rows),
+        dpo: training(rows / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
         preference_probability: None,

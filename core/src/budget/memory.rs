@@ -16,11 +16,11 @@ const F32: usize = 4;
 /// Bytes of what a split weight has beyond its bf16.
 const REMAINDER: usize = 2;
 
-/// Copies of a unit in f32 that an update of bf16 weights makes: weights, gradient and the new moments.
-const UPDATE_COPIES: usize = 4;
+/// Copies of a unit in f32 that an update by tensor operations makes: both moments, and the step.
+const UPDATE_COPIES: usize = 3;
 
-/// Copies of the attention matrix that live together in a backward pass of tensor operations: P, dP, P∘dP, dS and one more.
-const ATTENTION_COPIES: usize = 5;
+/// Copies of the attention matrix that live together in a backward pass of tensor operations: P, P∘dP, and what becomes dS.
+const ATTENTION_COPIES: usize = 3;
 
 /// Bytes that a program holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -170,12 +170,22 @@ impl<'a> Sizes<'a> {
             UpdateTiming::AfterBackward => earlier.max(self.narrow() * self.model),
             UpdateTiming::InBackward => self.narrow() * self.head,
         };
-        let workspace = match self.layout.precision.weights {
+        let workspace = match self.layout.memory {
             _ if self.offloads_updates() => self.narrow() * largest,
-            compute::Weights::F32 => 0,
-            compute::Weights::Bf16Master | compute::Weights::Bf16Split => F32 * UPDATE_COPIES * largest,
+            compute::Memory::Host => 0,
+            compute::Memory::Device => largest * self.update_copies(earlier),
         };
         Memory { gradients, workspace, ..resting }
+    }
+
+    /// Bytes per weight that an update by tensor operations takes: what is narrow is widened, the gradient in the place of the narrow
+    /// one, the two parts of a split weight beside them.
+    fn update_copies(&self, earlier: usize) -> usize {
+        let precision = self.layout.precision;
+        let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
+        let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
+        let widened = usize::from(gradient < F32);
+        F32 * (UPDATE_COPIES + joined) + widened * (F32 - gradient)
     }
 
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.

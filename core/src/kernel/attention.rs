@@ -106,7 +106,7 @@ fn attention_backward_of_part(
     let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
     let kept = kind(&dy);
     let value_gradient = probabilities.clone().cast(kept).swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
-    let dp = wide(dy.matmul(value.swap_dims(2, 3))); // [B, KV, G·T, T]
+    let dp = wide(dy).matmul(wide(value).swap_dims(2, 3)); // [B, KV, G·T, T]
     let weighted = dp * probabilities.clone();
     let total = weighted.clone().sum_dim(3); // [B, KV, G·T, 1]
     let ds = (weighted - probabilities * total).mul_scalar(heads.scale()).cast(kept);
@@ -148,9 +148,10 @@ fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
     (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
 
-/// In f32.
+/// In f32, scores included, as fused attention keeps them. They are scaled after the product, so that what was bf16 is still that when a
+/// card multiplies it in TF32.
 fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, heads: Heads) -> Tensor<4> {
-    let scores = wide(query.mul_scalar(heads.scale()).matmul(key.swap_dims(2, 3))); // [B, KV, G·T, T]
+    let scores = wide(query).matmul(wide(key).swap_dims(2, 3)) * heads.scale(); // [B, KV, G·T, T]
     let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
     let by_head = scores.reshape([shape[0], heads.query, width, width]);
     softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)

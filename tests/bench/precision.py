@@ -1,0 +1,77 @@
+"""How far gradients in bf16 are from those in f32, in hbat and in PyTorch, on the same model and demonstrations.
+
+    cargo build --release --workspace --lib --bins --tests --examples
+    python tests/bench/precision.py --model DIR --demonstrations demonstrations.jsonl
+
+The SFT gradient of a few demonstrations with bf16 weights against the one with the same weights in f32, each side against itself.
+Prints a Markdown table over all units: the norm of the difference as a part of the norm, and the largest difference as a part of the
+largest number. PyTorch's two rows are transformers' attention in single products ("eager") and PyTorch's fused one ("sdpa").
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import statistics
+import subprocess
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "target" / "release" / "bench_precision"
+
+
+def main() -> None:
+    arguments = parsed()
+    texts = demonstrations(arguments)
+    words = ["tokens of the texts:", *(len(prompt) + len(response) for prompt, response in texts)]
+    print(*words, "\n\n| | norm: median | largest | maximum: median | largest | its unit |\n|---|---|---|---|---|---|")
+    done = subprocess.run([PROGRAM, arguments.model], input=json.dumps(texts), capture_output=True, text=True, check=True)
+    row("hbat", json.loads(done.stdout))
+    for attention in ("eager", "sdpa"):
+        expected = gradient(arguments.model, texts, torch.float32, attention)
+        found = gradient(arguments.model, texts, torch.bfloat16, attention)
+        row(f"PyTorch {torch.__version__}, {attention}", {unit: off(found[unit], expected[unit]) for unit in expected})
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--demonstrations", required=True, help="JSON Lines with prompt and completion, of one message each")
+    parser.add_argument("--texts", type=int, default=4)
+    return parser.parse_args()
+
+
+def demonstrations(arguments: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    with open(arguments.demonstrations, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, arguments.texts)]
+    ids = lambda messages: tokenizer(messages[0]["content"], add_special_tokens=False)["input_ids"][:256]
+    return [(ids(row["prompt"]), ids(row["completion"])) for row in rows]
+
+
+def gradient(model: str, texts: list, dtype: torch.dtype, attention: str) -> dict[str, torch.Tensor]:
+    """Of the mean over all response tokens, one text at a time: no padding that a kernel might treat otherwise."""
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=attention)
+    tokens = sum(len(response) for _, response in texts)
+    for prompt, response in texts:
+        ids = torch.tensor([prompt + response])
+        logits = policy(ids).logits[0, len(prompt) - 1 : -1].float()
+        (torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum") / tokens).backward()
+    return {name: weight.grad.double() for name, weight in policy.named_parameters()}
+
+
+def off(found: torch.Tensor, expected: torch.Tensor) -> dict[str, float]:
+    difference = found - expected
+    return {"max": float(difference.abs().max() / expected.abs().max()), "norm": float(difference.norm() / expected.norm())}
+
+
+def row(who: str, units: dict[str, dict[str, float]]) -> None:
+    middle = lambda kind: statistics.median(unit[kind] for unit in units.values())
+    worst = lambda kind: max(units, key=lambda name: units[name][kind])
+    numbers = [middle("norm"), units[worst("norm")]["norm"], middle("max"), units[worst("max")]["max"]]
+    print("|", who, "|", " | ".join(f"{number:.2%}" for number in numbers), "|", worst("max"), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
