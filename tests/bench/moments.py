@@ -1,5 +1,6 @@
 """What AdamW's moments in 8 bits do to the weights' changes, against bf16 and f32: a trial in PyTorch, with bitsandbytes' own quantization.
 
+    pip install torch transformers bitsandbytes
     python tests/bench/moments.py --model DIR --demonstrations demonstrations.jsonl
 
 SFT steps in f32 at a constant rate, clipped at 1, on the same demonstrations in the same order; between steps the moments are kept as said. 8 bits
