@@ -9,22 +9,22 @@ each unit against the f32 run's, and how far the changes of all weights together
 number of threads, so that numbers vary in their last digits.
 """
 
-import argparse
-import itertools
-import json
 import statistics
 
 import bitsandbytes.functional as bnb
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
+
+import texts
 
 RATE, EPS = 1e-5, 1e-8
 MAPS = {"first": bnb.create_dynamic_map(signed=True), "second": bnb.create_dynamic_map(signed=False)}
 
 
 def main() -> None:
-    arguments = parsed()
-    batches = demonstrations(arguments)
+    arguments = texts.arguments(__doc__, "--steps", 30)
+    examples = texts.demonstrations(arguments.model, arguments.demonstrations, 4 * arguments.steps, 128)
+    batches = [examples[at : at + 4] for at in range(0, len(examples), 4)]
     print("| β₂ | moments | loss of the last steps | C: median | largest | units within 1% | changes: off by |\n|---|---|---|---|---|---|---|")
     for beta2 in (0.95, 0.999):
         exact = None
@@ -32,24 +32,6 @@ def main() -> None:
             loss, changes = train(arguments.model, batches, beta2, kept)
             exact = exact or changes
             row(beta2, kept, loss, changes, exact)
-
-
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--demonstrations", required=True, help="JSON Lines with prompt and completion, of one message each")
-    parser.add_argument("--steps", type=int, default=30)
-    return parser.parse_args()
-
-
-def demonstrations(arguments: argparse.Namespace) -> list[list[tuple[list[int], list[int]]]]:
-    """Four texts for every step."""
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    with open(arguments.demonstrations, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in itertools.islice(file, 4 * arguments.steps)]
-    ids = lambda messages: tokenizer(messages[0]["content"], add_special_tokens=False)["input_ids"][:128]
-    texts = [(ids(row["prompt"]), ids(row["completion"])) for row in rows]
-    return [texts[at : at + 4] for at in range(0, len(texts), 4)]
 
 
 def train(model: str, batches: list, beta2: float, kept: str) -> tuple[float, dict[str, torch.Tensor]]:

@@ -8,53 +8,37 @@ Prints a Markdown table over all units: the norm of the difference as a part of 
 largest number. PyTorch's two rows are transformers' attention in single products ("eager") and PyTorch's fused one ("sdpa").
 """
 
-import argparse
-import itertools
 import json
 import pathlib
 import statistics
 import subprocess
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
+
+import texts
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "target" / "release" / "bench_precision"
 
 
 def main() -> None:
-    arguments = parsed()
-    texts = demonstrations(arguments)
-    words = ["tokens of the texts:", *(len(prompt) + len(response) for prompt, response in texts)]
+    arguments = texts.arguments(__doc__, "--texts", 4)
+    examples = texts.demonstrations(arguments.model, arguments.demonstrations, arguments.texts, 256)
+    words = ["tokens of the texts:", *(len(prompt) + len(response) for prompt, response in examples)]
     print(*words, "\n\n| | norm: median | largest | maximum: median | largest | its unit |\n|---|---|---|---|---|---|")
-    done = subprocess.run([PROGRAM, arguments.model], input=json.dumps(texts), capture_output=True, text=True, check=True)
+    done = subprocess.run([PROGRAM, arguments.model], input=json.dumps(examples), capture_output=True, text=True, check=True)
     row("hbat", json.loads(done.stdout))
     for attention in ("eager", "sdpa"):
-        expected = gradient(arguments.model, texts, torch.float32, attention)
-        found = gradient(arguments.model, texts, torch.bfloat16, attention)
+        expected = gradient(arguments.model, examples, torch.float32, attention)
+        found = gradient(arguments.model, examples, torch.bfloat16, attention)
         row(f"PyTorch {torch.__version__}, {attention}", {unit: off(found[unit], expected[unit]) for unit in expected})
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--demonstrations", required=True, help="JSON Lines with prompt and completion, of one message each")
-    parser.add_argument("--texts", type=int, default=4)
-    return parser.parse_args()
-
-
-def demonstrations(arguments: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    with open(arguments.demonstrations, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in itertools.islice(file, arguments.texts)]
-    ids = lambda messages: tokenizer(messages[0]["content"], add_special_tokens=False)["input_ids"][:256]
-    return [(ids(row["prompt"]), ids(row["completion"])) for row in rows]
-
-
-def gradient(model: str, texts: list, dtype: torch.dtype, attention: str) -> dict[str, torch.Tensor]:
+def gradient(model: str, examples: list, dtype: torch.dtype, attention: str) -> dict[str, torch.Tensor]:
     """Of the mean over all response tokens, one text at a time: no padding that a kernel might treat otherwise."""
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=attention)
-    tokens = sum(len(response) for _, response in texts)
-    for prompt, response in texts:
+    tokens = sum(len(response) for _, response in examples)
+    for prompt, response in examples:
         ids = torch.tensor([prompt + response])
         logits = policy(ids).logits[0, len(prompt) - 1 : -1].float()
         (torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum") / tokens).backward()

@@ -12,11 +12,9 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use hbat::compute::{Compute, Precision, Weights};
-use hbat::engine::{Accumulate, Engine};
+use hbat::engine::Engine;
 use hbat::objective::Sft;
-use hbat::reduce::Alone;
 use hbat::tokens::{Batch, Group, Sequence};
-use hbat::trainer::{Term, accumulate};
 use hbat_cli::model::ModelFolder;
 use serde_json::{Map, Value, json};
 
@@ -38,14 +36,7 @@ async fn main() {
 async fn gradient(folder: &PathBuf, weights: Weights, groups: &[Group]) -> (Vec<String>, Vec<Vec<f32>>) {
     let compute = Compute::device(Device::flex()).with(Precision { weights, ..Precision::default() });
     let policy = ModelFolder::open(folder).expect("a model").load(compute, |_| ()).expect("weights");
-    let mut sink = Accumulate::new(policy.units().len());
-    let terms = [Term { objective: &Sft, batches: vec![Batch::new(groups, 1)], factor: 1.0 }];
-    accumulate(Engine::Segmented, &policy, &terms, &mut sink, &Alone).await.expect("a gradient");
-    let mut values = Vec::new();
-    for sum in sink.into_sums() {
-        let data = sum.expect("every unit has a gradient").into_data_async().await.expect("numbers");
-        values.push(data.convert::<f32>().try_into_vec().expect("f32"));
-    }
+    let (_, values) = hbat_tests::gradient(&policy, Engine::Segmented, &Sft, Batch::new(groups, 1)).await;
     (policy.units().iter().map(|unit| unit.name.clone()).collect(), values)
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::shape::{config, narrowest, policy};
 
-/// Sequences of a step, an even number, and their tokens.
+/// Steps on so many sequences, an even number, of so many tokens.
 pub(crate) async fn run(name: DeviceName, shape: &str, (rows, width): (usize, usize)) {
     let schedule = schedule(rows);
     for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {

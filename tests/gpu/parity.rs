@@ -1,13 +1,12 @@
 //! Losses, logits and gradients against those of the CPU in f32.
 
 use hbat::compute::Compute;
-use hbat::engine::{Accumulate, Engine};
+use hbat::engine::Engine;
 use hbat::model::Policy;
-use hbat::objective::{Dpo, Objective, Sft};
-use hbat::reduce::Alone;
+use hbat::objective::{Dpo, Sft};
 use hbat::tokens::{Batch, Column, Group, Sequence};
-use hbat::trainer::{Term, accumulate};
 use hbat_backends::DeviceName;
+use hbat_tests::gradient;
 use serde_json::json;
 
 use crate::shape::{config, narrow, plain, policy};
@@ -93,16 +92,4 @@ fn pair(index: usize) -> Group {
     let mut group = Group::preference(index, sequence(2 * index, 80), sequence(2 * index + 1, 50));
     group.columns.insert(Column::ReferenceLogProb, vec![-370.0, -230.0]);
     group
-}
-
-async fn gradient(policy: &Policy, engine: Engine, objective: &dyn Objective, batch: Batch) -> (f64, Vec<Vec<f32>>) {
-    let mut sink = Accumulate::new(policy.units().len());
-    let terms = [Term { objective, batches: vec![batch], factor: 1.0 }];
-    let reports = accumulate(engine, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
-    let mut gradients = Vec::new();
-    for sum in sink.into_sums() {
-        let data = sum.expect("every unit has a gradient").into_data_async().await.expect("numbers");
-        gradients.push(data.convert::<f32>().try_into_vec().expect("f32"));
-    }
-    (reports[0].loss, gradients)
 }

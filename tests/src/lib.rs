@@ -1,15 +1,16 @@
 //! What the benchmarks share; the tests themselves are in `it`.
 
 use hbat::compute::Compute;
-use hbat::engine::Engine;
+use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Objective};
 use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
+use hbat::reduce::Alone;
 use hbat::schedule::{Order, Training, Warmup};
 use hbat::slab::Slab;
-use hbat::tokens::Sequence;
+use hbat::tokens::{Batch, Sequence};
 use hbat::toy::random_policy;
-use hbat::trainer::{KeepStart, Settings, StoredWeights, UpdateTiming};
+use hbat::trainer::{KeepStart, Settings, StoredWeights, Term, UpdateTiming, accumulate};
 use hbat_backends::{DeviceName, open};
 
 /// SmolLM2-135M's shape.
@@ -81,6 +82,22 @@ pub async fn pull(policy: &Policy) -> Pull {
         anchor.push(Slab::anchor(policy.values(index).await.expect("values"), unit.dims(), policy.compute()));
     }
     Pull { strength: vec![Strength::PerUnit(100.0 / anchor.len() as f64); anchor.len()], anchor }
+}
+
+/// Loss and every unit's gradient of an objective on one batch.
+///
+/// # Panics
+/// If the device fails.
+pub async fn gradient(policy: &Policy, engine: Engine, objective: &dyn Objective, batch: Batch) -> (f64, Vec<Vec<f32>>) {
+    let mut sink = Accumulate::new(policy.units().len());
+    let terms = [Term { objective, batches: vec![batch], factor: 1.0 }];
+    let reports = accumulate(engine, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
+    let mut gradients = Vec::new();
+    for sum in sink.into_sums() {
+        let data = sum.expect("every unit has a gradient").into_data_async().await.expect("numbers");
+        gradients.push(data.convert::<f32>().try_into_vec().expect("f32"));
+    }
+    (reports[0].loss, gradients)
 }
 
 /// The upper median.

@@ -173,19 +173,18 @@ impl<'a> Sizes<'a> {
         let workspace = match self.layout.memory {
             _ if self.offloads_updates() => self.narrow() * largest,
             compute::Memory::Host => 0,
-            compute::Memory::Device => largest * self.update_copies(earlier),
+            compute::Memory::Device => largest * self.update_bytes(earlier),
         };
         Memory { gradients, workspace, ..resting }
     }
 
     /// Bytes per weight that an update by tensor operations takes: what is narrow is widened, the gradient in the place of the narrow
     /// one, the two parts of a split weight beside them.
-    fn update_copies(&self, earlier: usize) -> usize {
+    fn update_bytes(&self, earlier: usize) -> usize {
         let precision = self.layout.precision;
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
-        let widened = usize::from(gradient < F32);
-        F32 * (UPDATE_COPIES + joined) + widened * (F32 - gradient)
+        F32 * (UPDATE_COPIES + joined) + F32 - gradient
     }
 
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.
