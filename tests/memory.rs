@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 use hbat::budget::{PhaseBudget, budget};
-use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Sums, Weights};
+use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::LlamaConfig;
@@ -171,7 +171,10 @@ fn the_predicted_peak_is_the_measured_one() {
 /// Every way of keeping numbers, through the tensor operations of all devices; on a CPU all of it is in one memory.
 #[test]
 fn the_predicted_peak_of_every_placement_is_the_measured_one() {
-    let device = |weights, moments, sums| Compute::device(Device::flex()).with(Precision { weights, moments, sums });
+    let device = |weights, moments, sums| {
+        Compute::device(Device::flex()).with(Precision { weights, moments, sums, products: Products::Plain })
+    };
+    let in_parts = || Compute::device(Device::flex()).with(Precision { products: Products::Split, ..Precision::default() });
     let plain = || device(Weights::F32, Moments::F32, Sums::F32);
     let split = || device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16);
     let master = || device(Weights::Bf16Master, Moments::F32, Sums::F32);
@@ -205,6 +208,8 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
         active(Engine::Segmented, ((6, 200), 2), plain()),
         active(Engine::Segmented, ((8, 512), 8), plain()),
         active(Engine::Whole, ((4, 512), 4), plain()),
+        active(Engine::Segmented, ((8, 512), 8), in_parts()),
+        active(Engine::Segmented, ((4, 16), 2), in_parts()),
         active(Engine::Segmented, ((8, 512), 8), split().keeping_inputs(LayerInputs::Host)),
     ]);
 }

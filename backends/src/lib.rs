@@ -99,6 +99,12 @@ pub fn peak_flops(name: DeviceName, dtype: FloatDType) -> Option<f64> {
     }
 }
 
+/// Whether a device rounds the factors of f32 products to TF32's 11 bits: Burn's kernels for tensor cores do, and which kernels those are,
+/// timing decides.
+pub fn multiplies_in_tf32(name: DeviceName) -> bool {
+    matches!(name, DeviceName::Cuda(_))
+}
+
 fn list_backend(first: DeviceName) -> Vec<DeviceReport> {
     match first {
         #[cfg(feature = "cpu")]

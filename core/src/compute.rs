@@ -85,7 +85,18 @@ impl Sums {
     }
 }
 
-/// How numbers are kept.
+/// How matrices of f32 are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Products {
+    /// As the device does.
+    #[default]
+    Plain,
+    /// As three products of parts, for a device that rounds factors to TF32's 11 bits: it then gives f32's numbers. Without, that rounding
+    /// moves the gradients of a four-layer model by two in a thousand.
+    Split,
+}
+
+/// How numbers are kept, and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Precision {
     /// Weights, gradients and activations.
@@ -94,6 +105,8 @@ pub struct Precision {
     pub moments: Moments,
     /// Gradients of several passes.
     pub sums: Sums,
+    /// Products of f32 weights.
+    pub products: Products,
 }
 
 /// What only updates read, and may be kept in ordinary memory to spare a device's.
@@ -178,11 +191,13 @@ impl Compute {
     /// The same, with numbers kept otherwise.
     ///
     /// # Panics
-    /// In ordinary memory, for the loops over it are f32's.
+    /// In ordinary memory, for the loops over it are f32's; and if products of bf16 were to be split.
     #[must_use]
     pub fn with(mut self, precision: Precision) -> Self {
         let ordinary = self.layout.memory == Memory::Host;
         assert!(!ordinary || precision == Precision::default(), "ordinary memory is computed on in f32");
+        let splits = precision.products == Products::Split;
+        assert!(!splits || precision.weights == Weights::F32, "there is nothing to split in bf16");
         self.layout.precision = precision;
         self
     }

@@ -3,9 +3,11 @@
 //!     gpu_parts parity DEVICE            losses, logits and gradients against the CPU's, in f32 and bf16
 //!     gpu_parts memory DEVICE SHAPE ROWS WIDTH
 //!                                        predicted and measured peak of steps on rows of so many tokens
-//!     gpu_parts product DEVICE           bf16 matrix products at the shapes of 7 billion parameters
+//!     gpu_parts product DEVICE SHAPE     bf16 matrix products at the shapes of a model, and attention
 //!     gpu_parts speed DEVICE SHAPE ROWS STEPS
 //!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens
+//!     gpu_parts profile DEVICE SHAPE ROWS
+//!                                        what such a step's time goes into
 //!
 //! Shapes: toy, 135m, 1.1b, 7b, 13b, with random weights. Runs on any device; only a card's times mean anything.
 
@@ -19,6 +21,10 @@ mod speed;
 
 use hbat_backends::DeviceName;
 
+/// What it takes.
+const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | speed DEVICE SHAPE ROWS STEPS | \
+                     profile DEVICE SHAPE ROWS";
+
 fn main() {
     hbat_cli::memory::keep_freed();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,9 +36,10 @@ fn main() {
         match words[..] {
             ["parity", name] => parity::run(device(name)).await,
             ["memory", name, shape, rows, width] => memory::run(device(name), shape, (number(rows), number(width))).await,
-            ["product", name] => product::run(device(name)).await,
+            ["product", name, shape] => product::run(device(name), shape).await,
             ["speed", name, shape, rows, steps] => speed::run(device(name), shape, number(rows), number(steps)).await,
-            _ => panic!("parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE | speed DEVICE SHAPE ROWS STEPS"),
+            ["profile", name, shape, rows] => speed::profile(device(name), shape, number(rows)).await,
+            _ => panic!("{WORDS}"),
         }
     });
 }

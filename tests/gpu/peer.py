@@ -1,6 +1,6 @@
-"""The peer on the same card: the SFT and DPO steps of tests/gpu/speed.rs, and its matrix products, in PyTorch and transformers.
+"""The peer on the same card: the SFT and DPO steps of tests/gpu/speed.rs, and the products of product.rs, in PyTorch and transformers.
 
-    python3 tests/gpu/peer.py product
+    python3 tests/gpu/peer.py product SHAPE
     python3 tests/gpu/peer.py speed SHAPE ROWS STEPS
 
 bf16 weights and moments, PyTorch's scaled-dot-product attention, gradient checkpointing, fused AdamW, clipping at 1; the head on
@@ -16,8 +16,7 @@ import torch
 import transformers
 from torch.nn.functional import logsigmoid
 
-WIDTH, WARM_UP, PRODUCTS, ROUNDS = 1024, 2, 10, 5
-PRODUCT_SHAPES = [[8192, 4096, 4096], [8192, 4096, 11008], [8192, 11008, 4096], [4096, 8192, 11008]]
+PRODUCT_ROWS, WIDTH, WARM_UP, PRODUCTS, ROUNDS = 8, 1024, 2, 10, 5
 # vocabulary, hidden, intermediate, layers, heads, key-value heads, tied
 SHAPES = {
     "toy": (512, 256, 688, 4, 8, 4, False),
@@ -32,8 +31,8 @@ PEAKS = [("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200",
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["product"]:
-            products()
+        case ["product", shape]:
+            products(shape)
         case ["speed", shape, rows, steps]:
             for objective in ("sft", "dpo"):
                 speed(shape, objective, int(rows), int(steps))
@@ -46,19 +45,31 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def products() -> None:
-    for m, k, n in PRODUCT_SHAPES:
-        left = torch.randn(m, k, device=DEVICE, dtype=torch.bfloat16)
-        right = torch.randn(k, n, device=DEVICE, dtype=torch.bfloat16)
-        seconds = []
-        for _ in range(ROUNDS + 1):
-            synchronise()
-            began = time.perf_counter()
-            for _ in range(PRODUCTS):
-                left @ right
-            synchronise()
-            seconds.append((time.perf_counter() - began) / PRODUCTS)
-        print(json.dumps({"part": "peer-product", "shape": [m, k, n], "flops": 2 * m * k * n / statistics.median(seconds[1:])}), flush=True)
+def products(shape: str) -> None:
+    _, d, f, _, heads, _, _ = SHAPES[shape]
+    n = PRODUCT_ROWS * WIDTH
+    random = lambda *dims: torch.randn(*dims, device=DEVICE, dtype=torch.bfloat16)
+    for m, k, n in [[n, d, d], [n, d, f], [n, f, d], [d, n, f]]:
+        left, right = random(m, k), random(k, n)
+        took = seconds(lambda: left @ right)
+        print(json.dumps({"part": "peer-product", "shape": [m, k, n], "flops": 2 * m * k * n / took}), flush=True)
+    dims = [PRODUCT_ROWS, heads, WIDTH, d // heads]
+    query, key, value = random(*dims), random(*dims), random(*dims)
+    took = seconds(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True))
+    print(json.dumps({"part": "peer-attention", "shape": dims, "seconds": took}), flush=True)
+
+
+def seconds(compute) -> float:
+    """The median over rounds, the device waited for."""
+    rounds = []
+    for _ in range(ROUNDS + 1):
+        synchronise()
+        began = time.perf_counter()
+        for _ in range(PRODUCTS):
+            compute()
+        synchronise()
+        rounds.append((time.perf_counter() - began) / PRODUCTS)
+    return statistics.median(rounds[1:])
 
 
 def model(shape: str) -> torch.nn.Module:

@@ -1,36 +1,72 @@
-//! Matrix products as Burn computes them, at the shapes of 7 billion parameters and 8192 tokens.
+//! Matrix products and attention as Burn computes them, at the shapes of a model and eight sequences of 1024 tokens.
 
 use std::time::Instant;
 
-use burn::tensor::{DType, Distribution, FloatDType, Tensor};
+use burn::tensor::module::{attention, attention_fallback};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use hbat_backends::{DeviceName, open};
 use hbat_tests::median;
 use serde_json::json;
 
-/// `[m, k]` times `[k, n]`: attention's projections, gate and up, down, the gradient of a weight.
-const SHAPES: [[usize; 3]; 4] = [[8192, 4096, 4096], [8192, 4096, 11008], [8192, 11008, 4096], [4096, 8192, 11008]];
+use crate::shape::config;
+
+const ROWS: usize = 8;
+const WIDTH: usize = 1024;
 const ROUNDS: usize = 5;
 const PRODUCTS: usize = 10;
 
-pub(crate) async fn run(name: DeviceName) {
+pub(crate) async fn run(name: DeviceName, shape: &str) {
     let device = open(name).unwrap_or_else(|error| panic!("{error}"));
     let dtype = if device.supports_dtype(FloatDType::BF16) { DType::BF16 } else { DType::F32 };
-    for [m, k, n] in SHAPES {
-        let random = |dims: [usize; 2]| Tensor::<2>::random(dims, Distribution::Normal(0.0, 1.0), (&device, dtype));
-        let (left, right) = (random([m, k]), random([k, n]));
-        let mut seconds = Vec::new();
-        for round in 0..=ROUNDS {
-            let began = Instant::now();
-            let mut last = left.clone().matmul(right.clone());
-            for _ in 1..PRODUCTS {
-                last = left.clone().matmul(right.clone());
-            }
-            last.slice([0..1, 0..1]).into_scalar_async::<f32>().await.expect("a number");
-            if round > 0 {
-                seconds.push(began.elapsed().as_secs_f64() / PRODUCTS as f64);
-            }
-        }
-        let flops = 2.0 * (m * k * n) as f64 / median(&seconds);
+    let config = config(shape);
+    let (n, d, f) = (ROWS * WIDTH, config.hidden_size, config.intermediate_size);
+    // Attention's projections, gate and up, down, the gradient of a weight.
+    for [m, k, n] in [[n, d, d], [n, d, f], [n, f, d], [d, n, f]] {
+        let (left, right) = (random([m, k], &device, dtype), random([k, n], &device, dtype));
+        let seconds = seconds(|| left.clone().matmul(right.clone())).await;
+        let flops = 2.0 * (m * k * n) as f64 / seconds;
         println!("{}", json!({ "part": "product", "shape": [m, k, n], "dtype": format!("{dtype:?}"), "flops": flops }));
     }
+    attentions([ROWS, config.num_attention_heads, WIDTH, config.head_dim], &device, dtype).await;
+}
+
+/// Burn's fused attention beside the same in single products.
+async fn attentions(dims: [usize; 4], device: &Device, dtype: DType) {
+    let [query, key, value] = [(); 3].map(|()| random(dims, device, dtype));
+    let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+    let fused = || attention(query.clone(), key.clone(), value.clone(), None, None, options);
+    let single = || attention_fallback(query.clone(), key.clone(), value.clone(), None, None, options);
+    let (difference, largest) = ((fused() - single()).abs().max(), single().abs().max());
+    let off = number(difference).await / number(largest).await;
+    let (fused, single) = (seconds(fused).await, seconds(single).await);
+    println!(
+        "{}",
+        json!({ "part": "attention", "shape": dims, "dtype": format!("{dtype:?}"), "fused": fused, "single": single, "off": off })
+    );
+}
+
+fn random<const D: usize>(dims: [usize; D], device: &Device, dtype: DType) -> Tensor<D> {
+    Tensor::random(dims, Distribution::Normal(0.0, 1.0), (device, dtype))
+}
+
+/// The median over rounds of a computation's seconds, the device waited for.
+async fn seconds<const D: usize>(compute: impl Fn() -> Tensor<D>) -> f64 {
+    let mut seconds = Vec::new();
+    for round in 0..=ROUNDS {
+        let began = Instant::now();
+        let mut last = compute();
+        for _ in 1..PRODUCTS {
+            last = compute();
+        }
+        number(last.slice([(); D].map(|()| 0..1))).await;
+        if round > 0 {
+            seconds.push(began.elapsed().as_secs_f64() / PRODUCTS as f64);
+        }
+    }
+    median(&seconds)
+}
+
+async fn number<const D: usize>(tensor: Tensor<D>) -> f64 {
+    f64::from(tensor.into_scalar_async::<f32>().await.expect("a number"))
 }

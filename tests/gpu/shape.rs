@@ -1,7 +1,7 @@
 //! Models by their size, with random weights that cost no more than copying them.
 
 use burn::tensor::TensorData;
-use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Products, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, open};
@@ -35,7 +35,11 @@ pub(crate) fn config(shape: &str) -> LlamaConfig {
 /// A device in f32. The processor's loops over memory are its own path.
 pub(crate) fn plain(name: DeviceName) -> Compute {
     let device = open(name).unwrap_or_else(|error| panic!("{error}"));
-    if name == DeviceName::Cpu { Compute::host(device) } else { Compute::device(device) }
+    let products = if hbat_backends::multiplies_in_tf32(name) { Products::Split } else { Products::Plain };
+    match name {
+        DeviceName::Cpu => Compute::host(device),
+        _ => Compute::device(device).with(Precision { products, ..Precision::default() }),
+    }
 }
 
 /// A device in the layout that fits 7 billion parameters into 80 GB; `None` where it does not compute in bf16.

@@ -1,5 +1,6 @@
-//! Steps of both objectives with and without a penalty.
+//! Steps of both objectives with and without a penalty, and what a step's time goes into.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hbat::compute::Compute;
@@ -10,7 +11,9 @@ use hbat::optimizer::{AdamW, AdamWSettings, Pull};
 use hbat::reduce::Alone;
 use hbat::tokens::{Batch, Column, Group};
 use hbat::trainer::{Term, accumulate};
+use hbat::watch::Part;
 use hbat_backends::{DeviceName, peak_flops, usage};
+use hbat_cli::profile::{End, Recorder, Span};
 use hbat_tests::{median, pull, sequence};
 use serde_json::json;
 
@@ -28,17 +31,41 @@ struct Bench {
 }
 
 pub(crate) async fn run(name: DeviceName, shape: &str, rows: usize, steps: usize) {
-    let compute = narrowest(name);
-    let policy = policy(config(shape), compute.clone());
-    let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
-    let pull = pull(&policy).await;
-    let mut bench = Bench { policy, optimizer, pull, device: (name, compute), rows };
+    let mut bench = Bench::new(name, shape, rows, narrowest(name)).await;
     for objective in ["sft", "dpo"] {
         bench.measure(shape, objective, steps).await;
     }
 }
 
+/// The device is waited for at the beginning and the end of every part, so that a step takes longer than it does unwatched.
+pub(crate) async fn profile(name: DeviceName, shape: &str, rows: usize) {
+    let compute = narrowest(name);
+    let recorder = Arc::new(Recorder::new(End::Done(compute.device.clone())));
+    let Bench { mut policy, mut optimizer, pull, .. } = Bench::new(name, shape, rows, compute.watched(recorder.clone())).await;
+    for objective in ["sft", "dpo"] {
+        let (term, mut seconds) = (term(objective, rows), 0.0);
+        for _ in 0..=WARM_UP {
+            recorder.take();
+            seconds = step(&mut policy, &mut optimizer, Some(&pull), &term).await;
+        }
+        let spans = recorder.take();
+        let own = |part| spans.iter().filter(|span| span.part == part).map(Span::own).sum::<f64>();
+        let parts: serde_json::Map<_, _> = Part::ALL.iter().map(|part| (part.name().into(), own(*part).into())).collect();
+        println!(
+            "{}",
+            json!({ "part": "profile", "shape": shape, "objective": objective, "rows": rows, "seconds": seconds, "parts": parts })
+        );
+    }
+}
+
 impl Bench {
+    async fn new(name: DeviceName, shape: &str, rows: usize, compute: Compute) -> Self {
+        let policy = policy(config(shape), compute.clone());
+        let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
+        let pull = pull(&policy).await;
+        Self { policy, optimizer, pull, device: (name, compute), rows }
+    }
+
     /// Steps without and with the penalty take turns, so that both meet the same clocks.
     async fn measure(&mut self, shape: &str, objective: &str, steps: usize) {
         let (mut seconds, term) = ([Vec::new(), Vec::new()], term(objective, self.rows));

@@ -238,5 +238,4 @@ fn what_cannot_be_served_is_said_with_what_to_do() {
     };
     refused(&["lab", "--dir", ".", "--port", &port], "Choose another --port, or 0 for any that is free");
     refused(&["lab", "--dir", "absent"], "there is no index.html in it");
-    refused(&["lab"], "this hbat has no page inside. Build one and name it: `wasm/build`");
 }

@@ -1,10 +1,10 @@
 //! bf16 weights: the same numbers as in f32 within what bf16 resolves, and updates that are not rounded away.
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Offload, Precision, Sums, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::{Accumulate, Engine};
-use hbat::model::{Policy, Unit};
+use hbat::model::Unit;
 use hbat::objective::{Dpo, Objective, Sft};
 use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
 use hbat::random::{normal, stream};
@@ -25,13 +25,9 @@ fn compute(weights: Weights, moments: Moments) -> Compute {
     Compute::device(Device::flex()).with(Precision { weights, moments, ..Precision::default() })
 }
 
-fn policy(weights: Weights) -> Policy {
-    random_policy(config(), compute(weights, Moments::F32), 5)
-}
-
 /// Loss and gradients of all examples together, in passes of so many groups.
-fn gradients(weights: Weights, objective: &dyn Objective, engine: Engine, cut: usize) -> (f64, Vec<Tensor<2>>) {
-    let policy = policy(weights);
+fn gradients(precision: Precision, objective: &dyn Objective, engine: Engine, cut: usize) -> (f64, Vec<Tensor<2>>) {
+    let policy = random_policy(config(), Compute::device(Device::flex()).with(precision), 5);
     let Data { demonstrations, mut preferences } = data(6, 6);
     for group in &mut preferences {
         group.columns.insert(Column::ReferenceLogProb, vec![-20.0, -18.0]);
@@ -49,9 +45,9 @@ fn losses_and_gradients_are_those_of_f32_within_what_bf16_resolves() {
     let units = config().units();
     for objective in [&Sft as &dyn Objective, &Dpo::default()] {
         for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
-            let (loss, expected) = gradients(Weights::F32, objective, engine, 6);
+            let (loss, expected) = gradients(Precision::default(), objective, engine, 6);
             for (weights, cut) in [(Weights::Bf16Split, 6), (Weights::Bf16Master, 6), (Weights::Bf16Split, 2)] {
-                let (found, gradients) = gradients(weights, objective, engine, cut);
+                let (found, gradients) = gradients(Precision { weights, ..Precision::default() }, objective, engine, cut);
                 close("loss", found, loss, 2e-2);
                 let kind = if cut == 6 { FloatDType::BF16 } else { FloatDType::F32 };
                 let (mut off, mut whole) = (0.0, 0.0);
@@ -68,6 +64,21 @@ fn losses_and_gradients_are_those_of_f32_within_what_bf16_resolves() {
                 let off = (off / whole).sqrt();
                 assert!(off <= 2e-2, "{}, {engine:?}: the gradient is off by {off}", objective.name());
             }
+        }
+    }
+}
+
+#[test]
+fn products_in_parts_give_the_losses_and_gradients_of_whole_ones() {
+    let split = Precision { products: Products::Split, ..Precision::default() };
+    for objective in [&Sft as &dyn Objective, &Dpo::default()] {
+        for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
+            let [(loss, expected), (found, gradients)] =
+                [Precision::default(), split].map(|precision| gradients(precision, objective, engine, 6));
+            close("loss", found, loss, 1e-6);
+            let [found, expected] = [gradients, expected].map(|all| all.iter().map(numbers).collect::<Vec<_>>());
+            let off = largest_difference(&found, &expected);
+            assert!(off > 0.0 && off <= 1e-5, "{}, {engine:?}: off by {off}", objective.name());
         }
     }
 }
@@ -136,7 +147,7 @@ fn an_anchor_in_ordinary_memory_holds_as_one_on_the_device() {
 #[test]
 fn sums_of_gradients_in_bf16_are_those_in_f32_within_what_it_resolves() {
     let gradients = |sums| {
-        let precision = Precision { weights: Weights::Bf16Split, moments: Moments::F32, sums };
+        let precision = Precision { weights: Weights::Bf16Split, moments: Moments::F32, sums, ..Precision::default() };
         let policy = random_policy(config(), Compute::device(Device::flex()).with(precision), 5);
         let mut sink = Accumulate::of(&policy);
         let batches = data(8, 0).demonstrations.chunks(1).map(|groups| Batch::new(groups, 8)).collect();

@@ -19,6 +19,7 @@ const software = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", 
 
 export default defineConfig({
   testDir: "tests",
+  testMatch: "*.spec.js",
   outputDir: "test-results",
   workers: 1,
   fullyParallel: false,

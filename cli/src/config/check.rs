@@ -12,7 +12,7 @@ use toml::Value;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{ContinueFrom, RunFile};
+use super::run_file::{ContinueFrom, FullProducts, RunFile};
 use crate::data::{Format, Kind};
 
 /// The numbers a setting accepts, beside being no NaN.
@@ -187,6 +187,9 @@ fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if engine.offload == Offload::Optimizer && narrow {
         let problem = "the host keeps weights and moments in f32";
         return Err(layers.refuse("engine.offload", problem, "take weights \"f32\" or \"bf16-master\", and moments \"f32\""));
+    }
+    if engine.products == FullProducts::Tf32 && engine.weights != Weights::F32 {
+        return Err(layers.refuse("engine.products", "products of bf16 weights are bf16's", "take \"f32\", or weights \"f32\""));
     }
     if engine.layer_inputs == LayerInputs::Host && engine.kind != Engine::Segmented {
         let problem = "only the segmented engine keeps inputs and nothing else of a layer";

@@ -1,11 +1,20 @@
 //! How numbers are laid out on a device.
 
-use hbat::compute::{LayerInputs, Layout, Memory, Offload, Precision};
+use hbat::compute::{Layout, Memory, Precision, Products, Weights};
 use hbat_backends::DeviceName;
+
+use super::run_file::{EngineSection, FullProducts};
 
 /// The layout of a run. The loops over a processor's memory are f32's: what else it computes in goes through the tensor
 /// operations of all devices.
-pub fn layout(device: DeviceName, precision: Precision, (offload, layer_inputs): (Offload, LayerInputs)) -> Layout {
+pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
+    let EngineSection { weights, moments, sums, offload, layer_inputs, .. } = *engine;
+    let rounded = weights == Weights::F32 && hbat_backends::multiplies_in_tf32(device);
+    let products = match engine.products {
+        FullProducts::F32 if rounded => Products::Split,
+        FullProducts::F32 | FullProducts::Tf32 => Products::Plain,
+    };
+    let precision = Precision { weights, moments, sums, products };
     let memory = match device {
         DeviceName::Cpu if precision == Precision::default() => Memory::Host,
         DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Memory::Device,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hbat::compute::{Layout, Precision};
+use hbat::compute::Layout;
 use hbat::consolidation::Consolidation;
 use hbat::objective::Dpo;
 use hbat::optimizer::AdamWSettings;
@@ -57,8 +57,7 @@ impl Plan {
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
-        let precision = Precision { weights: run.engine.weights, moments: run.engine.moments, sums: run.engine.sums };
-        let layout = layout(device, precision, (run.engine.offload, run.engine.layer_inputs));
+        let layout = layout(device, &run.engine);
         Ok(Self { run, name, output, device, layout, start, schedules, settings, layers })
     }
 
@@ -75,8 +74,8 @@ impl Plan {
         let mut run = self.run.clone();
         let rest = RunFile::default();
         (run.output, run.device) = (rest.output, rest.device);
-        let EngineSection { weights, moments, sums, .. } = run.engine;
-        (run.engine, run.checkpoints) = (EngineSection { weights, moments, sums, ..rest.engine }, rest.checkpoints);
+        let EngineSection { weights, products, moments, sums, .. } = run.engine;
+        (run.engine, run.checkpoints) = (EngineSection { weights, products, moments, sums, ..rest.engine }, rest.checkpoints);
         run.model.path = named(&run.model.path);
         for files in [&mut run.data.demonstrations, &mut run.data.preferences] {
             files.iter_mut().for_each(|file| *file = named(file));

@@ -260,6 +260,8 @@ pub struct EngineSection {
     pub pack: usize,
     /// How weights are kept.
     pub weights: Weights,
+    /// What weights of f32 are multiplied in.
+    pub products: FullProducts,
     /// How AdamW's moments are kept.
     pub moments: Moments,
     /// What gradients of several passes are added up in.
@@ -270,6 +272,16 @@ pub struct EngineSection {
     pub layer_inputs: LayerInputs,
     /// When weights are updated.
     pub update: UpdateTiming,
+}
+
+/// What a card multiplies matrices of f32 in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FullProducts {
+    /// All of their 24 bits.
+    F32,
+    /// Their first 11 bits, PyTorch's `allow_tf32`.
+    Tf32,
 }
 
 /// What is saved, and when.

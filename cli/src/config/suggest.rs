@@ -4,7 +4,7 @@ use super::defaults;
 
 /// What the same settings are called elsewhere (TRL, torchtune, LLaMA-Factory, the paper), by the last part of our keys or
 /// by the whole key.
-const MEANT: [(&str, &str); 46] = [
+const MEANT: [(&str, &str); 47] = [
     ("adam_beta1", "betas"),
     ("adam_beta2", "betas"),
     ("adam_betas", "betas"),
@@ -46,6 +46,7 @@ const MEANT: [(&str, &str); 46] = [
     ("save_total_limit", "checkpoints.keep"),
     ("scheduler", "decay"),
     ("splits", "schedule.subsets"),
+    ("tf32", "engine.products"),
     ("train_file", "data.demonstrations"),
     ("validation_demonstrations", "validation.demonstrations"),
     ("validation_preferences", "validation.preferences"),
@@ -146,7 +147,7 @@ mod tests {
     fn otherwise_the_sections_keys_are_listed() {
         check(
             "engine.zzz",
-            "[engine] has kind, micro_batch, bucket, pack, weights, moments, sums, offload, layer_inputs, update",
+            "[engine] has kind, micro_batch, bucket, pack, weights, products, moments, sums, offload, layer_inputs, update",
         );
         check("zzz", "`hbat recipes cat toy` shows every key");
     }

@@ -52,6 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_folder_it_is_the_page_inside_or_the_way_to_one() {
+        match Page::find(None) {
+            Ok(page) => assert!(page.file("index.html").is_some()),
+            Err(error) => assert!(matches!(error, LabCommandError::NoPage)),
+        }
+        assert!(LabCommandError::NoPage.to_string().contains("Build one and name it: `wasm/build`"));
+    }
+
+    #[test]
     fn nothing_outside_of_the_folder_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let page = folder.path().join("page");

@@ -11,7 +11,7 @@ use hbat::trainer::StepReport;
 use hbat::watch::Part;
 
 pub(crate) use cost::Meter;
-pub(crate) use recorder::{End, Recorder, Span};
+pub use recorder::{End, Recorder, Span};
 
 /// A step and its parts.
 #[derive(Debug, Clone, PartialEq)]

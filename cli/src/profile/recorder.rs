@@ -8,24 +8,27 @@ use hbat::watch::{Part, Watch};
 
 /// A part of a step, in seconds since the recorder began.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Span {
-    pub(crate) part: Part,
-    pub(crate) from: f64,
-    pub(crate) to: f64,
+pub struct Span {
+    /// Which.
+    pub part: Part,
+    /// When it began.
+    pub from: f64,
+    /// When it ended.
+    pub to: f64,
     /// How much of it lay in parts within it.
-    pub(crate) within: f64,
+    pub within: f64,
 }
 
 impl Span {
     /// Seconds, without parts within it.
-    pub(crate) fn own(&self) -> f64 {
+    pub fn own(&self) -> f64 {
         (self.to - self.from - self.within).max(0.0)
     }
 }
 
 /// What a recorder counts as the end of a part.
 #[derive(Debug)]
-pub(crate) enum End {
+pub enum End {
     /// That the device has been told what to do.
     Told,
     /// That this device has done it.
@@ -34,7 +37,7 @@ pub(crate) enum End {
 
 /// Records when parts begin and end.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     began: Instant,
     end: End,
     state: Mutex<State>,
@@ -48,17 +51,18 @@ struct State {
 }
 
 impl Recorder {
-    pub(crate) fn new(end: End) -> Self {
+    /// Begins.
+    pub fn new(end: End) -> Self {
         Self { began: Instant::now(), end, state: Mutex::default() }
     }
 
     /// Seconds since the recorder began.
-    pub(crate) fn now(&self) -> f64 {
+    pub fn now(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
     /// What ended since this was last called, in order of its end.
-    pub(crate) fn take(&self) -> Vec<Span> {
+    pub fn take(&self) -> Vec<Span> {
         std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).spans)
     }
 

@@ -19,7 +19,7 @@ use anyhow::Context;
 use hbat::compute::{Compute, LayerInputs, Layout, Offload, Precision};
 use hbat_backends::DeviceName;
 
-use crate::config::{self, Plan};
+use crate::config::{self, FullProducts, Plan, RunFile};
 use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
@@ -55,7 +55,7 @@ pub struct Manner {
 /// # Errors
 /// If this build or machine does not offer it.
 pub fn compute(name: DeviceName) -> anyhow::Result<Compute> {
-    open(name, config::layout(name, Precision::default(), Default::default()))
+    open(name, config::layout(name, &RunFile::default().engine))
 }
 
 fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
@@ -74,6 +74,10 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
             let problem = format!("{} does not compute in {}", plan.device, hbat_backends::dtype_name(dtype));
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
+    }
+    if plan.run.engine.products == FullProducts::Tf32 && !hbat_backends::multiplies_in_tf32(plan.device) {
+        let problem = format!("{} does not round factors", plan.device);
+        return Err(plan.refuse("engine.products", problem, "leave it at \"f32\", or take a card of NVIDIA's").into());
     }
     let Layout { offload, layer_inputs, .. } = plan.layout;
     for (key, elsewhere, default) in [

@@ -188,7 +188,8 @@ fn changes(plan: &Plan) -> Vec<Change> {
         ("engine.layer_inputs = \"host\"", |_, layout| layout.layer_inputs = LayerInputs::Host),
         ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
         ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\" and engine.sums = \"bf16\"", |_, layout| {
-            layout.precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16 };
+            layout.precision =
+                Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16, ..Precision::default() };
         }),
     ];
     let elsewhere: Saving = ("engine.offload = \"optimizer\" and engine.weights = \"bf16-master\"", |_, layout| {
@@ -279,7 +280,7 @@ mod tests {
     fn on_a_card_bf16_and_what_is_kept_elsewhere_are_named_too() {
         let (mut plan, mut needs) = toy(&["engine.kind=\"segmented\"", "engine.micro_batch=1"]);
         plan.device = DeviceName::Cuda(0);
-        plan.layout = config::layout(plan.device, Precision::default(), Default::default());
+        plan.layout = config::layout(plan.device, &plan.run.engine);
         let peak = |change: &Change| {
             let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.layout)).unwrap();
             super::peak(&methods).unwrap().1.peak.total() as u64
@@ -300,7 +301,8 @@ mod tests {
     fn what_the_host_has_not_is_not_offloaded_to_it() {
         let (mut plan, mut needs) = toy(&[]);
         plan.device = DeviceName::Cuda(0);
-        plan.layout = config::layout(plan.device, Precision::default(), (Offload::Optimizer, LayerInputs::Device));
+        plan.run.engine.offload = Offload::Optimizer;
+        plan.layout = config::layout(plan.device, &plan.run.engine);
         needs.methods = methods(&plan, (&needs.config, &needs.data), (&plan.settings, plan.layout)).unwrap();
         needs.host = Some(1 << 20);
         let text = needs.check(&plan).unwrap_err().to_string();

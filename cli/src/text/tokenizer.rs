@@ -148,8 +148,14 @@ impl Tokenizer {
 
 fn encode(tokenizer: &tokenizers::Tokenizer, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
     let encoded = tokenizer.encode_fast(text, add_special_tokens);
-    let encoded = encoded.map_err(|error| TextError::Encode { text: excerpt(text), reason: error.to_string() })?;
+    let encoded =
+        encoded.map_err(|error| TextError::Encode { text: excerpt(culprit(tokenizer, text)), reason: error.to_string() })?;
     Ok(encoded.get_ids().to_vec())
+}
+
+/// The first word that the tokenizer fails on by itself; the text, if it is none of them.
+fn culprit<'a>(tokenizer: &tokenizers::Tokenizer, text: &'a str) -> &'a str {
+    text.split_whitespace().find(|word| tokenizer.encode_fast(*word, false).is_err()).unwrap_or(text)
 }
 
 /// Asks the tokenizer itself. A letter is encoded rather than nothing, so that an end-of-sequence token that is also the beginning
@@ -307,6 +313,18 @@ mod tests {
         with["add_bos_token"] = true.into();
         assert_eq!(load(&letters(), &with).unwrap().beginning(), Some(0));
         assert_eq!(load(&with_bos(letters()), &with).unwrap().encode("c").unwrap(), [4]);
+    }
+
+    #[test]
+    fn a_word_that_has_no_token_is_named() {
+        let mut words = letters();
+        words["pre_tokenizer"] = json!({"type": "Whitespace"});
+        words["model"] =
+            json!({"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4, "ab": 5}});
+        let tokenizer = load(&words, &config()).unwrap();
+        assert_eq!(tokenizer.encode("a ab").unwrap(), [2, 5]);
+        let text = tokenizer.encode("a ab zebra c").unwrap_err().to_string();
+        assert!(text.starts_with("the tokenizer fails on \"zebra\": "), "{text}");
     }
 
     #[test]

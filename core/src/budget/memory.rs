@@ -4,7 +4,7 @@ use burn::tensor::{DType, FloatDType};
 use serde::Serialize;
 
 use super::Pass;
-use crate::compute::{self, LayerInputs, Layout, Offload};
+use crate::compute::{self, LayerInputs, Layout, Offload, Products};
 use crate::engine::{Engine, HEAD_CHUNK};
 use crate::kernel::attention::rows_at_once;
 use crate::model::{HeadKind, LlamaConfig, Unit};
@@ -204,7 +204,8 @@ impl<'a> Sizes<'a> {
         };
         let narrow = self.narrow();
         let activations = narrow * (layers + 2 * pass.reads * d);
-        [earlier + F32 * self.head, activations, F32 * logits * vocabulary, narrow * (copies + 4 * chunk * d)]
+        let workspace = narrow * (copies + 4 * chunk * d) + self.parts([chunk * d, self.head, chunk * vocabulary]);
+        [earlier + F32 * self.head, activations, F32 * logits * vocabulary, workspace]
     }
 
     /// The same while a layer goes backward.
@@ -257,6 +258,17 @@ impl<'a> Sizes<'a> {
         self.positions(pass) * per_token
     }
 
+    /// Bytes of the parts in which three matrices are multiplied, two at a time: of both factors what TF32 holds, of one what is left, and
+    /// one more product. The product of the first two is the third, and each of the first is the product of the others.
+    fn parts(&self, matrices: [usize; 3]) -> usize {
+        let [left, right, product] = matrices;
+        let of = |left: usize, right: usize, product: usize| left + right + left.max(right + product);
+        match self.layout.precision.products {
+            Products::Plain => 0,
+            Products::Split => F32 * of(left, right, product).max(of(product, right, left)).max(of(left, product, right)),
+        }
+    }
+
     /// Elements per token of queries, and of keys.
     fn projections(&self) -> (usize, usize) {
         let dim = self.config.head_dim;
@@ -274,7 +286,8 @@ impl<'a> Sizes<'a> {
                 let heads = self.config.num_attention_heads;
                 let rows = pass.rows.min(rows_at_once(heads, pass.width));
                 let attention = ATTENTION_COPIES * rows * heads * pass.width * pass.width;
-                (self.narrow() * n * (4 * f + 2 * d)).max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
+                let feed_forward = self.narrow() * n * (4 * f + 2 * d) + self.parts([n * d, d * f, n * f]);
+                feed_forward.max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
             }
         }
     }

@@ -60,7 +60,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
 }
 
 fn narrow() -> Layout {
-    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16 };
+    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16, ..Precision::default() };
     Layout { precision, offload: Offload::Anchor, ..Layout::new(Lies::Device) }
 }
 

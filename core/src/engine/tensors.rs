@@ -3,9 +3,10 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::passes::{BringBack, Head, HeadGradients, Layers, Texts};
-use crate::compute::{Compute, LayerInputs};
+use crate::compute::{Compute, LayerInputs, Products};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
-use crate::kernel::vocabulary::{log_probs, logits_gradient};
+use crate::kernel::product::product;
+use crate::kernel::vocabulary::{log_probs, logits, logits_gradient};
 use crate::kernel::{kind, wide};
 use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
 use crate::slab::copied;
@@ -26,13 +27,17 @@ pub(super) struct TensorLayers {
 
 impl TensorLayers {
     pub(super) fn new(policy: &Policy, texts: &Texts) -> Self {
-        let device = &policy.compute().device;
+        let compute = policy.compute().clone();
         Self {
             stack: policy.stack(),
-            shared: LayerInput::new(policy.config(), texts, device),
-            tokens: indices(&texts.tokens, device),
-            compute: policy.compute().clone(),
+            shared: LayerInput::new(policy.config(), texts, &compute),
+            tokens: indices(&texts.tokens, &compute.device),
+            compute,
         }
+    }
+
+    fn layer(&self, layer: usize) -> Layer<'_> {
+        Layer { weights: self.stack.layer(layer), products: self.shared.products() }
     }
 }
 
@@ -45,17 +50,17 @@ impl Layers for TensorLayers {
     }
 
     fn forward(&self, layer: usize, input: &Tensor<2>) -> (Tensor<2>, Kept) {
-        let layer = Layer(self.stack.layer(layer));
+        let layer = self.layer(layer);
         let kept = layer.keep(input.clone(), &self.shared);
         (layer.output(&kept), kept)
     }
 
     fn keep(&self, layer: usize, input: &Tensor<2>) -> Kept {
-        Layer(self.stack.layer(layer)).keep(input.clone(), &self.shared)
+        self.layer(layer).keep(input.clone(), &self.shared)
     }
 
     fn backward(&self, layer: usize, input: Tensor<2>, kept: Kept, gradient: Tensor<2>) -> (Tensor<2>, Vec<Tensor<2>>) {
-        Layer(self.stack.layer(layer)).backward(input, kept, gradient, &self.shared)
+        self.layer(layer).backward(input, kept, gradient, &self.shared)
     }
 
     fn put_away(&self, input: Tensor<2>) -> BringBack<Tensor<2>> {
@@ -140,13 +145,20 @@ pub(super) struct Vocabulary {
     /// `[V, D]` where it is the embedding, else `[D, V]`.
     weight: Tensor<2>,
     tied: bool,
+    products: Products,
     gradient: Option<Tensor<2>>,
 }
 
 impl Vocabulary {
     pub(super) fn new(policy: &Policy) -> Self {
         let index = policy.config().head_index();
-        Self { norm: Norm::new(policy), weight: policy.tensors()[index].clone(), tied: index == 0, gradient: None }
+        Self {
+            norm: Norm::new(policy),
+            weight: policy.tensors()[index].clone(),
+            tied: index == 0,
+            products: policy.compute().layout.precision.products,
+            gradient: None,
+        }
     }
 
     /// As `[D, V]`.
@@ -156,7 +168,7 @@ impl Vocabulary {
 
     /// The logits of hidden states `[C, D]`, `[C, V]`.
     pub(super) fn logits(&self, read: Tensor<2>) -> Tensor<2> {
-        wide(self.norm.forward(read).matmul(self.head()))
+        logits(self.norm.forward(read), self.head(), self.products)
     }
 }
 
@@ -166,7 +178,7 @@ impl Head for Vocabulary {
 
     fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Tensor<2>) {
         let targets = indices(targets, &read.device());
-        log_probs(self.norm.forward(read), self.head(), targets)
+        log_probs(logits(self.norm.forward(read), self.head(), self.products), targets)
     }
 
     fn backward(&mut self, read: Tensor<2>, kept: Tensor<2>, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
@@ -174,11 +186,11 @@ impl Head for Vocabulary {
         let normed = self.norm.forward(read.clone());
         // In the layout of the weight, so that the product comes out contiguous.
         let weight = match self.tied {
-            true => dlogits.clone().transpose().matmul(normed),  // [V, D]
-            false => normed.transpose().matmul(dlogits.clone()), // [D, V]
+            true => product(dlogits.clone().transpose(), normed, self.products), // [V, D]
+            false => product(normed.transpose(), dlogits.clone(), self.products), // [D, V]
         };
         add(&mut self.gradient, weight);
-        self.norm.backward(read, dlogits.matmul(self.head().transpose()))
+        self.norm.backward(read, product(dlogits, self.head().transpose(), self.products))
     }
 
     fn gradients(self) -> HeadGradients {

@@ -5,8 +5,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use super::attention::Input;
 use super::matrix::{Matrix, Write, multiplied, product};
 use super::{attention, norm, rotary, swiglu, vocabulary};
+use crate::compute::Products;
 use crate::kernel;
-use crate::kernel::attention::{Heads, causal_mask};
+use crate::kernel::attention::{Attention, Heads, causal_mask};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::model::LlamaConfig;
 use crate::testing::Noise;
@@ -121,13 +122,13 @@ fn attention_of_texts_as_long_as_each_other() {
         let sequences: Vec<_> = (0..texts).map(|t| t * width..(t + 1) * width).collect();
         let input = Input { query: &query, key: &key, value: &value };
         let (context, log_sums) = attention::attention(input, &sequences, heads);
-        let mask = causal_mask(width, &Device::flex());
+        let (mask, how) = (causal_mask(width, &Device::flex()), Attention { heads, products: Products::Plain });
         let tensors = [tensor(&query, [rows, q]), tensor(&key, [rows, kv]), tensor(&value, [rows, kv])];
         let [q_tensor, k_tensor, v_tensor] = tensors.clone();
-        same(&context, kernel::attention::attention(q_tensor, k_tensor, v_tensor, mask.clone(), heads));
+        same(&context, kernel::attention::attention(q_tensor, k_tensor, v_tensor, mask.clone(), how));
         if width > 1 {
             let found = attention::attention_backward(input, (&context, &dy), &log_sums, &sequences, heads);
-            let expected = kernel::attention::attention_backward(tensors, tensor(&dy, [rows, q]), mask, heads);
+            let expected = kernel::attention::attention_backward(tensors, tensor(&dy, [rows, q]), mask, how);
             found.iter().zip(expected).for_each(|(found, expected)| same(found, expected));
         }
     }
@@ -140,10 +141,9 @@ fn vocabularies() {
         let targets: Vec<i32> = (0..rows).map(|i| (i * 7 % vocabulary) as i32).collect();
         let seeds = Noise(16).values(rows, 1.0);
         let sums = vocabulary::log_sums(&logits, rows);
-        let eye = Tensor::<2>::eye(vocabulary, &Device::flex());
         let indices = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [rows]), &Device::flex());
         let (scores, probabilities) =
-            kernel::vocabulary::log_probs(tensor(&logits, [vocabulary, rows]).transpose(), eye, indices.clone());
+            kernel::vocabulary::log_probs(tensor(&logits, [vocabulary, rows]).transpose(), indices.clone());
         let found: Vec<f32> = targets.iter().enumerate().map(|(i, t)| logits[*t as usize * rows + i] - sums[i]).collect();
         same(&found, scores);
         let seeds_tensor = Tensor::from_data(TensorData::new(seeds.clone(), [rows]), &Device::flex());

@@ -2,7 +2,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
+use super::product::product;
 use super::{kind, wide};
+use crate::compute::Products;
 
 /// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,41 +56,48 @@ impl Heads {
     }
 }
 
+/// What attention is computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attention {
+    pub(crate) heads: Heads,
+    pub(crate) products: Products,
+}
+
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 ///
 /// `mask` is added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`: [`causal_mask`], and [`apart`] where rows hold several
 /// texts.
-pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, heads: Heads) -> Tensor<2> {
-    let parts = parts(&query, &mask, heads);
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
+    let parts = parts(&query, &mask, how.heads);
     if parts.len() == 1 {
-        return attention_of_part(query, key, value, mask, heads);
+        return attention_of_part(query, key, value, mask, how);
     }
     let of_part = |part: &Part| {
         let [query, key, value] = [&query, &key, &value].map(|x| part.rows(x));
-        attention_of_part(query, key, value, part.mask(&mask), heads)
+        attention_of_part(query, key, value, part.mask(&mask), how)
     };
     Tensor::cat(parts.iter().map(of_part).collect(), 0)
 }
 
-fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, heads: Heads) -> Tensor<2> {
-    let width = mask.dims()[1];
+fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
+    let (width, heads) = (mask.dims()[1], how.heads);
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
-    let probabilities = probabilities(query, key, mask, heads).cast(kind(&value));
-    heads.join_queries(probabilities.matmul(heads.split_keys(value, width)))
+    let probabilities = probabilities(query, key, mask, how).cast(kind(&value));
+    heads.join_queries(product(probabilities, heads.split_keys(value, width), how.products))
 }
 
 /// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
 ///
 /// With P the probabilities and dP = dY·Vᵀ: dS = P ∘ (dP − rowsum(dP ∘ P)), dQ = dS·K/√hd, dK = dSᵀ·Q/√hd, dV = Pᵀ·dY.
-pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Tensor<3>, heads: Heads) -> [Tensor<2>; 3] {
-    let parts = parts(&dy, &mask, heads);
+pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Tensor<3>, how: Attention) -> [Tensor<2>; 3] {
+    let parts = parts(&dy, &mask, how.heads);
     if parts.len() == 1 {
-        return attention_backward_of_part(read, dy, mask, heads);
+        return attention_backward_of_part(read, dy, mask, how);
     }
     let mut gradients: [Vec<Tensor<2>>; 3] = Default::default();
     for part in parts {
         let read = read.each_ref().map(|x| part.rows(x));
-        let of_part = attention_backward_of_part(read, part.rows(&dy), part.mask(&mask), heads);
+        let of_part = attention_backward_of_part(read, part.rows(&dy), part.mask(&mask), how);
         gradients.iter_mut().zip(of_part).for_each(|(all, part)| all.push(part));
     }
     gradients.map(|parts| Tensor::cat(parts, 0))
@@ -98,20 +107,21 @@ fn attention_backward_of_part(
     [query, key, value]: [Tensor<2>; 3],
     dy: Tensor<2>,
     mask: Tensor<3>,
-    heads: Heads,
+    how: Attention,
 ) -> [Tensor<2>; 3] {
-    let width = mask.dims()[1];
+    let (width, heads) = (mask.dims()[1], how.heads);
+    let product = |left, right| product(left, right, how.products);
     let (query, dy) = (heads.split_queries(query, width), heads.split_queries(dy, width)); // [B, KV, G·T, hd]
     let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
-    let probabilities = probabilities(query.clone(), key.clone(), mask, heads); // [B, KV, G·T, T]
+    let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
     let kept = kind(&dy);
-    let value_gradient = probabilities.clone().cast(kept).swap_dims(2, 3).matmul(dy.clone()); // [B, KV, T, hd]
-    let dp = wide(dy).matmul(wide(value).swap_dims(2, 3)); // [B, KV, G·T, T]
+    let value_gradient = product(probabilities.clone().cast(kept).swap_dims(2, 3), dy.clone()); // [B, KV, T, hd]
+    let dp = product(wide(dy), wide(value).swap_dims(2, 3)); // [B, KV, G·T, T]
     let weighted = dp * probabilities.clone();
     let total = weighted.clone().sum_dim(3); // [B, KV, G·T, 1]
     let ds = (weighted - probabilities * total).mul_scalar(heads.scale()).cast(kept);
-    let query_gradient = ds.clone().matmul(key);
-    let key_gradient = ds.swap_dims(2, 3).matmul(query);
+    let query_gradient = product(ds.clone(), key);
+    let key_gradient = product(ds.swap_dims(2, 3), query);
     [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
 }
 
@@ -150,8 +160,8 @@ fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
 
 /// In f32, scores included, as fused attention keeps them. They are scaled after the product, so that what was bf16 is still that when a
 /// card multiplies it in TF32.
-fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, heads: Heads) -> Tensor<4> {
-    let scores = wide(query).matmul(wide(key).swap_dims(2, 3)) * heads.scale(); // [B, KV, G·T, T]
+fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, Attention { heads, products }: Attention) -> Tensor<4> {
+    let scores = product(wide(query), wide(key).swap_dims(2, 3), products) * heads.scale(); // [B, KV, G·T, T]
     let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
     let by_head = scores.reshape([shape[0], heads.query, width, width]);
     softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)
@@ -184,7 +194,8 @@ mod tests {
 
     #[test]
     fn rows_one_after_the_other_are_the_rows_together() {
-        let (heads, width, device) = (Heads { query: 4, key_value: 2, dim: 6 }, 5, Device::flex());
+        let heads = Heads { query: 4, key_value: 2, dim: 6 };
+        let (how, width, device) = (Attention { heads, products: Products::Plain }, 5, Device::flex());
         let mut noise = Noise(5);
         let mut random = |columns: usize| -> Tensor<2> {
             Tensor::from_data(TensorData::new(noise.values(3 * width * columns, 1.0), [3 * width, columns]), &device)
@@ -194,15 +205,15 @@ mod tests {
         let owners: Vec<i32> = (0..3 * width as i32).map(|i| i / 3).collect();
         for mask in [causal_mask(width, &device), causal_mask(width, &device) + apart(&owners, width, &device)] {
             let [query, key, value] = read.clone();
-            let whole = attention_of_part(query, key, value, mask.clone(), heads);
-            let backward = attention_backward_of_part(read.clone(), dy.clone(), mask.clone(), heads);
+            let whole = attention_of_part(query, key, value, mask.clone(), how);
+            let backward = attention_backward_of_part(read.clone(), dy.clone(), mask.clone(), how);
             for row in 0..3 {
                 let part = Part { from: row, len: 1, width };
                 let [query, key, value] = read.each_ref().map(|x| part.rows(x));
-                let found = attention_of_part(query, key, value, part.mask(&mask), heads);
+                let found = attention_of_part(query, key, value, part.mask(&mask), how);
                 found.into_data().assert_approx_eq::<f32>(&part.rows(&whole).into_data(), Default::default());
                 let of_part =
-                    attention_backward_of_part(read.each_ref().map(|x| part.rows(x)), part.rows(&dy), part.mask(&mask), heads);
+                    attention_backward_of_part(read.each_ref().map(|x| part.rows(x)), part.rows(&dy), part.mask(&mask), how);
                 for (found, expected) in of_part.into_iter().zip(&backward) {
                     found.into_data().assert_approx_eq::<f32>(&part.rows(expected).into_data(), Default::default());
                 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod norm;
+pub(crate) mod product;
 pub(crate) mod rotary;
 pub(crate) mod swiglu;
 pub(crate) mod vocabulary;

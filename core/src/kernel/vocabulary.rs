@@ -2,15 +2,21 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
 
+use super::product::product;
 use super::wide;
+use crate::compute::Products;
 
-/// log π of the `targets` `[R]` under softmax(`hidden` · `head`), `[R, D]` · `[D, V]`, and the probabilities `[R, V]`.
+/// `hidden` · `head` in f32, `[R, D]` · `[D, V]`.
+pub(crate) fn logits(hidden: Tensor<2>, head: Tensor<2>, products: Products) -> Tensor<2> {
+    wide(product(hidden, head, products))
+}
+
+/// log π of the `targets` `[R]` under softmax(`logits`), and the probabilities, both `[R, V]`.
 ///
 /// Computed in f32. log Σexp is recovered from the largest probability, max − log p_max, which is at least 1/V and so
 /// never underflows; the log of a small p would.
-pub(crate) fn log_probs(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
-    let rows = hidden.dims()[0];
-    let logits = wide(hidden.matmul(head)); // [R, V]
+pub(crate) fn log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
+    let rows = logits.dims()[0];
     let chosen = logits.clone().gather(1, targets.reshape([rows, 1])); // [R, 1]
     let largest = logits.clone().max_dim(1); // [R, 1]
     let probabilities = softmax(logits, 1); // [R, V]

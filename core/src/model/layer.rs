@@ -1,11 +1,13 @@
 //! One decoder layer: forward, and backward in closed form from what the forward pass kept.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::LlamaConfig;
+use crate::compute::{Compute, Products};
 use crate::engine::Texts;
-use crate::kernel::attention::{Heads, apart, attention, attention_backward, causal_mask};
+use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
+use crate::kernel::product::product;
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
 use crate::kernel::{kind, wide};
@@ -15,13 +17,14 @@ use crate::kernel::{kind, wide};
 pub(crate) struct LayerInput {
     rotary: Rotary,
     mask: Tensor<3>,
-    heads: Heads,
+    attention: Attention,
     eps: f64,
 }
 
 impl LayerInput {
     /// For these texts.
-    pub(crate) fn new(config: &LlamaConfig, texts: &Texts, device: &Device) -> Self {
+    pub(crate) fn new(config: &LlamaConfig, texts: &Texts, compute: &Compute) -> Self {
+        let (device, products) = (&compute.device, compute.layout.precision.products);
         let angles = Angles::new(config, texts.width);
         let (rotary, mask) = match texts.packed() {
             false => (Rotary::new(angles, device), causal_mask(texts.width, device)),
@@ -30,7 +33,12 @@ impl LayerInput {
                 causal_mask(texts.width, device) + apart(&texts.owners(), texts.width, device),
             ),
         };
-        Self { rotary, mask, heads: config.heads(), eps: config.rms_norm_eps }
+        Self { rotary, mask, attention: Attention { heads: config.heads(), products }, eps: config.rms_norm_eps }
+    }
+
+    /// How matrices are multiplied.
+    pub(crate) fn products(&self) -> Products {
+        self.attention.products
     }
 }
 
@@ -65,9 +73,13 @@ impl LayerUnit {
     }
 }
 
-/// The weights of one layer, in the order of [`LlamaConfig::units`].
+/// One layer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layer<'a>(pub(crate) &'a [Tensor<2>]);
+pub(crate) struct Layer<'a> {
+    /// Its weights, in the order of [`LlamaConfig::units`].
+    pub(crate) weights: &'a [Tensor<2>],
+    pub(crate) products: Products,
+}
 
 /// What a forward pass keeps besides its input, so that the backward pass need not repeat it. All `[N, ..]` with N = B·T.
 #[derive(Debug)]
@@ -84,12 +96,12 @@ pub(crate) struct Kept {
 impl Layer<'_> {
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
     pub(crate) fn keep(&self, input: Tensor<2>, shared: &LayerInput) -> Kept {
-        let dim = shared.heads.dim;
+        let dim = shared.attention.heads.dim;
         let normed = rms_norm(input.clone(), self.weight(LayerUnit::AttentionNorm), shared.eps);
         let query = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Query), dim, Turn::Forward);
         let key = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Key), dim, Turn::Forward);
         let value = self.project(normed, LayerUnit::Value);
-        let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.heads);
+        let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
         let middle = input + self.project(context.clone(), LayerUnit::Output);
         let normed = rms_norm(middle.clone(), self.weight(LayerUnit::FeedForwardNorm), shared.eps);
         let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
@@ -102,13 +114,13 @@ impl Layer<'_> {
     }
 
     fn weight(&self, unit: LayerUnit) -> Tensor<2> {
-        self.0[unit as usize].clone()
+        self.weights[unit as usize].clone()
     }
 
     /// `x` · W + b.
     fn project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
-        let product = x.matmul(self.weight(unit));
-        match unit.bias().and_then(|bias| self.0.get(bias as usize)) {
+        let product = self.product(x, self.weight(unit));
+        match unit.bias().and_then(|bias| self.weights.get(bias as usize)) {
             Some(bias) => product + bias.clone(),
             None => product,
         }
@@ -116,7 +128,11 @@ impl Layer<'_> {
 
     /// `dy` · Wᵀ.
     fn back(&self, dy: &Tensor<2>, unit: LayerUnit) -> Tensor<2> {
-        dy.clone().matmul(self.weight(unit).transpose())
+        self.product(dy.clone(), self.weight(unit).transpose())
+    }
+
+    fn product(&self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+        product(left, right, self.products)
     }
 
     /// The gradient with respect to the layer's input, `[N, D]`, and with respect to its tensors in unit order.
@@ -139,11 +155,11 @@ impl Layer<'_> {
     fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>, eps: f64) -> (Tensor<2>, [Tensor<2>; 4]) {
         let weight = self.weight(LayerUnit::FeedForwardNorm);
         let activated = swiglu(kept.gate.clone(), kept.up.clone());
-        let down = activated.transpose().matmul(dy.clone()); // [F, D]
+        let down = self.product(activated.transpose(), dy.clone()); // [F, D]
         let da = self.back(&dy, LayerUnit::Down); // [N, F]
         let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da);
         let normed = rms_norm(kept.middle.clone(), weight.clone(), eps).transpose(); // [D, N]
-        let (gate, up) = (normed.clone().matmul(dg.clone()), normed.matmul(du.clone()));
+        let (gate, up) = (self.product(normed.clone(), dg.clone()), self.product(normed, du.clone()));
         let dn = self.back(&dg, LayerUnit::Gate) + self.back(&du, LayerUnit::Up);
         let (dx, norm) = rms_norm_backward(kept.middle.clone(), weight, dn, eps);
         (dy + dx, [norm, gate, up, down])
@@ -157,15 +173,15 @@ impl Layer<'_> {
         shared: &LayerInput,
     ) -> (Tensor<2>, AttentionGradients) {
         let weight = self.weight(LayerUnit::AttentionNorm);
-        let output = kept.context.transpose().matmul(dy.clone());
+        let output = self.product(kept.context.transpose(), dy.clone());
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
-        let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.heads);
-        let dq = shared.rotary.turn(dq, shared.heads.dim, Turn::Backward);
-        let dk = shared.rotary.turn(dk, shared.heads.dim, Turn::Backward);
+        let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.attention);
+        let dq = shared.rotary.turn(dq, shared.attention.heads.dim, Turn::Backward);
+        let dk = shared.rotary.turn(dk, shared.attention.heads.dim, Turn::Backward);
         let normed = rms_norm(input.clone(), weight.clone(), shared.eps).transpose(); // [D, N]
-        let [query, key, value] = [&dq, &dk, &dv].map(|d| normed.clone().matmul(d.clone()));
-        let biases = match self.0.get(LayerUnit::QueryBias as usize) {
+        let [query, key, value] = [&dq, &dk, &dv].map(|d| self.product(normed.clone(), d.clone()));
+        let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
             Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
             None => Vec::new(),
         };

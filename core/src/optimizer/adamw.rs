@@ -129,7 +129,8 @@ impl AdamW {
         let _optimizer = compute.under(Part::Optimizer);
         let mut work = Vec::new();
         let mut measured = Measured::default();
-        let mut arriving = owned(gradients, reduce).map(|(unit, gradient)| (unit, started(arrival(gradient, &compute))));
+        let mut arriving =
+            owned(gradients, reduce).map(|(unit, gradient)| (unit, started(arrival(gradient, compute.layout.updates()))));
         let mut next = arriving.next();
         while let Some((unit, gradient)) = next {
             // The next one's transfer, if there is one, goes on while this one is computed on.
@@ -257,9 +258,9 @@ impl Measured {
     }
 }
 
-/// A gradient where updates are computed.
-async fn arrival(gradient: Tensor<2>, compute: &Compute) -> Result<Slab, Error> {
-    Ok(match compute.layout.updates() {
+/// A gradient in the memory where updates are computed.
+pub(super) async fn arrival(gradient: Tensor<2>, there: Memory) -> Result<Slab, Error> {
+    Ok(match there {
         Memory::Host => Slab::Host(widen(gradient.into_data_async().await.map_err(Error::device)?)),
         Memory::Device => Slab::Device(gradient),
     })

@@ -8,16 +8,15 @@
 
 use std::collections::VecDeque;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, read_sync};
 
-use super::adamw::{AdamW, Measured, Pull, StepNorms, transfer};
-use crate::compute::{Compute, Memory};
+use super::adamw::{AdamW, Measured, Pull, StepNorms, arrival, transfer};
+use crate::compute::Compute;
 use crate::engine::{BringBack, GradientSink};
 use crate::error::Error;
-use crate::host::widen;
 use crate::model::Policy;
 use crate::reduce::Alone;
-use crate::slab::{Slab, copied};
+use crate::slab::{Slab, started};
 use crate::watch::Part;
 
 /// Which units are held and how, and which are left alone.
@@ -140,14 +139,9 @@ impl Arrivals {
 /// Sends a gradient to where updates are computed. What comes of it waits for the device where that is elsewhere, for the pass
 /// itself waits for nothing; a browser, which cannot wait, has no such devices.
 fn departed(gradient: Tensor<2>, compute: &Compute) -> BringBack<Slab> {
-    match compute.layout.updates() {
-        Memory::Host => {
-            let (copy, compute) = (copied(gradient), compute.clone());
-            Box::new(move || {
-                let _transfer = transfer(&compute);
-                Slab::Host(widen(copy()))
-            })
-        }
-        Memory::Device => Box::new(move || Slab::Device(gradient)),
-    }
+    let (arriving, compute) = (started(arrival(gradient, compute.layout.updates())), compute.clone());
+    Box::new(move || {
+        let _transfer = transfer(&compute);
+        read_sync(arriving).expect("the device hands over what it computed")
+    })
 }

@@ -69,36 +69,33 @@ function rowOf(name, session) {
   return numberField(name, FIELDS[name], change);
 }
 
-function choiceField(name, change) {
-  const select = h("select", { id: `set-${name}`, name });
+/** A select with its label and help. */
+function selectField({ id, label, help = "" }, change) {
+  const select = h("select", { id, "aria-describedby": `${id}-help` });
   select.addEventListener("change", () => change(select.value));
-  const help = h("small", { id: `help-${name}`, class: "help" });
-  const label = h("label", { for: `set-${name}` }, FIELDS[name].label);
+  const note = h("small", { id: `${id}-help`, class: "help" }, help);
+  return { select, note, element: h("div", { class: "field" }, h("label", { for: id }, label), select, note) };
+}
+
+function choiceField(name, change) {
+  const { select, note, element } = selectField({ id: `set-${name}`, label: FIELDS[name].label }, change);
   return {
-    element: h("div", { class: "field" }, label, select, help),
+    element,
     update(values, fields) {
       fillOptions(select, fields?.[name]?.choices ?? [values[name]], (choice) => choice);
       if (select.value !== values[name]) select.value = values[name];
       select.disabled = !fields;
-      setText(help, fields?.[name]?.help ?? "");
+      setText(note, fields?.[name]?.help ?? "");
     },
   };
 }
 
 /** The third lane is a choice; the first two are what the page is about. */
 function laneField(session) {
-  const select = h("select", { id: "set-lanes", name: "lanes" });
-  select.addEventListener("change", () => {
-    session.change("lanes", [...session.draft.lanes.slice(0, 2), ...(select.value ? [select.value] : [])]);
-  });
+  const change = (third) => session.change("lanes", [...session.draft.lanes.slice(0, 2), ...(third ? [third] : [])]);
+  const { select, element } = selectField({ id: "set-lanes", label: "Third lane", help: "beside two-stage and HBAT" }, change);
   return {
-    element: h(
-      "div",
-      { class: "field" },
-      h("label", { for: "set-lanes" }, "Third lane"),
-      select,
-      h("small", { class: "help" }, "beside two-stage and HBAT"),
-    ),
+    element,
     update(values, fields) {
       const [first, second, third = ""] = values.lanes ?? [];
       const choices = (fields?.lanes.choices ?? [third]).filter((choice) => choice !== first && choice !== second);
@@ -111,17 +108,11 @@ function laneField(session) {
 
 function backendField(session) {
   const names = { auto: "automatic", cpu: "processor (SIMD)", webgpu: "WebGPU" };
-  const select = h("select", { id: "set-backend" });
-  select.addEventListener("change", () => session.setBackend(select.value));
+  const help = "automatic: WebGPU where there is a GPU";
+  const { select, element } = selectField({ id: "set-backend", label: "Trains on", help }, (wish) => session.setBackend(wish));
   fillOptions(select, Object.keys(names), (choice) => names[choice]);
   return {
-    element: h(
-      "div",
-      { class: "field" },
-      h("label", { for: "set-backend" }, "Trains on"),
-      select,
-      h("small", { class: "help" }, "automatic: WebGPU where there is a GPU"),
-    ),
+    element,
     update(_, fields) {
       select.value = session.wish;
       select.disabled = !fields;
