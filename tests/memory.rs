@@ -35,6 +35,10 @@ const LARGE: &str = r#"{"vocab_size": 16384, "hidden_size": 768, "intermediate_s
 const SMALL: &str = r#"{"vocab_size": 6000, "hidden_size": 256, "intermediate_size": 700, "num_hidden_layers": 4,
     "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": true}"#;
 
+/// 6 million weights, nearly all of them in an untied head and its embedding.
+const BROAD: &str = r#"{"vocab_size": 24000, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "tie_word_embeddings": false}"#;
+
 struct Case {
     method: Method,
     model: &'static str,
@@ -87,8 +91,12 @@ impl Case {
 
     /// Bytes of gradients that are in a device's memory before they are in ordinary memory: here it is one, and they are in it once.
     fn passed_on(&self, config: &LlamaConfig) -> usize {
-        let offloaded = self.compute.layout.offload == Offload::Optimizer && self.update == UpdateTiming::AfterBackward;
-        if offloaded { config.units().iter().map(|unit| 4 * unit.elements()).sum() } else { 0 }
+        let gradients = config.units().into_iter().map(|unit| 4 * unit.elements());
+        match (self.compute.layout.offload, self.update) {
+            (Offload::Optimizer, UpdateTiming::AfterBackward) => gradients.sum(),
+            (Offload::Optimizer, UpdateTiming::InBackward) => gradients.max().unwrap_or(0),
+            (Offload::Nothing | Offload::Anchor, _) => 0,
+        }
     }
 
     fn data(&self, vocabulary: usize) -> Data {
@@ -196,6 +204,7 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
         tolerance: 0.1,
         ..of(SMALL, compute, micro_batch, UpdateTiming::AfterBackward)
     };
+    let broad = |compute| Case { model: BROAD, ..active(Engine::Segmented, ((6, 256), 6), compute) };
     use UpdateTiming::{AfterBackward, InBackward};
     check_all(&[
         of(LARGE, plain(), 2, AfterBackward),
@@ -210,6 +219,9 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
         active(Engine::Whole, ((4, 512), 4), plain()),
         active(Engine::Segmented, ((8, 512), 8), in_parts()),
         active(Engine::Segmented, ((4, 16), 2), in_parts()),
+        broad(plain()),
+        broad(split()),
+        broad(in_parts()),
         active(Engine::Segmented, ((8, 512), 8), split().keeping_inputs(LayerInputs::Host)),
     ]);
 }

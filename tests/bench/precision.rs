@@ -1,10 +1,12 @@
-//! How far gradients in bf16 are from those in f32, unit by unit, on a CPU; `precision.py` starts this and compares with PyTorch:
+//! How far log-probabilities and gradients in bf16 are from those in f32, on a CPU; `precision.py` starts this and compares with
+//! PyTorch:
 //!
 //!     bench_precision MODEL < demonstrations.json
 //!
 //! Standard input is a list of `[prompt, response]`, lists of token ids; their SFT gradient goes through the segmented engine, in
-//! f32 and with bf16 weights, by the tensor operations of all devices. Prints one JSON object: for every unit the largest difference
-//! as a part of the largest f32 number (`max`), and the norm of the difference as a part of the norm (`norm`).
+//! f32 and with bf16 weights, by the tensor operations of all devices. Prints one JSON object: under `units` for every unit the largest
+//! difference as a part of the largest f32 number (`max`), and the norm of the difference as a part of the norm (`norm`); under `texts`
+//! the differences of log π of each response.
 
 #![allow(clippy::print_stdout)]
 
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use hbat::compute::{Compute, Precision, Weights};
 use hbat::engine::Engine;
+use hbat::evaluate::sequence_log_probs;
 use hbat::objective::Sft;
 use hbat::tokens::{Batch, Group, Sequence};
 use hbat_cli::model::ModelFolder;
@@ -26,18 +29,29 @@ async fn main() {
         Group::demonstration(index, Sequence::new(prompt, &response).expect("neither is empty"))
     };
     let groups: Vec<Group> = texts.into_iter().enumerate().map(group).collect();
-    let (units, expected) = gradient(&folder, Weights::F32, &groups).await;
-    let (_, found) = gradient(&folder, Weights::Bf16Split, &groups).await;
-    let off = units.into_iter().zip(found.iter().zip(&expected)).map(|(unit, (found, expected))| (unit, off(found, expected)));
-    println!("{}", Value::from(off.collect::<Map<_, _>>()));
+    let [expected, found] = [numbers(&folder, Weights::F32, &groups).await, numbers(&folder, Weights::Bf16Split, &groups).await];
+    let pairs = found.gradients.iter().zip(&expected.gradients);
+    let off = expected.units.into_iter().zip(pairs).map(|(unit, (found, expected))| (unit, off(found, expected)));
+    let texts: Vec<f32> = found.log_probs.iter().zip(&expected.log_probs).map(|(a, b)| a - b).collect();
+    println!("{}", json!({ "units": off.collect::<Map<_, _>>(), "texts": texts }));
 }
 
-/// Every unit's name and gradient.
-async fn gradient(folder: &PathBuf, weights: Weights, groups: &[Group]) -> (Vec<String>, Vec<Vec<f32>>) {
+/// What is compared.
+struct Numbers {
+    /// Names.
+    units: Vec<String>,
+    gradients: Vec<Vec<f32>>,
+    /// Of whole responses.
+    log_probs: Vec<f32>,
+}
+
+async fn numbers(folder: &PathBuf, weights: Weights, groups: &[Group]) -> Numbers {
     let compute = Compute::device(Device::flex()).with(Precision { weights, ..Precision::default() });
     let policy = ModelFolder::open(folder).expect("a model").load(compute, |_| ()).expect("weights");
-    let (_, values) = hbat_tests::gradient(&policy, Engine::Segmented, &Sft, Batch::new(groups, 1)).await;
-    (policy.units().iter().map(|unit| unit.name.clone()).collect(), values)
+    let batch = Batch::new(groups, 1);
+    let log_probs = sequence_log_probs(&policy, Engine::Segmented, &batch).await.expect("log-probabilities");
+    let (_, gradients) = hbat_tests::gradient(&policy, Engine::Segmented, &Sft, batch).await;
+    Numbers { units: policy.units().iter().map(|unit| unit.name.clone()).collect(), gradients, log_probs }
 }
 
 fn off(found: &[f32], expected: &[f32]) -> Value {

@@ -204,8 +204,27 @@ impl<'a> Sizes<'a> {
         };
         let narrow = self.narrow();
         let activations = narrow * (layers + 2 * pass.reads * d);
-        let workspace = narrow * (copies + 4 * chunk * d) + self.parts([chunk * d, self.head, chunk * vocabulary]);
+        // While products are computed, logits exist once.
+        let parts = self.parts([chunk * d, self.head, chunk * vocabulary]).saturating_sub(F32 * chunk * vocabulary);
+        let workspace = narrow * (copies + 4 * chunk * d) + self.added_to_head(pass) + parts;
         [earlier + F32 * self.head, activations, F32 * logits * vocabulary, workspace]
+    }
+
+    /// Bytes that a device holds beside the sum of the head's gradients: one more gradient, and where weights are narrow the same in f32. As
+    /// much as the latter is the head in f32 before. The sum begins with the first of them.
+    fn added_to_head(&self, pass: &Pass) -> usize {
+        let (narrow, first) = (self.narrow(), pass.reads <= HEAD_CHUNK);
+        match self.layout.memory {
+            compute::Memory::Host => 0,
+            compute::Memory::Device if narrow == F32 => {
+                if first {
+                    0
+                } else {
+                    F32 * self.head
+                }
+            }
+            compute::Memory::Device => (narrow + if first { 0 } else { F32 }) * self.head,
+        }
     }
 
     /// The same while a layer goes backward.
@@ -258,6 +277,14 @@ impl<'a> Sizes<'a> {
         self.positions(pass) * per_token
     }
 
+    /// Copies of the attention matrix that live together: where it is multiplied in parts, it, the parts, and one of them transposed.
+    fn attention_copies(&self) -> usize {
+        match self.layout.precision.products {
+            Products::Plain => ATTENTION_COPIES,
+            Products::Split => ATTENTION_COPIES + 1,
+        }
+    }
+
     /// Bytes of the parts in which three matrices are multiplied, two at a time: of both factors what TF32 holds, of one what is left, and
     /// one more product. The product of the first two is the third, and each of the first is the product of the others.
     fn parts(&self, matrices: [usize; 3]) -> usize {
@@ -285,7 +312,7 @@ impl<'a> Sizes<'a> {
             compute::Memory::Device => {
                 let heads = self.config.num_attention_heads;
                 let rows = pass.rows.min(rows_at_once(heads, pass.width));
-                let attention = ATTENTION_COPIES * rows * heads * pass.width * pass.width;
+                let attention = self.attention_copies() * rows * heads * pass.width * pass.width;
                 let feed_forward = self.narrow() * n * (4 * f + 2 * d) + self.parts([n * d, d * f, n * f]);
                 feed_forward.max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
             }
