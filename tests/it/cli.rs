@@ -214,6 +214,12 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     same_run(&folder.path().join("killed"), &folder.path().join("whole"));
     refused(&train("plain", &["engine.weights=\"bf16\""]), folder.path(), 78, &["engine.weights", "bf16-split"]);
+    refused(
+        &train("rounded", &["engine.products=\"tf32\""]),
+        folder.path(),
+        78,
+        &["engine.products", "cpu does not round factors"],
+    );
     for setting in ["engine.offload=\"anchor\"", "engine.layer_inputs=\"host\""] {
         let segmented = "engine.kind=\"segmented\"";
         refused(&train("held", &[setting, segmented]), folder.path(), 78, &["engine.", "no memory but the host's"]);

@@ -286,6 +286,8 @@ fn settings_that_contradict_each_other_are_refused() {
     set_refused("engine.sums=bf16", &["engine.sums = \"bf16\"", "would be rounded for nothing"]);
     let inputs = from_text(MINIMAL, &["engine.kind=whole", "engine.layer_inputs=host"]).expect_err("which are all it keeps");
     says(&inputs, &["engine.layer_inputs = \"host\"", "engine.kind \"segmented\""]);
+    let rounded = from_text(MINIMAL, &["engine.weights=bf16-split", "engine.products=tf32"]).expect_err("which are bf16's");
+    says(&rounded, &["engine.products = \"tf32\"", "weights \"f32\""]);
     set_refused("toy.digits=[4,3]", &["the fewest digits are more than the most"]);
     let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
     says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);

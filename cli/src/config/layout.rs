@@ -21,3 +21,22 @@ pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
     };
     Layout { memory, precision, offload, layer_inputs }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunFile;
+
+    #[test]
+    fn products_of_f32_are_split_on_a_card_unless_they_may_be_rounded() {
+        let products = |device: &str, weights, products| {
+            let engine = EngineSection { weights, products, ..RunFile::default().engine };
+            layout(device.parse().unwrap(), &engine).precision.products
+        };
+        assert_eq!(products("cuda", Weights::F32, FullProducts::F32), Products::Split);
+        assert_eq!(products("cuda", Weights::F32, FullProducts::Tf32), Products::Plain);
+        assert_eq!(products("cuda", Weights::Bf16Split, FullProducts::F32), Products::Plain);
+        assert_eq!(products("wgpu", Weights::F32, FullProducts::F32), Products::Plain);
+        assert_eq!(products("cpu", Weights::F32, FullProducts::F32), Products::Plain);
+    }
+}
