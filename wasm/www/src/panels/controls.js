@@ -93,7 +93,10 @@ function choiceField(name, change) {
 /** The third lane is a choice; the first two are what the page is about. */
 function laneField(session) {
   const change = (third) => session.change("lanes", [...session.draft.lanes.slice(0, 2), ...(third ? [third] : [])]);
-  const { select, element } = selectField({ id: "set-lanes", label: "Third lane", help: "beside two-stage and HBAT" }, change);
+  const { select, element } = selectField(
+    { id: "set-lanes", label: "Third lane", help: "beside two-stage and HBAT" },
+    change,
+  );
   return {
     element,
     update(values, fields) {
@@ -109,7 +112,9 @@ function laneField(session) {
 function backendField(session) {
   const names = { auto: "automatic", cpu: "processor (SIMD)", webgpu: "WebGPU" };
   const help = "automatic: WebGPU where there is a GPU";
-  const { select, element } = selectField({ id: "set-backend", label: "Trains on", help }, (wish) => session.setBackend(wish));
+  const { select, element } = selectField({ id: "set-backend", label: "Trains on", help }, (wish) =>
+    session.setBackend(wish),
+  );
   fillOptions(select, Object.keys(names), (choice) => names[choice]);
   return {
     element,

@@ -14,7 +14,10 @@ test("ticks are round and within the domain", () => {
 
 test("scales put ends at ends, and what has no logarithm before the first", () => {
   const scale = logarithmic([0.1, 10], [20, 220]);
-  assert.deepEqual([0.1, 1, 10].map((value) => Math.round(scale(value))), [20, 120, 220]);
+  assert.deepEqual(
+    [0.1, 1, 10].map((value) => Math.round(scale(value))),
+    [20, 120, 220],
+  );
   assert.ok(Number.isFinite(scale(0)) && scale(0) < 20);
   assert.equal(linear([3, 3], [5, 9])(3), 5);
 });
@@ -33,7 +36,10 @@ test("a plane holds every point, and turns logarithmic when losses go far", () =
 });
 
 test("numbers as a reader wants them", () => {
-  assert.deepEqual([short(0.012345), short(-1234.5), short(2e-7), short(123456), short(NaN)], ["0.0123", "−1230", "2.0×10⁻⁷", "1.2×10⁵", "–"]);
+  assert.deepEqual(
+    [short(0.012345), short(-1234.5), short(2e-7), short(123456), short(NaN)],
+    ["0.0123", "−1230", "2.0×10⁻⁷", "1.2×10⁵", "–"],
+  );
   assert.deepEqual([fixed(-0.001), fixed(1.005, 1), fixed(null)], ["0.00", "1.0", "–"]);
   assert.deepEqual([percent(0.125), percent(-0.5), percent(undefined)], ["13%", "−50%", "–"]);
 });

@@ -4,7 +4,14 @@ import { test } from "node:test";
 import { runOfFiles } from "../../src/run/metrics-file.js";
 
 const evaluation = { kind: "evaluation", method: "hbat", sft_nll: 2, margin: 0.1, accuracy: 0.5 };
-const phase = { kind: "phase-start", phase: "dpo-1", steps: 9, rule: "paper", F: { a: 60, b: 40 }, effective_units: 1.9 };
+const phase = {
+  kind: "phase-start",
+  phase: "dpo-1",
+  steps: 9,
+  rule: "paper",
+  F: { a: 60, b: 40 },
+  effective_units: 1.9,
+};
 const step = { kind: "step", objective: "dpo", global_step: 1, loss: 0.7 };
 
 const file = (name, ...records) => ({ name, text: records.map((record) => JSON.stringify(record)).join("\n") });
@@ -13,11 +20,17 @@ test("a file is a lane: units, phases as long as they came, moments at their ste
   const run = runOfFiles([file("a", evaluation, phase, step, { ...evaluation, sft_nll: 1.5 })]);
   const { units, lanes, reward } = run.header;
   assert.deepEqual([units, lanes[0].method, lanes[0].label, reward], [["a", "b"], "hbat", "HBAT", "margin"]);
-  assert.deepEqual(lanes[0].phases.map(({ name, side, steps }) => [name, side, steps]), [["dpo-1", "dpo", 1]]);
-  assert.deepEqual(run.lanes[0].moments.map((moment) => [moment.step, moment.sft_loss, moment.reward]), [
-    [0, 2, 0.1],
-    [1, 1.5, 0.1],
-  ]);
+  assert.deepEqual(
+    lanes[0].phases.map(({ name, side, steps }) => [name, side, steps]),
+    [["dpo-1", "dpo", 1]],
+  );
+  assert.deepEqual(
+    run.lanes[0].moments.map((moment) => [moment.step, moment.sft_loss, moment.reward]),
+    [
+      [0, 2, 0.1],
+      [1, 1.5, 0.1],
+    ],
+  );
 });
 
 test("the lab's reward is taken where all have it, and mixtures are refused", () => {
