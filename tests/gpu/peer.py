@@ -53,7 +53,7 @@ def products(shape: str) -> None:
         left, right = random(m, k), random(k, n)
         took = seconds(lambda: left @ right)
         print(json.dumps({"part": "peer-product", "shape": [m, k, n], "flops": 2 * m * k * n / took}), flush=True)
-    dims = [PRODUCT_ROWS, heads, WIDTH, d // heads]
+    dims = [PRODUCT_ROWS // 2, heads, WIDTH, d // heads]
     query, key, value = random(*dims), random(*dims), random(*dims)
     took = seconds(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True))
     print(json.dumps({"part": "peer-attention", "shape": dims, "seconds": took}), flush=True)
