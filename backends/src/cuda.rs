@@ -22,7 +22,7 @@ const DRIVER: &str = "install NVIDIA's driver (Debian: `apt-get install nvidia-d
 const TOOLKIT: &str = "install the CUDA toolkit (Debian and Ubuntu: `apt-get install nvidia-cuda-toolkit`) or set CUDA_PATH to a folder \
      that has nvvm/libdevice/libdevice.10.bc (the PyPI package nvidia-cuda-nvcc-cu12 has one)";
 
-const TF32: &str = "matrix products of f32 may run in TF32 (10 bits of mantissa): Burn picks kernels by their speed";
+const TF32: &str = "Burn may multiply f32 in TF32 (11 bits): hbat multiplies in parts, unless engine.products is \"tf32\"";
 
 /// Where Burn's compiler looks for a CUDA toolkit when `CUDA_PATH` is not set.
 const TOOLKITS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
