@@ -1,7 +1,7 @@
 //! Models by their size, with random weights that cost no more than copying them.
 
 use burn::tensor::TensorData;
-use hbat::compute::{Compute, Moments, Offload, Precision, Products, Weights};
+use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, open};
@@ -32,14 +32,9 @@ pub(crate) fn config(shape: &str) -> LlamaConfig {
     serde_json::from_str(text).expect("a configuration")
 }
 
-/// A device in f32. The processor's loops over memory are its own path.
+/// A device in f32, as runs have it by default.
 pub(crate) fn plain(name: DeviceName) -> Compute {
-    let device = open(name).unwrap_or_else(|error| panic!("{error}"));
-    let products = if hbat_backends::multiplies_in_tf32(name) { Products::Split } else { Products::Plain };
-    match name {
-        DeviceName::Cpu => Compute::host(device),
-        _ => Compute::device(device).with(Precision { products, ..Precision::default() }),
-    }
+    hbat_cli::run::compute(name).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A device in the layout that fits 7 billion parameters into 80 GB; `None` where it does not compute in bf16.

@@ -13,7 +13,7 @@ use hbat::tokens::{Batch, Column, Group};
 use hbat::trainer::{Term, accumulate};
 use hbat::watch::Part;
 use hbat_backends::{DeviceName, peak_flops, usage};
-use hbat_cli::profile::{End, Recorder, Span};
+use hbat_cli::profile::{self, End, Recorder};
 use hbat_tests::{median, pull, sequence};
 use serde_json::json;
 
@@ -49,8 +49,8 @@ pub(crate) async fn profile(name: DeviceName, shape: &str, rows: usize) {
             seconds = step(&mut policy, &mut optimizer, Some(&pull), &term).await;
         }
         let spans = recorder.take();
-        let own = |part| spans.iter().filter(|span| span.part == part).map(Span::own).sum::<f64>();
-        let parts: serde_json::Map<_, _> = Part::ALL.iter().map(|part| (part.name().into(), own(*part).into())).collect();
+        let parts: serde_json::Map<_, _> =
+            Part::ALL.iter().map(|part| (part.name().into(), profile::seconds(&spans, *part).into())).collect();
         println!(
             "{}",
             json!({ "part": "profile", "shape": shape, "objective": objective, "rows": rows, "seconds": seconds, "parts": parts })

@@ -11,7 +11,7 @@ use hbat::trainer::StepReport;
 use hbat::watch::Part;
 
 pub(crate) use cost::Meter;
-pub use recorder::{End, Recorder, Span};
+pub use recorder::{End, Recorder, Span, seconds};
 
 /// A step and its parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ struct Recorded {
 impl Recorded {
     /// Seconds of a part, without parts within it.
     fn seconds(&self, part: Part) -> f64 {
-        self.spans.iter().filter(|span| span.part == part).map(Span::own).sum()
+        seconds(&self.spans, part)
     }
 
     /// Seconds of the whole step.

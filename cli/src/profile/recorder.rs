@@ -26,6 +26,11 @@ impl Span {
     }
 }
 
+/// Seconds of a part, without parts within it.
+pub fn seconds(spans: &[Span], part: Part) -> f64 {
+    spans.iter().filter(|span| span.part == part).map(Span::own).sum()
+}
+
 /// What a recorder counts as the end of a part.
 #[derive(Debug)]
 pub enum End {
