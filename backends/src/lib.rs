@@ -16,8 +16,11 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
+#[cfg(any(feature = "cuda", test))]
+mod gemm;
 #[cfg(feature = "wgpu")]
 mod graphics;
+mod library;
 mod name;
 #[cfg(any(feature = "cuda", test))]
 mod peak;
@@ -26,6 +29,7 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
+pub use library::{Full, Multiply, cublas, start_cublas};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 

@@ -1,8 +1,9 @@
 //! Where tensors live, how their numbers are kept, and who computes on them.
 
+use std::fmt;
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::{Part, Under, Watch};
@@ -85,15 +86,45 @@ impl Sums {
     }
 }
 
-/// How matrices of f32 are multiplied.
+/// How matrices are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Products {
-    /// As the device does.
+    /// As Burn does on the device.
     #[default]
     Plain,
-    /// As three products of parts, for a device that rounds factors to TF32's 11 bits: it then gives f32's numbers. Without, that rounding
+    /// f32 as three products of parts, for a device that rounds factors to TF32's 11 bits: it then gives f32's numbers. Without, that rounding
     /// moves the gradients of a four-layer model by two in a thousand.
     Split,
+    /// By another program's kernels.
+    Library(Library),
+}
+
+/// Matrix products beside Burn's, such as those of a device's maker. They need not take part in autodiff.
+#[derive(Clone, Copy)]
+pub struct Library {
+    /// By which two are told apart.
+    pub name: &'static str,
+    /// `[M, K]` · `[K, N]`.
+    pub matrices: Multiply<2>,
+    /// `[.., M, K]` · `[.., K, N]`, as many of one as of the other.
+    pub batches: Multiply<4>,
+}
+
+/// Multiplies two tensors of the weights' type into one of that type or f32.
+pub type Multiply<const D: usize> = fn(Tensor<D>, Tensor<D>, FloatDType) -> Tensor<D>;
+
+impl PartialEq for Library {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Library {}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// How numbers are kept, and multiplied.
@@ -105,7 +136,7 @@ pub struct Precision {
     pub moments: Moments,
     /// Gradients of several passes.
     pub sums: Sums,
-    /// Products of f32 weights.
+    /// Products of matrices.
     pub products: Products,
 }
 

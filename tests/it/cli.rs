@@ -220,6 +220,8 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
         78,
         &["engine.products", "cpu does not round factors"],
     );
+    let library = ["engine.matmul=\"cublas\""];
+    refused(&train("library", &library), folder.path(), 78, &["engine.matmul", "cpu is no card of NVIDIA's"]);
     for setting in ["engine.offload=\"anchor\"", "engine.layer_inputs=\"host\""] {
         let segmented = "engine.kind=\"segmented\"";
         refused(&train("held", &[setting, segmented]), folder.path(), 78, &["engine.", "no memory but the host's"]);

@@ -208,7 +208,7 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused(
         "[engine]\nthreads = 1\n",
         &[
-            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, moments, sums, offload, layer_inputs, update",
+            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, matmul, moments, sums, offload, layer_inputs, update",
         ],
     );
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
@@ -288,6 +288,8 @@ fn settings_that_contradict_each_other_are_refused() {
     says(&inputs, &["engine.layer_inputs = \"host\"", "engine.kind \"segmented\""]);
     let rounded = from_text(MINIMAL, &["engine.weights=bf16-split", "engine.products=tf32"]).expect_err("which are bf16's");
     says(&rounded, &["engine.products = \"tf32\"", "weights \"f32\""]);
+    let library = from_text(MINIMAL, &["engine.kind=autodiff", "engine.matmul=cublas"]).expect_err("without gradients");
+    says(&library, &["engine.matmul = \"cublas\"", "engine.kind \"segmented\""]);
     set_refused("toy.digits=[4,3]", &["the fewest digits are more than the most"]);
     let limited = from_text(MINIMAL, &["data.limit_demonstrations=3", "schedule.subsets=4", "methods=hbat"]).err();
     says(&limited.expect("3 into 4"), &["data.limit_demonstrations = 3", "schedule.subsets = 4"]);

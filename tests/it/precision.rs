@@ -1,7 +1,9 @@
 //! bf16 weights: the same numbers as in f32 within what bf16 resolves, and updates that are not rounded away.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Offload, Precision, Products, Sums, Weights};
+use hbat::compute::{Compute, Library, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::Unit;
@@ -79,6 +81,42 @@ fn products_in_parts_give_the_losses_and_gradients_of_whole_ones() {
             let [found, expected] = [gradients, expected].map(|all| all.iter().map(numbers).collect::<Vec<_>>());
             let off = largest_difference(&found, &expected);
             assert!(off > 0.0 && off <= 1e-5, "{}, {engine:?}: off by {off}", objective.name());
+        }
+    }
+}
+
+/// Stands in for a maker's products: Burn's own, in f32 and counted, without gradients.
+fn counted() -> Library {
+    fn multiply<const D: usize>(left: Tensor<D>, right: Tensor<D>, to: FloatDType) -> Tensor<D> {
+        MULTIPLIED.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(left.dtype(), right.dtype());
+        left.cast(FloatDType::F32).matmul(right.cast(FloatDType::F32)).cast(to)
+    }
+    Library { name: "counted", matrices: multiply, batches: multiply }
+}
+
+static MULTIPLIED: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn products_of_a_library_give_the_losses_and_gradients_of_burns() {
+    for (weights, tolerance) in [(Weights::F32, 0.0), (Weights::Bf16Split, 2e-2)] {
+        let [plain, library] = [Products::Plain, Products::Library(counted())].map(|products| Precision {
+            weights,
+            products,
+            ..Precision::default()
+        });
+        for objective in [&Sft as &dyn Objective, &Dpo::default()] {
+            for engine in [Engine::Whole, Engine::Segmented] {
+                let before = MULTIPLIED.load(Ordering::Relaxed);
+                let [(loss, expected), (found, gradients)] =
+                    [plain, library].map(|precision| gradients(precision, objective, engine, 6));
+                // A layer has seven weights, each with a product and two gradients, and attention with two and four.
+                assert!(MULTIPLIED.load(Ordering::Relaxed) - before >= 27 * config().num_hidden_layers);
+                close("loss", found, loss, tolerance);
+                let [found, expected] = [gradients, expected].map(|all| all.iter().map(numbers).collect::<Vec<_>>());
+                let off = largest_difference(&found, &expected);
+                assert!(off <= tolerance, "{}, {engine:?}, {weights:?}: off by {off}", objective.name());
+            }
         }
     }
 }

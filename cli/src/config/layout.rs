@@ -1,25 +1,39 @@
 //! How numbers are laid out on a device.
 
-use hbat::compute::{Layout, Memory, Precision, Products, Weights};
-use hbat_backends::DeviceName;
+use hbat::compute::{Layout, Library, Memory, Precision, Products, Weights};
+use hbat_backends::{DeviceName, Full, cublas};
 
-use super::run_file::{EngineSection, FullProducts};
+use super::run_file::{EngineSection, FullProducts, Matmul};
 
 /// The layout of a run. The loops over a processor's memory are f32's: what else it computes in goes through the tensor
 /// operations of all devices.
 pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
     let EngineSection { weights, moments, sums, offload, layer_inputs, .. } = *engine;
-    let rounded = weights == Weights::F32 && hbat_backends::multiplies_in_tf32(device);
-    let products = match engine.products {
-        FullProducts::F32 if rounded => Products::Split,
-        FullProducts::F32 | FullProducts::Tf32 => Products::Plain,
-    };
+    let products = products(device, engine);
     let precision = Precision { weights, moments, sums, products };
     let memory = match device {
         DeviceName::Cpu if precision == Precision::default() => Memory::Host,
         DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Memory::Device,
     };
     Layout { memory, precision, offload, layer_inputs }
+}
+
+fn products(device: DeviceName, engine: &EngineSection) -> Products {
+    let rounded = engine.weights == Weights::F32 && hbat_backends::multiplies_in_tf32(device);
+    match (engine.matmul, engine.products) {
+        (Matmul::Cublas, FullProducts::F32) => library("cuBLASLt", Full::F32),
+        (Matmul::Cublas, FullProducts::Tf32) => library("cuBLASLt in TF32", Full::Tf32),
+        (Matmul::Burn, FullProducts::F32) if rounded => Products::Split,
+        (Matmul::Burn, FullProducts::F32 | FullProducts::Tf32) => Products::Plain,
+    }
+}
+
+/// Burn's own where this program was built without it, which then opens no card either.
+fn library(name: &'static str, full: Full) -> Products {
+    match (cublas(full), cublas(full)) {
+        (Some(matrices), Some(batches)) => Products::Library(Library { name, matrices, batches }),
+        _ => Products::Plain,
+    }
 }
 
 #[cfg(test)]
@@ -38,5 +52,18 @@ mod tests {
         assert_eq!(products("cuda", Weights::Bf16Split, FullProducts::F32), Products::Plain);
         assert_eq!(products("wgpu", Weights::F32, FullProducts::F32), Products::Plain);
         assert_eq!(products("cpu", Weights::F32, FullProducts::F32), Products::Plain);
+    }
+
+    #[test]
+    fn a_card_multiplies_by_cublas_where_that_was_built_in() {
+        let matmul = |products| {
+            let engine = EngineSection { matmul: Matmul::Cublas, products, ..RunFile::default().engine };
+            layout(DeviceName::Cuda(0), &engine).precision.products
+        };
+        let (exact, rounded) = (matmul(FullProducts::F32), matmul(FullProducts::Tf32));
+        match cublas::<2>(Full::F32) {
+            Some(_) => assert!(matches!(exact, Products::Library(_)) && exact != rounded, "{exact:?}, {rounded:?}"),
+            None => assert_eq!((exact, rounded), (Products::Plain, Products::Plain)),
+        }
     }
 }

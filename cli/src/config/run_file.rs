@@ -262,6 +262,8 @@ pub struct EngineSection {
     pub weights: Weights,
     /// What weights of f32 are multiplied in.
     pub products: FullProducts,
+    /// Who multiplies matrices.
+    pub matmul: Matmul,
     /// How AdamW's moments are kept.
     pub moments: Moments,
     /// What gradients of several passes are added up in.
@@ -282,6 +284,16 @@ pub enum FullProducts {
     F32,
     /// Their first 11 bits, PyTorch's `allow_tf32`.
     Tf32,
+}
+
+/// Whose matrix products a card computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Matmul {
+    /// Burn's, which it chooses by timing them.
+    Burn,
+    /// cuBLASLt's, PyTorch's own on a card.
+    Cublas,
 }
 
 /// What is saved, and when.

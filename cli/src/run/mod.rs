@@ -19,7 +19,7 @@ use anyhow::Context;
 use hbat::compute::{Compute, LayerInputs, Layout, Offload, Precision};
 use hbat_backends::DeviceName;
 
-use crate::config::{self, FullProducts, Plan, RunFile};
+use crate::config::{self, FullProducts, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
@@ -62,12 +62,20 @@ fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
     Ok(Compute { device: hbat_backends::open(name)?, layout, watch: None })
 }
 
-/// Opens a run's device for computing in the run's precision.
+/// Opens a run's device for computing as the run asks.
 ///
 /// # Errors
-/// If this build or machine does not offer it, or it does not compute in bf16 where the run asks for that.
+/// If this build or machine does not offer it, or the device does not compute that way.
 fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
     let compute = open(plan.device, plan.layout)?;
+    computes_in(plan, &compute)?;
+    multiplies(plan)?;
+    has_elsewhere(plan)?;
+    Ok(compute)
+}
+
+/// Whether the device has the types of weights and moments.
+fn computes_in(plan: &Plan, compute: &Compute) -> anyhow::Result<()> {
     let Precision { weights, moments, .. } = plan.layout.precision;
     for (key, dtype) in [("weights", weights.dtype()), ("moments", moments.dtype())] {
         if !compute.device.supports_dtype(dtype) {
@@ -75,10 +83,28 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
             return Err(plan.refuse(&format!("engine.{key}"), problem, "take \"f32\", or another device").into());
         }
     }
+    Ok(())
+}
+
+/// Whether the device rounds what may be rounded, and has the library that is to multiply, which this starts.
+fn multiplies(plan: &Plan) -> anyhow::Result<()> {
+    let card = matches!(plan.device, DeviceName::Cuda(_));
     if plan.run.engine.products == FullProducts::Tf32 && !hbat_backends::multiplies_in_tf32(plan.device) {
         let problem = format!("{} does not round factors", plan.device);
         return Err(plan.refuse("engine.products", problem, "leave it at \"f32\", or take a card of NVIDIA's").into());
     }
+    match plan.run.engine.matmul {
+        Matmul::Burn => Ok(()),
+        Matmul::Cublas if card => Ok(hbat_backends::start_cublas(plan.device)?),
+        Matmul::Cublas => {
+            let problem = format!("{} is no card of NVIDIA's", plan.device);
+            Err(plan.refuse("engine.matmul", problem, "leave it at \"burn\", or take a card").into())
+        }
+    }
+}
+
+/// Whether there is another memory for what is to be kept elsewhere.
+fn has_elsewhere(plan: &Plan) -> anyhow::Result<()> {
     let Layout { offload, layer_inputs, .. } = plan.layout;
     for (key, elsewhere, default) in [
         ("engine.offload", offload != Offload::Nothing, "nothing"),
@@ -89,7 +115,7 @@ fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
             return Err(plan.refuse(key, "cpu has no memory but the host's", remedy).into());
         }
     }
-    Ok(compute)
+    Ok(())
 }
 
 /// `hbat train`: starts a run in a new directory.

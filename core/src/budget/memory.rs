@@ -280,7 +280,7 @@ impl<'a> Sizes<'a> {
     /// Copies of the attention matrix that live together: where it is multiplied in parts, it, the parts, and one of them transposed.
     fn attention_copies(&self) -> usize {
         match self.layout.precision.products {
-            Products::Plain => ATTENTION_COPIES,
+            Products::Plain | Products::Library(_) => ATTENTION_COPIES,
             Products::Split => ATTENTION_COPIES + 1,
         }
     }
@@ -291,7 +291,7 @@ impl<'a> Sizes<'a> {
         let [left, right, product] = matrices;
         let of = |left: usize, right: usize, product: usize| left + right + left.max(right + product);
         match self.layout.precision.products {
-            Products::Plain => 0,
+            Products::Plain | Products::Library(_) => 0,
             Products::Split => F32 * of(left, right, product).max(of(product, right, left)).max(of(left, product, right)),
         }
     }

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
-use super::product::product;
-use super::{kind, wide};
+use super::kind;
+use super::product::{product, wide_product};
 use crate::compute::Products;
 
 /// The heads of an attention block.
@@ -116,7 +116,7 @@ fn attention_backward_of_part(
     let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
     let kept = kind(&dy);
     let value_gradient = product(probabilities.clone().cast(kept).swap_dims(2, 3), dy.clone()); // [B, KV, T, hd]
-    let dp = product(wide(dy), wide(value).swap_dims(2, 3)); // [B, KV, G·T, T]
+    let dp = wide_product(dy, value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
     let weighted = dp * probabilities.clone();
     let total = weighted.clone().sum_dim(3); // [B, KV, G·T, 1]
     let ds = (weighted - probabilities * total).mul_scalar(heads.scale()).cast(kept);
@@ -158,10 +158,9 @@ fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
     (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
 
-/// In f32, scores included, as fused attention keeps them. They are scaled after the product, so that what was bf16 is still that when a
-/// card multiplies it in TF32.
+/// In f32, scores included, as fused attention keeps them. They are scaled after the product, whose factors are then bf16 where they were.
 fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, Attention { heads, products }: Attention) -> Tensor<4> {
-    let scores = product(wide(query), wide(key).swap_dims(2, 3), products) * heads.scale(); // [B, KV, G·T, T]
+    let scores = wide_product(query, key.swap_dims(2, 3), products) * heads.scale(); // [B, KV, G·T, T]
     let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
     let by_head = scores.reshape([shape[0], heads.query, width, width]);
     softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)

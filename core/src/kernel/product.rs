@@ -2,14 +2,49 @@
 
 use burn::tensor::{FloatDType, Tensor};
 
-use super::wide;
-use crate::compute::Products;
+use super::{kind, wide};
+use crate::compute::{Library, Multiply, Products};
 
 /// `left` · `right`.
-pub(crate) fn product<const D: usize>(left: Tensor<D>, right: Tensor<D>, products: Products) -> Tensor<D> {
+pub(crate) fn product<const D: usize>(left: Tensor<D>, right: Tensor<D>, products: Products) -> Tensor<D>
+where
+    Tensor<D>: Multiplied<D>,
+{
     match products {
         Products::Plain => left.matmul(right),
         Products::Split => in_parts(left, right, Tensor::matmul),
+        Products::Library(library) => {
+            let to = kind(&left);
+            Tensor::by(library)(left, right, to)
+        }
+    }
+}
+
+/// `left` · `right` in f32, whatever they are: what was bf16 is still that when a card multiplies it in TF32.
+pub(crate) fn wide_product<const D: usize>(left: Tensor<D>, right: Tensor<D>, products: Products) -> Tensor<D>
+where
+    Tensor<D>: Multiplied<D>,
+{
+    match products {
+        Products::Library(library) => Tensor::by(library)(left, right, FloatDType::F32),
+        Products::Plain | Products::Split => product(wide(left), wide(right), products),
+    }
+}
+
+/// What a [`Library`] multiplies.
+pub(crate) trait Multiplied<const D: usize> {
+    fn by(library: Library) -> Multiply<D>;
+}
+
+impl Multiplied<2> for Tensor<2> {
+    fn by(library: Library) -> Multiply<2> {
+        library.matrices
+    }
+}
+
+impl Multiplied<4> for Tensor<4> {
+    fn by(library: Library) -> Multiply<4> {
+        library.batches
     }
 }
 

@@ -2,13 +2,12 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
 
-use super::product::product;
-use super::wide;
+use super::product::wide_product;
 use crate::compute::Products;
 
 /// `hidden` · `head` in f32, `[R, D]` · `[D, V]`: logits of bf16 would be off by 0.06 where they are 20.
 pub(crate) fn logits(hidden: Tensor<2>, head: Tensor<2>, products: Products) -> Tensor<2> {
-    product(wide(hidden), wide(head), products)
+    wide_product(hidden, head, products)
 }
 
 /// log π of the `targets` `[R]` under softmax(`logits`), and the probabilities, both `[R, V]`.

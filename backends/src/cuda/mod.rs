@@ -6,6 +6,9 @@
 //! Matrix products of f32 are computed in f32 or, from compute capability 8.0 on, in TF32 (inputs rounded to 10 bits of
 //! mantissa): autotune takes whichever kernel is fastest for a shape, and Burn 0.22 has no switch against it. Reports say so.
 
+mod cublas;
+mod product;
+
 use std::ffi::c_int;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,8 @@ use burn::tensor::{Device, FloatDType};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{DriverError, result, sys};
 
+pub(crate) use product::products;
+
 use crate::report::start;
 use crate::{DeviceError, DeviceName, DeviceReport, Hardware, HardwareKind};
 
@@ -21,6 +26,9 @@ const DRIVER: &str = "install NVIDIA's driver (Debian: `apt-get install nvidia-d
      must be started with its GPUs, such as `docker run --gpus all`); `nvidia-smi` shows whether it works";
 const TOOLKIT: &str = "install the CUDA toolkit (Debian and Ubuntu: `apt-get install nvidia-cuda-toolkit`) or set CUDA_PATH to a folder \
      that has nvvm/libdevice/libdevice.10.bc (the PyPI package nvidia-cuda-nvcc-cu12 has one)";
+
+const CUBLAS: &str = "install the CUDA toolkit (its libcublasLt; the PyPI package nvidia-cublas has one) and have the loader find it, such as by \
+     LD_LIBRARY_PATH, or leave engine.matmul at \"burn\"";
 
 const TF32: &str = "Burn may multiply f32 in TF32 (11 bits): hbat multiplies in parts, unless engine.products is \"tf32\"";
 
@@ -43,6 +51,12 @@ pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
         return Err(DeviceError::NoSuchDevice { name, found });
     }
     initialise(index).map(|(device, _)| device)
+}
+
+/// Starts cuBLASLt on the n-th card.
+pub(crate) fn start_cublas(index: usize) -> Result<(), DeviceError> {
+    let name = DeviceName::Cuda(index);
+    product::start(index).map_err(|reason| DeviceError::Missing { name, reason, remedy: CUBLAS.into() })
 }
 
 /// The name that its maker gave a card.
