@@ -9,7 +9,8 @@
 //!     gpu_parts profile DEVICE SHAPE ROWS
 //!                                        what such a step's time goes into
 //!
-//! Shapes: toy, 135m, 1.1b, 7b, 13b, with random weights. Runs on any device; only a card's times mean anything.
+//! DEVICE is `cuda` or another, or `cuda+cublas`, where cuBLASLt multiplies instead of Burn. Shapes: toy, 135m, 1.1b, 7b, 13b, with
+//! random weights. Runs on any device; only a card's times mean anything.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,7 +20,7 @@ mod product;
 mod shape;
 mod speed;
 
-use hbat_backends::DeviceName;
+use shape::Target;
 
 /// What it takes.
 const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | speed DEVICE SHAPE ROWS STEPS | \
@@ -29,16 +30,15 @@ fn main() {
     hbat_cli::memory::keep_freed();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let device = |name: &str| name.parse::<DeviceName>().unwrap_or_else(|error| panic!("{error}"));
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|error| panic!("{text}: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         match words[..] {
-            ["parity", name] => parity::run(device(name)).await,
-            ["memory", name, shape, rows, width] => memory::run(device(name), shape, (number(rows), number(width))).await,
-            ["product", name, shape] => product::run(device(name), shape).await,
-            ["speed", name, shape, rows, steps] => speed::run(device(name), shape, number(rows), number(steps)).await,
-            ["profile", name, shape, rows] => speed::profile(device(name), shape, number(rows)).await,
+            ["parity", name] => parity::run(Target::parse(name)).await,
+            ["memory", name, shape, rows, width] => memory::run(Target::parse(name), shape, (number(rows), number(width))).await,
+            ["product", name, shape] => product::run(Target::parse(name), shape).await,
+            ["speed", name, shape, rows, steps] => speed::run(Target::parse(name), shape, number(rows), number(steps)).await,
+            ["profile", name, shape, rows] => speed::profile(Target::parse(name), shape, number(rows)).await,
             _ => panic!("{WORDS}"),
         }
     });

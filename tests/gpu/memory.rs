@@ -7,17 +7,17 @@ use hbat::optimizer::AdamWSettings;
 use hbat::schedule::{Method, ScheduleSettings, Training, phases};
 use hbat::tokens::Group;
 use hbat::trainer::{Data, Event, Settings, Trainer, UpdateTiming};
-use hbat_backends::{DeviceName, usage};
+use hbat_backends::usage;
 use hbat_tests::{Zeros, sequence, settings, training};
 use serde_json::json;
 
-use crate::shape::{config, narrowest, policy};
+use crate::shape::{Target, config, policy};
 
 /// Steps on so many sequences, an even number, of so many tokens.
-pub(crate) async fn run(name: DeviceName, shape: &str, (rows, width): (usize, usize)) {
+pub(crate) async fn run(target: Target, shape: &str, (rows, width): (usize, usize)) {
     let schedule = schedule(rows);
     for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
-        let compute = narrowest(name);
+        let compute = target.narrowest();
         let (device, config) = (compute.device.clone(), config(shape));
         let (data, settings) = (data(config.vocab_size, rows, width), Settings { update, ..settings(rows) });
         let needs = budget(&config, compute.layout, &phases(&schedule), &data, &settings).expect("a budget");
@@ -25,11 +25,11 @@ pub(crate) async fn run(name: DeviceName, shape: &str, (rows, width): (usize, us
         let mut trainer = Trainer::new(policy(config, compute), data, phases(&schedule), settings);
         for needs in needs {
             finish_phase(&mut trainer).await;
-            let held = usage(name, &device).map(|usage| usage.peak);
+            let held = usage(target.name, &device).map(|usage| usage.peak);
             let ratio = held.map(|held| needs.peak.total() as f64 / held as f64);
             println!(
                 "{}",
-                json!({ "part": "memory", "shape": shape, "weights": weights, "update": update, "phase": needs.phase,
+                json!({ "part": "memory", "target": target.to_string(), "shape": shape, "weights": weights, "update": update, "phase": needs.phase,
                     "predicted": needs.peak.total(), "held": held, "ratio": ratio, "own_memory": own })
             );
         }

@@ -5,11 +5,10 @@ use hbat::engine::Engine;
 use hbat::model::Policy;
 use hbat::objective::{Dpo, Sft};
 use hbat::tokens::{Batch, Column, Group, Sequence};
-use hbat_backends::DeviceName;
 use hbat_tests::gradient;
 use serde_json::json;
 
-use crate::shape::{config, narrow, plain, policy};
+use crate::shape::{Target, config, policy};
 
 /// Largest relative differences: in f32 and in bf16.
 const TOLERANCES: [f64; 2] = [1e-3, 2e-2];
@@ -21,11 +20,11 @@ struct Numbers {
     gradients: [Vec<Vec<f32>>; 2],
 }
 
-pub(crate) async fn run(name: DeviceName) {
-    let expected =
-        numbers(&policy(config("toy"), plain(DeviceName::Cpu)), Engine::Whole, |groups, bucket| Batch::new(groups, bucket)).await;
+pub(crate) async fn run(target: Target) {
+    let oracle = policy(config("toy"), Target::parse("cpu").plain());
+    let expected = numbers(&oracle, Engine::Whole, |groups, bucket| Batch::new(groups, bucket)).await;
     let computes: [(&str, Option<Compute>, f64); 2] =
-        [("f32", Some(plain(name)), TOLERANCES[0]), ("bf16", narrow(name), TOLERANCES[1])];
+        [("f32", Some(target.plain()), TOLERANCES[0]), ("bf16", target.narrow(), TOLERANCES[1])];
     for (precision, compute, tolerance) in computes {
         let Some(compute) = compute else {
             println!("{}", json!({ "part": "parity", "precision": precision, "skipped": "the device does not compute in it" }));
@@ -36,7 +35,7 @@ pub(crate) async fn run(name: DeviceName) {
             let kind = if engine == "whole" { Engine::Whole } else { Engine::Segmented };
             let lay: fn(&[Group], usize) -> Batch =
                 if rows == "packed" { |g, _| Batch::packed(g, 192) } else { |g, w| Batch::new(g, w) };
-            report(&numbers(&model, kind, lay).await, &expected, json!([precision, engine, rows]), tolerance);
+            report(&numbers(&model, kind, lay).await, &expected, json!([target.to_string(), precision, engine, rows]), tolerance);
         }
     }
 }

@@ -49,10 +49,12 @@ def products(shape: str) -> None:
     _, d, f, _, heads, _, _ = SHAPES[shape]
     n = PRODUCT_ROWS * WIDTH
     random = lambda *dims: torch.randn(*dims, device=DEVICE, dtype=torch.bfloat16)
-    for m, k, n in [[n, d, d], [n, d, f], [n, f, d], [d, n, f]]:
-        left, right = random(m, k), random(k, n)
+    matrix = lambda rows, columns, lies: random(rows, columns) if lies == "rows" else random(columns, rows).T
+    # As in product.rs.
+    for m, k, n, *lie in [(n, d, d, "rows", "rows"), (n, d, f, "rows", "rows"), (n, f, d, "rows", "rows"), (n, d, f, "rows", "columns"), (f, n, d, "columns", "rows")]:
+        left, right = matrix(m, k, lie[0]), matrix(k, n, lie[1])
         took = seconds(lambda: left @ right)
-        print(json.dumps({"part": "peer-product", "shape": [m, k, n], "flops": 2 * m * k * n / took}), flush=True)
+        print(json.dumps({"part": "peer-product", "shape": [m, k, n], "left": lie[0], "right": lie[1], "flops": 2 * m * k * n / took}), flush=True)
     dims = [PRODUCT_ROWS // 2, heads, WIDTH, d // heads]
     query, key, value = random(*dims), random(*dims), random(*dims)
     took = seconds(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True))

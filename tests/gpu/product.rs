@@ -1,35 +1,75 @@
-//! Matrix products and attention as Burn computes them, at the shapes of a model and eight sequences of 1024 tokens.
+//! Matrix products and attention at the shapes of a model and eight sequences of 1024 tokens.
 
 use std::time::Instant;
 
 use burn::tensor::module::{attention, attention_fallback};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
-use hbat_backends::{DeviceName, open};
+use hbat_backends::open;
+use hbat_cli::config::Matmul;
 use hbat_tests::median;
+use serde::Serialize;
 use serde_json::json;
 
-use crate::shape::config;
+use crate::shape::{Target, config};
 
 const ROWS: usize = 8;
 const WIDTH: usize = 1024;
 const ROUNDS: usize = 5;
 const PRODUCTS: usize = 10;
 
-pub(crate) async fn run(name: DeviceName, shape: &str) {
-    let device = open(name).unwrap_or_else(|error| panic!("{error}"));
+/// What a matrix lies in.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Lines {
+    Rows,
+    Columns,
+}
+
+pub(crate) async fn run(target: Target, shape: &str) {
+    let device = open(target.name).unwrap_or_else(|error| panic!("{error}"));
     let dtype = if device.supports_dtype(FloatDType::BF16) { DType::BF16 } else { DType::F32 };
     let config = config(shape);
     let (n, d, f) = (ROWS * WIDTH, config.hidden_size, config.intermediate_size);
-    // Attention's projections, gate and up, down, the gradient of a weight.
-    for [m, k, n] in [[n, d, d], [n, d, f], [n, f, d], [d, n, f]] {
-        let (left, right) = (random([m, k], &device, dtype), random([k, n], &device, dtype));
-        let seconds = seconds(|| left.clone().matmul(right.clone())).await;
-        let flops = 2.0 * (m * k * n) as f64 / seconds;
-        println!("{}", json!({ "part": "product", "shape": [m, k, n], "dtype": format!("{dtype:?}"), "flops": flops }));
+    // Attention's projections, gate and up, down; the gradient of the latter's input, and of its weight.
+    for (dims, lines) in [
+        ([n, d, d], [Lines::Rows, Lines::Rows]),
+        ([n, d, f], [Lines::Rows, Lines::Rows]),
+        ([n, f, d], [Lines::Rows, Lines::Rows]),
+        ([n, d, f], [Lines::Rows, Lines::Columns]),
+        ([f, n, d], [Lines::Columns, Lines::Rows]),
+    ] {
+        product(target, (&device, dtype), dims, lines).await;
     }
-    // Half the rows: some devices have no larger buffer than their matrix of probabilities.
-    attentions([ROWS / 2, config.num_attention_heads, WIDTH, config.head_dim], &device, dtype).await;
+    if target.matmul == Matmul::Burn {
+        // Half the rows: some devices have no larger buffer than their matrix of probabilities.
+        attentions([ROWS / 2, config.num_attention_heads, WIDTH, config.head_dim], &device, dtype).await;
+    }
+}
+
+fn matrix([rows, columns]: [usize; 2], lines: Lines, device: &Device, dtype: DType) -> Tensor<2> {
+    match lines {
+        Lines::Rows => random([rows, columns], device, dtype),
+        Lines::Columns => random([columns, rows], device, dtype).transpose(),
+    }
+}
+
+/// Operations per second, and the largest difference from Burn's product as a part of its largest number.
+async fn product(target: Target, (device, dtype): (&Device, DType), dims: [usize; 3], lines: [Lines; 2]) {
+    let [rows, depth, columns] = dims;
+    let left = matrix([rows, depth], lines[0], device, dtype);
+    let right = matrix([depth, columns], lines[1], device, dtype);
+    let multiply = target.multiply();
+    let seconds = seconds(|| multiply(left.clone(), right.clone())).await;
+    let flops = 2.0 * dims.iter().product::<usize>() as f64 / seconds;
+    let expected = left.clone().matmul(right.clone());
+    let difference = (multiply(left, right) - expected.clone()).abs().max();
+    let off = number(difference).await / number(expected.abs().max()).await;
+    println!(
+        "{}",
+        json!({ "part": "product", "target": target.to_string(), "shape": dims, "left": lines[0], "right": lines[1],
+            "dtype": format!("{dtype:?}"), "flops": flops, "off": off })
+    );
 }
 
 /// Burn's fused attention beside the same in single products.

@@ -1,11 +1,83 @@
-//! Models by their size, with random weights that cost no more than copying them.
+//! Devices and who multiplies on them; models by their size, with random weights that cost no more than copying them.
 
-use burn::tensor::TensorData;
-use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
+use std::fmt;
+
+use burn::tensor::{Tensor, TensorData};
+use hbat::compute::{Compute, Moments, Offload, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
-use hbat_backends::{DeviceName, open};
+use hbat_backends::{DeviceName, Full, cublas, open, start_cublas};
+use hbat_cli::config::{EngineSection, Matmul, RunFile, layout};
 use hbat_tests::SMOLLM2;
+
+/// Who computes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) name: DeviceName,
+    pub(crate) matmul: Matmul,
+}
+
+impl Target {
+    /// From the name of a device, or that and `+cublas`.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (name, matmul) = text.strip_suffix("+cublas").map_or((text, Matmul::Burn), |name| (name, Matmul::Cublas));
+        Self { name: name.parse().unwrap_or_else(|error| panic!("{error}")), matmul }
+    }
+
+    /// As a run has it by default, in f32.
+    pub(crate) fn plain(self) -> Compute {
+        self.compute(RunFile::default().engine)
+    }
+
+    /// In the layout that fits 7 billion parameters into 80 GB; `None` where the device does not compute in bf16.
+    pub(crate) fn narrow(self) -> Option<Compute> {
+        let (weights, moments, offload) = (Weights::Bf16Split, Moments::Bf16, Offload::Anchor);
+        let compute = self.compute(EngineSection { weights, moments, offload, ..RunFile::default().engine });
+        compute.device.supports_dtype(weights.dtype()).then_some(compute)
+    }
+
+    /// The narrow layout, or f32 where there is none.
+    pub(crate) fn narrowest(self) -> Compute {
+        self.narrow().unwrap_or_else(|| self.plain())
+    }
+
+    /// Its product of matrices, of one type into the same.
+    pub(crate) fn multiply(self) -> fn(Tensor<2>, Tensor<2>) -> Tensor<2> {
+        match self.matmul {
+            Matmul::Burn => Tensor::matmul,
+            Matmul::Cublas => {
+                self.start();
+                |left, right| {
+                    let (multiply, to) = (cublas(Full::F32).expect("it was started"), left.dtype().into());
+                    multiply(left, right, to)
+                }
+            }
+        }
+    }
+
+    fn start(self) {
+        match self.matmul {
+            Matmul::Burn => {}
+            Matmul::Cublas => start_cublas(self.name).unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
+
+    fn compute(self, engine: EngineSection) -> Compute {
+        self.start();
+        let device = open(self.name).unwrap_or_else(|error| panic!("{error}"));
+        let engine = EngineSection { matmul: self.matmul, ..engine };
+        Compute { device, layout: layout(self.name, &engine), watch: None }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.matmul {
+            Matmul::Burn => write!(f, "{}", self.name),
+            Matmul::Cublas => write!(f, "{}+cublas", self.name),
+        }
+    }
+}
 
 /// A configuration by its name.
 pub(crate) fn config(shape: &str) -> LlamaConfig {
@@ -30,24 +102,6 @@ pub(crate) fn config(shape: &str) -> LlamaConfig {
         other => panic!("{other} is no shape: toy, 135m, 1.1b, 7b or 13b"),
     };
     serde_json::from_str(text).expect("a configuration")
-}
-
-/// A device in f32, as runs have it by default.
-pub(crate) fn plain(name: DeviceName) -> Compute {
-    hbat_cli::run::compute(name).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// A device in the layout that fits 7 billion parameters into 80 GB; `None` where it does not compute in bf16.
-pub(crate) fn narrow(name: DeviceName) -> Option<Compute> {
-    let device = open(name).unwrap_or_else(|error| panic!("{error}"));
-    let precision = Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, ..Precision::default() };
-    let computes = device.supports_dtype(precision.weights.dtype());
-    computes.then(|| Compute::device(device).with(precision).offloading(Offload::Anchor))
-}
-
-/// The narrow layout, or f32 where there is none.
-pub(crate) fn narrowest(name: DeviceName) -> Compute {
-    narrow(name).unwrap_or_else(|| plain(name))
 }
 
 /// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1.

@@ -12,12 +12,12 @@ use hbat::reduce::Alone;
 use hbat::tokens::{Batch, Column, Group};
 use hbat::trainer::{Term, accumulate};
 use hbat::watch::Part;
-use hbat_backends::{DeviceName, peak_flops, usage};
+use hbat_backends::{peak_flops, usage};
 use hbat_cli::profile::{self, End, Recorder};
 use hbat_tests::{median, pull, sequence};
 use serde_json::json;
 
-use crate::shape::{config, narrowest, policy};
+use crate::shape::{Target, config, policy};
 
 const WIDTH: usize = 1024;
 const WARM_UP: usize = 2;
@@ -26,22 +26,22 @@ struct Bench {
     policy: Policy,
     optimizer: AdamW,
     pull: Pull,
-    device: (DeviceName, Compute),
+    device: (Target, Compute),
     rows: usize,
 }
 
-pub(crate) async fn run(name: DeviceName, shape: &str, rows: usize, steps: usize) {
-    let mut bench = Bench::new(name, shape, rows, narrowest(name)).await;
+pub(crate) async fn run(target: Target, shape: &str, rows: usize, steps: usize) {
+    let mut bench = Bench::new(target, shape, rows, target.narrowest()).await;
     for objective in ["sft", "dpo"] {
         bench.measure(shape, objective, steps).await;
     }
 }
 
 /// The device is waited for at the beginning and the end of every part, so that a step takes longer than it does unwatched.
-pub(crate) async fn profile(name: DeviceName, shape: &str, rows: usize) {
-    let compute = narrowest(name);
+pub(crate) async fn profile(target: Target, shape: &str, rows: usize) {
+    let compute = target.narrowest();
     let recorder = Arc::new(Recorder::new(End::Done(compute.device.clone())));
-    let Bench { mut policy, mut optimizer, pull, .. } = Bench::new(name, shape, rows, compute.watched(recorder.clone())).await;
+    let Bench { mut policy, mut optimizer, pull, .. } = Bench::new(target, shape, rows, compute.watched(recorder.clone())).await;
     for objective in ["sft", "dpo"] {
         let (term, mut seconds) = (term(objective, rows), 0.0);
         for _ in 0..=WARM_UP {
@@ -53,17 +53,17 @@ pub(crate) async fn profile(name: DeviceName, shape: &str, rows: usize) {
             Part::ALL.iter().map(|part| (part.name().into(), profile::seconds(&spans, *part).into())).collect();
         println!(
             "{}",
-            json!({ "part": "profile", "shape": shape, "objective": objective, "rows": rows, "seconds": seconds, "parts": parts })
+            json!({ "part": "profile", "target": target.to_string(), "shape": shape, "objective": objective, "rows": rows, "seconds": seconds, "parts": parts })
         );
     }
 }
 
 impl Bench {
-    async fn new(name: DeviceName, shape: &str, rows: usize, compute: Compute) -> Self {
+    async fn new(target: Target, shape: &str, rows: usize, compute: Compute) -> Self {
         let policy = policy(config(shape), compute.clone());
         let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
         let pull = pull(&policy).await;
-        Self { policy, optimizer, pull, device: (name, compute), rows }
+        Self { policy, optimizer, pull, device: (target, compute), rows }
     }
 
     /// Steps without and with the penalty take turns, so that both meet the same clocks.
@@ -79,16 +79,16 @@ impl Bench {
         }
         let [free, held] = [median(&seconds[0]), median(&seconds[1])];
         let weights: usize = self.policy.units().iter().map(Unit::elements).sum();
-        let (name, compute) = &self.device;
+        let (target, compute) = &self.device;
         let tokens = (self.rows * WIDTH) as f64;
         let flops = 6.0 * weights as f64 * tokens / free;
-        let peak = peak_flops(*name, compute.layout.precision.weights.dtype());
+        let peak = peak_flops(target.name, compute.layout.precision.weights.dtype());
         println!(
             "{}",
-            json!({ "part": "speed", "shape": shape, "objective": objective, "rows": self.rows, "width": WIDTH,
+            json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows, "width": WIDTH,
                 "weights": compute.layout.precision.weights, "tokens_per_second": tokens / free, "model_flops": flops,
                 "mfu": peak.map(|peak| flops / peak), "penalty_ratio": held / free, "step_seconds": seconds,
-                "memory": usage(*name, &compute.device).map(|usage| usage.peak) })
+                "memory": usage(target.name, &compute.device).map(|usage| usage.peak) })
         );
     }
 }
