@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use burn::tensor::module::{attention, attention_fallback};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
-use hbat_backends::open;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
+use hbat::random::{normal, stream};
+use hbat_backends::{dtype_name, open};
 use hbat_cli::config::Matmul;
 use hbat_tests::median;
 use serde::Serialize;
@@ -29,6 +30,9 @@ enum Lines {
 pub(crate) async fn run(target: Target, shape: &str) {
     let device = open(target.name).unwrap_or_else(|error| panic!("{error}"));
     let dtype = if device.supports_dtype(FloatDType::BF16) { DType::BF16 } else { DType::F32 };
+    if target.matmul == Matmul::Cublas {
+        exactness(target, &device).await;
+    }
     let config = config(shape);
     let (n, d, f) = (ROWS * WIDTH, config.hidden_size, config.intermediate_size);
     // Attention's projections, gate and up, down; the gradient of the latter's input, and of its weight.
@@ -47,18 +51,63 @@ pub(crate) async fn run(target: Target, shape: &str) {
     }
 }
 
-fn matrix([rows, columns]: [usize; 2], lines: Lines, device: &Device, dtype: DType) -> Tensor<2> {
+/// Small products of every type, with factors in rows and in columns and heads of attention, against the CPU's.
+async fn exactness(target: Target, device: &Device) {
+    let (matrices, batches) = target.library();
+    let types = [(FloatDType::F32, FloatDType::F32), (FloatDType::BF16, FloatDType::F32), (FloatDType::BF16, FloatDType::BF16)];
+    for (of, to) in types {
+        let devices = [device, &Device::flex()];
+        // Rows of text of several heads, and a key for each.
+        let [left, exact_left] = devices.map(|device| noise([2, 24, 3, 40], 1, of, device).swap_dims(1, 2));
+        let [right, exact_right] = devices.map(|device| noise([2, 3, 56, 40], 2, of, device).swap_dims(2, 3));
+        compare(target, (of, to), batches(left, right, to), exact(exact_left, exact_right)).await;
+        for lines in [[Lines::Rows, Lines::Rows], [Lines::Columns, Lines::Rows], [Lines::Rows, Lines::Columns]] {
+            let [left, exact_left] = devices.map(|device| lay(|dims| noise(dims, 3, of, device), [24, 40], lines[0]));
+            let [right, exact_right] = devices.map(|device| lay(|dims| noise(dims, 4, of, device), [40, 56], lines[1]));
+            compare(target, (of, to), matrices(left, right, to), exact(exact_left, exact_right)).await;
+        }
+    }
+}
+
+fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: FloatDType, device: &Device) -> Tensor<D> {
+    let mut rng = stream(seed, "noise", &[]);
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| normal(&mut rng) as f32).collect();
+    let data = TensorData::new(values, dims).convert_dtype(dtype.into());
+    Tensor::from_data(data, (device, DType::from(dtype)))
+}
+
+fn exact<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
+    left.cast(FloatDType::F32).matmul(right.cast(FloatDType::F32))
+}
+
+async fn compare<const D: usize>(target: Target, (of, to): (FloatDType, FloatDType), found: Tensor<D>, expected: Tensor<D>) {
+    let shape = expected.dims().to_vec();
+    let found = found.into_data_async().await.expect("a product").convert::<f32>();
+    let expected = expected.into_data_async().await.expect("a product");
+    let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
+    let (most, largest) = pairs.fold((0.0f32, 0.0f32), |(most, largest), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
+    let off = f64::from(most / largest);
+    let tolerance = if to == FloatDType::BF16 { 4e-3 } else { 2e-6 };
+    let words = [of, to].map(|dtype| dtype_name(dtype));
+    println!(
+        "{}",
+        json!({ "part": "exactness", "target": target.to_string(), "of": words[0], "to": words[1], "shape": shape, "off": off,
+            "passed": off <= tolerance })
+    );
+}
+
+fn lay(made: impl Fn([usize; 2]) -> Tensor<2>, [rows, columns]: [usize; 2], lines: Lines) -> Tensor<2> {
     match lines {
-        Lines::Rows => random([rows, columns], device, dtype),
-        Lines::Columns => random([columns, rows], device, dtype).transpose(),
+        Lines::Rows => made([rows, columns]),
+        Lines::Columns => made([columns, rows]).transpose(),
     }
 }
 
 /// Operations per second, and the largest difference from Burn's product as a part of its largest number.
 async fn product(target: Target, (device, dtype): (&Device, DType), dims: [usize; 3], lines: [Lines; 2]) {
     let [rows, depth, columns] = dims;
-    let left = matrix([rows, depth], lines[0], device, dtype);
-    let right = matrix([depth, columns], lines[1], device, dtype);
+    let random = |dims| random(dims, device, dtype);
+    let (left, right) = (lay(random, [rows, depth], lines[0]), lay(random, [depth, columns], lines[1]));
     let multiply = target.multiply();
     let seconds = seconds(|| multiply(left.clone(), right.clone())).await;
     let flops = 2.0 * dims.iter().product::<usize>() as f64 / seconds;

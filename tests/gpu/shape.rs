@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use hbat::compute::{Compute, Moments, Offload, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
-use hbat_backends::{DeviceName, Full, cublas, open, start_cublas};
+use hbat_backends::{DeviceName, Full, Multiply, cublas, open, start_cublas};
 use hbat_cli::config::{EngineSection, Matmul, RunFile, layout};
 use hbat_tests::SMOLLM2;
 
@@ -45,14 +45,17 @@ impl Target {
     pub(crate) fn multiply(self) -> fn(Tensor<2>, Tensor<2>) -> Tensor<2> {
         match self.matmul {
             Matmul::Burn => Tensor::matmul,
-            Matmul::Cublas => {
-                self.start();
-                |left, right| {
-                    let (multiply, to) = (cublas(Full::F32).expect("it was started"), left.dtype().into());
-                    multiply(left, right, to)
-                }
-            }
+            Matmul::Cublas => |left, right| {
+                let to = left.dtype().into();
+                cublas(Full::F32).expect("it was started")(left, right, to)
+            },
         }
+    }
+
+    /// Products of matrices and of batches by the library that it names.
+    pub(crate) fn library(self) -> (Multiply<2>, Multiply<4>) {
+        self.start();
+        (cublas(Full::F32).expect("it was started"), cublas(Full::F32).expect("it was started"))
     }
 
     fn start(self) {

@@ -57,6 +57,7 @@ pub(super) fn explained(
     run: &Path,
 ) -> anyhow::Error {
     let Some(Error::Device(reason)) = error.downcast_ref::<Error>() else { return error };
+    let error = anyhow::Error::from(Error::Device(in_a_line(reason)));
     let (device, run) = (plan.device, run.display());
     let goes_on = format!("the last checkpoint is untouched: go on with `hbat resume {run}`");
     if !of_memory(reason) {
@@ -67,6 +68,13 @@ pub(super) fn explained(
         Err(_) => "`hbat plan` says what takes how much".into(),
     };
     error.context(format!("{device} ran out of memory in phase {phase}; {remedy}; change it in {run}/config.toml, and {goes_on}"))
+}
+
+/// Burn's report of a failure goes through all who passed it on, in a line for each.
+fn in_a_line(reason: &str) -> String {
+    let said =
+        |line: &&str| !line.is_empty() && !["Caused by:", "Asked at:", "Backtrace:", "No backtrace available"].contains(line);
+    reason.lines().map(str::trim).filter(said).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether a device's words are about memory.
@@ -119,6 +127,10 @@ mod tests {
     fn a_device_that_is_gone_leaves_the_checkpoint() {
         let text = explain("CUDA_ERROR_ECC_UNCORRECTABLE");
         assert!(text.contains("the last checkpoint is untouched") && text.contains("--device"), "{text}");
+        let text = explain(
+            "The device is poisoned\nCaused by:\n  cuLaunchKernel failed with status 700\nBacktrace:\nNo backtrace available\n",
+        );
+        assert!(text.ends_with("the device failed: The device is poisoned: cuLaunchKernel failed with status 700"), "{text}");
         let other = explained(
             anyhow::anyhow!("another"),
             (&config::resolve(&Request::default()).unwrap(), Err(anyhow::anyhow!(""))),

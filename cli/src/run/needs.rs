@@ -114,7 +114,7 @@ impl Needs {
             return Ok(());
         }
         let (device, needed, has) = (self.device, report::size(needed), report::size(available));
-        let problem = format!("phase {} of {method} needs {needed} of memory, and {device} has {has}", phase.phase);
+        let problem = format!("phase {} of {method} needs {needed} of memory, and {device} has {has} for it", phase.phase);
         let remedy = self.remedy(plan, available).map_err(|error| refused(plan, error))?;
         Err(plan.refuse("engine.kind", problem, remedy).into())
     }

@@ -5,13 +5,14 @@
  * what it does when memory runs out or the card is gone. Numbers that kernels would have written are zeros.
  *
  *   STAND_IN_MEMORY   bytes of the card (an H100's)
- *   STAND_IN_COPY     larger copies are left out (none)
+ *   STAND_IN_FREE     bytes that others have left of it (all)
+ *   STAND_IN_COPY     larger copies are left out, and what would come back is zeros (none)
  *   STAND_IN_KERNELS  a folder that takes the kernels' PTX
  *   STAND_IN_FAULT    after so many launches the card is gone (never)
- *   STAND_IN_LOG      a file that takes a line for every call that orders work (none)
+ *   STAND_IN_LOG      a file that takes a line for every launch, and for every call that orders work (none)
  */
 #define _GNU_SOURCE
-#include <pthread.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ static long setting(const char *name, long otherwise) {
 }
 
 static long memory(void) { return setting("STAND_IN_MEMORY", 85520809984L); }
+static long left(void) { return setting("STAND_IN_FREE", memory()); }
 
 /* As after a fault: every call on the context says so. */
 static CUresult state(void) {
@@ -49,6 +51,7 @@ void stand_in_log(const char *line) {
 
 static void summary(void) {
     if (log_file) fclose(log_file);
+    if (!peak) return;
     fprintf(stderr, "stand-in card: %ld launches of %ld kernels, peak %ld bytes, %ld bytes copied there, %ld back\n", (long)launches,
             (long)modules, (long)peak, (long)to_card, (long)from_card);
 }
@@ -109,13 +112,17 @@ CUresult cuCtxSetCurrent(Handle context) { return OK; }
 CUresult cuCtxGetCurrent(Handle *context) { return *context = (Handle)16, OK; }
 CUresult cuCtxSynchronize(void) { return state(); }
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, OK; }
-CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *all) { return *all = memory(), *free_bytes = memory() - held, OK; }
+CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *all) { return *all = memory(), *free_bytes = left() - held, OK; }
 CUresult cuGetErrorName(CUresult error, const char **name) {
-    *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_INVALID_VALUE";
+    *name = error == OUT_OF_MEMORY     ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : error == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+                                       : "CUDA_ERROR_INVALID_VALUE";
     return OK;
 }
 CUresult cuGetErrorString(CUresult error, const char **text) {
-    *text = error == OUT_OF_MEMORY ? "out of memory" : error == ILLEGAL_ADDRESS ? "an illegal memory access was encountered" : "invalid argument";
+    *text = error == OUT_OF_MEMORY     ? "out of memory"
+            : error == ILLEGAL_ADDRESS ? "an illegal memory access was encountered"
+                                       : "invalid argument";
     return OK;
 }
 
@@ -131,7 +138,7 @@ static CUresult refuse(size_t bytes) {
 CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
     if (state()) return state();
     long now = atomic_fetch_add(&held, bytes) + bytes;
-    if (now > memory()) return refuse(bytes);
+    if (now > left()) return refuse(bytes);
     for (long seen = peak; now > seen && !atomic_compare_exchange_weak(&peak, &seen, now);) {}
     char *at = mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return refuse(bytes);
@@ -149,23 +156,57 @@ CUresult cuMemFree_v2(CUdeviceptr at) {
 
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, Handle stream) { return cuMemAlloc_v2(out, bytes); }
 CUresult cuMemFreeAsync(CUdeviceptr at, Handle stream) { return cuMemFree_v2(at); }
-CUresult cuMemAllocHost_v2(void **out, size_t bytes) { return *out = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE), *out ? OK : OUT_OF_MEMORY; }
+CUresult cuMemAllocHost_v2(void **out, size_t bytes) {
+    *out = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+    return *out ? OK : OUT_OF_MEMORY;
+}
 CUresult cuMemFreeHost(void *at) { return free(at), OK; }
 
 static CUresult copy(void *to, const void *from, size_t bytes, atomic_long *count) {
     *count += bytes;
-    long most = setting("STAND_IN_COPY", 0);
-    if (state() == OK && (!most || bytes <= (size_t)most)) memcpy(to, from, bytes);
+    long most = setting("STAND_IN_COPY", LONG_MAX);
+    if (state() == OK && bytes <= (size_t)most) memcpy(to, from, bytes);
+    else if (state() == OK && count == &from_card) memset(to, 0, bytes);
     return state();
 }
 
 static atomic_long within;
-CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, Handle stream) { return copy((void *)to, from, bytes, &to_card); }
-CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Handle stream) { return copy(to, (void *)from, bytes, &from_card); }
-CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, Handle stream) { return copy((void *)to, (void *)from, bytes, &within); }
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, Handle stream) { return value ? (memset((void *)to, value, bytes), state()) : state(); }
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, Handle stream) {
+    return copy((void *)to, from, bytes, &to_card);
+}
+CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, Handle stream) {
+    return copy(to, (void *)from, bytes, &from_card);
+}
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, Handle stream) {
+    return copy((void *)to, (void *)from, bytes, &within);
+}
 
-/* Order: all is done at once. */
+/* CUDA_MEMCPY2D: from, to, and what; a memory type of 1 is the host's. */
+typedef struct {
+    size_t x, y;
+    unsigned type;
+    void *host;
+    CUdeviceptr device;
+    Handle array;
+    size_t pitch;
+} Side;
+typedef struct {
+    Side from, to;
+    size_t width, height;
+} Copy2D;
+
+static char *start(const Side *side) {
+    return (side->type == 1 ? (char *)side->host : (char *)side->device) + side->y * side->pitch + side->x;
+}
+
+CUresult cuMemcpy2DAsync_v2(const Copy2D *how, Handle stream) {
+    atomic_long *count = how->from.type == 1 ? &to_card : how->to.type == 1 ? &from_card : &within;
+    for (size_t row = 0; row < how->height; row++)
+        if (copy(start(&how->to) + row * how->to.pitch, start(&how->from) + row * how->from.pitch, how->width, count)) break;
+    return state();
+}
+
+/* Order: all is done at once, and takes as long as Burn wants a measurement to take. */
 
 CUresult cuStreamCreate(Handle *stream, unsigned flags) { return fresh(stream); }
 CUresult cuStreamCreateWithPriority(Handle *stream, unsigned flags, int priority) { return fresh(stream); }
@@ -176,8 +217,8 @@ CUresult cuEventCreate(Handle *event, unsigned flags) { return fresh(event); }
 CUresult cuEventDestroy_v2(Handle event) { return OK; }
 CUresult cuEventSynchronize(Handle event) { return state(); }
 CUresult cuEventQuery(Handle event) { return state(); }
-CUresult cuEventElapsedTime(float *milliseconds, Handle from, Handle to) { return *milliseconds = 0.01f, state(); }
-CUresult cuEventElapsedTime_v2(float *milliseconds, Handle from, Handle to) { return *milliseconds = 0.01f, state(); }
+CUresult cuEventElapsedTime(float *milliseconds, Handle from, Handle to) { return *milliseconds = 20, state(); }
+CUresult cuEventElapsedTime_v2(float *milliseconds, Handle from, Handle to) { return *milliseconds = 20, state(); }
 CUresult cuEventRecord(Handle event, Handle stream) { return stand_in_log("event recorded in a stream"), state(); }
 CUresult cuStreamWaitEvent(Handle stream, Handle event, unsigned flags) { return stand_in_log("a stream waits"), state(); }
 CUresult cuCtxRecordEvent(Handle context, Handle event) { return stand_in_log("event recorded in the context"), state(); }
@@ -198,21 +239,21 @@ CUresult cuModuleLoadData(Handle *module, const void *image) {
 }
 
 CUresult cuModuleUnload(Handle module) { return OK; }
-CUresult cuModuleGetFunction(Handle *function, Handle module, const char *name) { return fresh(function); }
+CUresult cuModuleGetFunction(Handle *function, Handle module, const char *name) { return *function = strdup(name), state(); }
 CUresult cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
 CUresult cuFuncGetAttribute(int *value, int attribute, Handle function) { return *value = attribute == 0 ? 1024 : 0, OK; }
 
-static CUresult launch(void) {
+static CUresult launch(const char *name) {
     launches++;
-    stand_in_log("kernel");
+    stand_in_log(name);
     return state();
 }
 
 CUresult cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                         Handle stream, void **arguments, void **extra) {
-    return launch();
+    return launch(function);
 }
 
-CUresult cuLaunchKernelEx(const void *how, Handle function, void **arguments, void **extra) { return launch(); }
+CUresult cuLaunchKernelEx(const void *how, Handle function, void **arguments, void **extra) { return launch(function); }
 CUresult cuTensorMapEncodeTiled(void *map, ...) { return memset(map, 0, 128), OK; }
 CUresult cuTensorMapEncodeIm2col(void *map, ...) { return memset(map, 0, 128), OK; }
