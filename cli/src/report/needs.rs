@@ -58,7 +58,8 @@ fn memory_text(needs: &Needs) -> String {
     if phase.host > 0 {
         text += &format!("and {} of the host's memory, for what is offloaded\n", bytes(phase.host as u64));
     }
-    let available = needs.available.map_or_else(|| "does not say what it has for it".into(), |free| format!("has {} for it", bytes(free)));
+    let available =
+        needs.available.map_or_else(|| "does not say what it has for it".into(), |free| format!("has {} for it", bytes(free)));
     text + &format!("{} {available}\n", needs.device)
 }
 

@@ -80,7 +80,7 @@ fn in_a_line(reason: &str) -> String {
 /// Whether a device's words are about memory.
 fn of_memory(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    ["out of memory", "outofmemory", "out_of_memory", "buffertoobig", "too big", "not enough memory"]
+    ["out of memory", "out of device memory", "outofmemory", "out_of_memory", "buffertoobig", "too big", "not enough memory"]
         .iter()
         .any(|words| reason.contains(words))
 }
@@ -121,6 +121,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        // As CubeCL puts it on a card.
+        let text = explain("An IO error happened\nCaused by:\n  out of device memory allocating 2097152 bytes");
+        assert!(text.contains("cpu ran out of memory in phase dpo-2; most of it"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,7 @@
  *   STAND_IN_COPY     larger copies are left out, and what would come back is zeros (none)
  *   STAND_IN_KERNELS  a folder that takes the kernels' PTX
  *   STAND_IN_FAULT    after so many launches the card is gone (never)
- *   STAND_IN_LOG      a file that takes a line for every launch, and for every call that orders work (none)
+ *   STAND_IN_LOG      a file that takes a line for every allocation, launch, and call that orders work (none)
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -140,6 +140,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
     long now = atomic_fetch_add(&held, bytes) + bytes;
     if (now > left()) return refuse(bytes);
     for (long seen = peak; now > seen && !atomic_compare_exchange_weak(&peak, &seen, now);) {}
+    if (log_file) fprintf(log_file, "%zu bytes allocated, %ld held\n", bytes, now);
     char *at = mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return refuse(bytes);
     *(size_t *)at = bytes;
