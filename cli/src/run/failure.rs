@@ -70,11 +70,15 @@ pub(super) fn explained(
     error.context(format!("{device} ran out of memory in phase {phase}; {remedy}; change it in {run}/config.toml, and {goes_on}"))
 }
 
-/// Burn's report of a failure goes through all who passed it on, in a line for each.
+/// Burn's report of a failure goes through all who passed it on, in a line for each: the first and where it came from are told.
 fn in_a_line(reason: &str) -> String {
     let said =
         |line: &&str| !line.is_empty() && !["Caused by:", "Asked at:", "Backtrace:", "No backtrace available"].contains(line);
-    reason.lines().map(str::trim).filter(said).collect::<Vec<_>>().join(": ")
+    let lines: Vec<&str> = reason.lines().map(str::trim).filter(said).collect();
+    match lines[..] {
+        [first, .., before, last] if lines.len() > 4 => [first, "…", before, last].join(": "),
+        _ => lines.join(": "),
+    }
 }
 
 /// Whether a device's words are about memory.

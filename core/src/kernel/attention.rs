@@ -1,6 +1,6 @@
 //! Causal grouped-query attention. The `[heads, T, T]` matrix of probabilities is made anew for the backward pass and never kept.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
 use super::product::{product, wide_product};
 use super::{kind, wide};
@@ -41,12 +41,6 @@ impl Heads {
         x.reshape([rows, width, self.key_value, self.dim]).swap_dims(1, 2)
     }
 
-    /// `[B, H, T, T]` → `[B, KV, G·T, T]`.
-    fn by_key_head(&self, x: Tensor<4>) -> Tensor<4> {
-        let [rows, _, width, keys] = x.dims();
-        x.reshape([rows, self.key_value, self.group() * width, keys])
-    }
-
     /// The inverse of [`split_queries`](Self::split_queries).
     fn join_queries(&self, x: Tensor<4>) -> Tensor<2> {
         let [rows, _, group_width, _] = x.dims();
@@ -69,20 +63,11 @@ pub(crate) struct Attention {
     pub(crate) products: Products,
 }
 
-/// What attention came to.
-#[derive(Debug, Clone)]
-pub(crate) struct Attended {
-    /// `[B·T, H·hd]`
-    pub(crate) context: Tensor<2>,
-    /// log Σ exp of every query's scores, in f32, `[B, H, T, 1]`: from it and the scores alone the backward pass has the probabilities.
-    pub(crate) log_sums: Tensor<4>,
-}
-
-/// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`.
+/// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 ///
 /// `mask` is added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`: [`causal_mask`], and [`apart`] where rows hold several
 /// texts.
-pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Attended {
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
     let parts = parts(&query, &mask, how.heads);
     if parts.len() == 1 {
         return attention_of_part(query, key, value, mask, how);
@@ -91,40 +76,35 @@ pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask
         let [query, key, value] = [&query, &key, &value].map(|x| part.rows(x));
         attention_of_part(query, key, value, part.mask(&mask), how)
     };
-    let (contexts, log_sums) = parts.iter().map(of_part).map(|part| (part.context, part.log_sums)).unzip();
-    Attended { context: Tensor::cat(contexts, 0), log_sums: Tensor::cat(log_sums, 0) }
+    Tensor::cat(parts.iter().map(of_part).collect(), 0)
 }
 
-fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Attended {
+fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
     let (width, heads) = (mask.dims()[1], how.heads);
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
-    let scores = scores(query, key, mask, how);
-    let largest = scores.clone().detach().max_dim(3);
-    let log_sums = (scores.clone() - largest.clone()).exp().sum_dim(3).log() + largest;
-    let probabilities = heads.by_key_head((scores - log_sums.clone()).exp().cast(kind(&value)));
-    let context = heads.join_queries(product(probabilities, heads.split_keys(value, width), how.products));
-    Attended { context, log_sums }
+    let probabilities = probabilities(query, key, mask, how).cast(kind(&value));
+    heads.join_queries(product(probabilities, heads.split_keys(value, width), how.products))
 }
 
-/// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
+/// The gradients of [`attention`] with respect to query, key and value for what it came to, Y, and an incoming gradient `dy` `[B·T, H·hd]`.
 ///
 /// With P the probabilities and dP = dY·Vᵀ: dS = P ∘ (dP − rowsum(dP ∘ P)), dQ = dS·K/√hd, dK = dSᵀ·Q/√hd, dV = Pᵀ·dY. The row sums are
 /// those of dY ∘ Y, which are T/hd times shorter (FlashAttention, §3.1).
 pub(crate) fn attention_backward(
     read: [Tensor<2>; 3],
-    attended: Attended,
+    context: Tensor<2>,
     dy: Tensor<2>,
     mask: Tensor<3>,
     how: Attention,
 ) -> [Tensor<2>; 3] {
     let parts = parts(&dy, &mask, how.heads);
     if parts.len() == 1 {
-        return attention_backward_of_part(read, attended, dy, mask, how);
+        return attention_backward_of_part(read, context, dy, mask, how);
     }
     let mut gradients: [Vec<Tensor<2>>; 3] = Default::default();
     for part in parts {
         let read = read.each_ref().map(|x| part.rows(x));
-        let of_part = attention_backward_of_part(read, part.attended(&attended), part.rows(&dy), part.mask(&mask), how);
+        let of_part = attention_backward_of_part(read, part.rows(&context), part.rows(&dy), part.mask(&mask), how);
         gradients.iter_mut().zip(of_part).for_each(|(all, part)| all.push(part));
     }
     gradients.map(|parts| Tensor::cat(parts, 0))
@@ -132,7 +112,7 @@ pub(crate) fn attention_backward(
 
 fn attention_backward_of_part(
     [query, key, value]: [Tensor<2>; 3],
-    Attended { context, log_sums }: Attended,
+    context: Tensor<2>,
     dy: Tensor<2>,
     mask: Tensor<3>,
     how: Attention,
@@ -144,8 +124,7 @@ fn attention_backward_of_part(
     let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
     let totals = (wide(dy.clone()) * wide(context)).sum_dim(3); // [B, KV, G·T, 1]
     let kept = kind(&dy);
-    let probabilities = (scores(query.clone(), key.clone(), mask, how) - log_sums).exp();
-    let probabilities = heads.by_key_head(probabilities); // [B, KV, G·T, T]
+    let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
     let value_gradient = product(probabilities.clone().cast(kept).swap_dims(2, 3), dy.clone()); // [B, KV, T, hd]
     let dp = wide_product(dy, value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
     let ds = (probabilities * (dp - totals)).mul_scalar(heads.scale()).cast(kept);
@@ -176,10 +155,6 @@ impl Part {
         x.clone().narrow(0, self.from * self.width, self.len * self.width)
     }
 
-    fn attended(&self, Attended { context, log_sums }: &Attended) -> Attended {
-        Attended { context: self.rows(context), log_sums: log_sums.clone().narrow(0, self.from, self.len) }
-    }
-
     fn mask(&self, mask: &Tensor<3>) -> Tensor<3> {
         if mask.dims()[0] == 1 { mask.clone() } else { mask.clone().narrow(0, self.from, self.len) }
     }
@@ -191,11 +166,12 @@ fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
     (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
 
-/// Q·Kᵀ/√hd + mask in f32, as fused attention keeps it, `[B, H, T, T]`. Scaled after the product, whose factors are then bf16 where they were.
-fn scores(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, Attention { heads, products }: Attention) -> Tensor<4> {
+/// In f32, scores included, as fused attention keeps them. They are scaled after the product, whose factors are then bf16 where they were.
+fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, Attention { heads, products }: Attention) -> Tensor<4> {
     let scores = wide_product(query, key.swap_dims(2, 3), products) * heads.scale(); // [B, KV, G·T, T]
-    let (rows, [masks, width, _]) = (scores.dims()[0], mask.dims());
-    scores.reshape([rows, heads.query, width, width]) + mask.reshape([masks, 1, width, width])
+    let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
+    let by_head = scores.reshape([shape[0], heads.query, width, width]);
+    softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)
 }
 
 /// 0 on and below the diagonal, a very negative number above: position t sees positions up to t. `[1, T, T]`
@@ -242,9 +218,9 @@ mod tests {
                 let part = Part { from: row, len: 1, width };
                 let [query, key, value] = read.each_ref().map(|x| part.rows(x));
                 let found = attention_of_part(query, key, value, part.mask(&mask), how);
-                found.context.into_data().assert_approx_eq::<f32>(&part.rows(&whole.context).into_data(), Default::default());
+                found.into_data().assert_approx_eq::<f32>(&part.rows(&whole).into_data(), Default::default());
                 let read = read.each_ref().map(|x| part.rows(x));
-                let of_part = attention_backward_of_part(read, part.attended(&whole), part.rows(&dy), part.mask(&mask), how);
+                let of_part = attention_backward_of_part(read, part.rows(&whole), part.rows(&dy), part.mask(&mask), how);
                 for (found, expected) in of_part.into_iter().zip(&backward) {
                     found.into_data().assert_approx_eq::<f32>(&part.rows(expected).into_data(), Default::default());
                 }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::LlamaConfig;
 use crate::compute::{Compute, Products};
 use crate::engine::Texts;
-use crate::kernel::attention::{Attended, Attention, apart, attention, attention_backward, causal_mask};
+use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{rms_norm, rms_norm_backward};
 use crate::kernel::product::product;
 use crate::kernel::rotary::{Angles, Rotary, Turn};
@@ -87,7 +87,7 @@ pub(crate) struct Kept {
     query: Tensor<2>,
     key: Tensor<2>,
     value: Tensor<2>,
-    attended: Attended,
+    context: Tensor<2>,
     middle: Tensor<2>,
     gate: Tensor<2>,
     up: Tensor<2>,
@@ -101,11 +101,11 @@ impl Layer<'_> {
         let query = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Query), dim, Turn::Forward);
         let key = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Key), dim, Turn::Forward);
         let value = self.project(normed, LayerUnit::Value);
-        let attended = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
-        let middle = input + self.project(attended.context.clone(), LayerUnit::Output);
+        let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
+        let middle = input + self.project(context.clone(), LayerUnit::Output);
         let normed = rms_norm(middle.clone(), self.weight(LayerUnit::FeedForwardNorm), shared.eps);
         let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
-        Kept { query, key, value, attended, middle, gate, up }
+        Kept { query, key, value, context, middle, gate, up }
     }
 
     /// The residual stream after the layer, `[N, D]`.
@@ -173,10 +173,10 @@ impl Layer<'_> {
         shared: &LayerInput,
     ) -> (Tensor<2>, AttentionGradients) {
         let weight = self.weight(LayerUnit::AttentionNorm);
-        let output = self.product(kept.attended.context.clone().transpose(), dy.clone());
+        let output = self.product(kept.context.clone().transpose(), dy.clone());
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
-        let [dq, dk, dv] = attention_backward(qkv, kept.attended, dc, shared.mask.clone(), shared.attention);
+        let [dq, dk, dv] = attention_backward(qkv, kept.context, dc, shared.mask.clone(), shared.attention);
         let dq = shared.rotary.turn(dq, shared.attention.heads.dim, Turn::Backward);
         let dk = shared.rotary.turn(dk, shared.attention.heads.dim, Turn::Backward);
         let normed = rms_norm(input.clone(), weight.clone(), shared.eps).transpose(); // [D, N]
