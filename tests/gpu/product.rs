@@ -88,7 +88,7 @@ async fn compare<const D: usize>(target: Target, (of, to): (FloatDType, FloatDTy
     let (most, largest) = pairs.fold((0.0f32, 0.0f32), |(most, largest), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
     let off = f64::from(most / largest);
     let tolerance = if to == FloatDType::BF16 { 4e-3 } else { 2e-6 };
-    let words = [of, to].map(|dtype| dtype_name(dtype));
+    let words = [of, to].map(dtype_name);
     println!(
         "{}",
         json!({ "part": "exactness", "target": target.to_string(), "of": words[0], "to": words[1], "shape": shape, "off": off,
