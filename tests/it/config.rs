@@ -208,8 +208,8 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused(
         "[engine]\nthreads = 1\n",
         &[
-            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, matmul, moments, sums,",
-            "offload, layer_inputs, update",
+            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, matmul, moments, sums, \
+             offload, layer_inputs, update",
         ],
     );
     set_refused("sft.lr=1e-5", &["unknown key `sft.lr`; did you mean `sft.learning_rate`?"]);
