@@ -14,6 +14,9 @@ pub enum Slab {
     Host(Vec<f32>),
     /// On the device.
     Device(Tensor<2>),
+    /// In ordinary memory, as the device handed it over and is to read it again: where its driver can lock pages, in such pages, from
+    /// which it copies at the bus's full rate and while anything else goes on.
+    Lent(TensorData),
 }
 
 impl Slab {
@@ -29,8 +32,8 @@ impl Slab {
     #[must_use]
     pub fn cast(self, dtype: FloatDType) -> Self {
         match self {
-            Self::Host(values) => Self::Host(values),
             Self::Device(tensor) => Self::Device(tensor.cast(dtype)),
+            ordinary => ordinary,
         }
     }
 
@@ -48,19 +51,26 @@ impl Slab {
 
     /// From values read elsewhere, to where updates are computed.
     pub fn from_values(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
-        Self::lying(compute.layout.updates(), values, dims, compute)
+        match compute.layout.updates() {
+            Memory::Host => Self::Host(values),
+            Memory::Device => Self::Device(Tensor::from_data(TensorData::new(values, dims), &compute.device)),
+        }
     }
 
     /// An anchor from values read elsewhere.
     pub fn anchor(values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
-        Self::lying(compute.layout.anchors(), values, dims, compute)
+        match Self::from_values(values, dims, compute) {
+            Self::Device(tensor) if compute.layout.anchors() == Memory::Host => Self::Lent(shared(copied(tensor)())),
+            slab => slab,
+        }
     }
 
-    fn lying(memory: Memory, values: Vec<f32>, dims: [usize; 2], compute: &Compute) -> Self {
-        match memory {
-            Memory::Host => Self::Host(values),
-            Memory::Device => Self::Device(Tensor::from_data(TensorData::new(values, dims), &compute.device)),
-        }
+    /// Lends what a tensor holds.
+    ///
+    /// # Errors
+    /// If the device fails to hand it over.
+    pub async fn lent(tensor: Tensor<2>) -> Result<Self, Error> {
+        Ok(Self::Lent(shared(tensor.into_data_async().await.map_err(Error::device)?)))
     }
 
     /// As a tensor of the given shape.
@@ -68,13 +78,15 @@ impl Slab {
         match self {
             Self::Host(values) => Tensor::from_data(TensorData::new(values.clone(), dims), &compute.device),
             Self::Device(tensor) => tensor.clone(),
+            Self::Lent(data) => Tensor::from_data(data.clone(), &compute.device),
         }
     }
 
     /// The mean of all elements.
     pub(crate) async fn mean(&self) -> Result<f64, Error> {
         match self {
-            Self::Host(values) => Ok(values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64),
+            Self::Host(values) => Ok(mean(values.iter().copied())),
+            Self::Lent(data) => Ok(mean(data.iter::<f32>())),
             Self::Device(tensor) => Ok(f64::from(tensor.clone().mean().into_scalar_async::<f32>().await.map_err(Error::device)?)),
         }
     }
@@ -87,8 +99,20 @@ impl Slab {
         match self {
             Self::Host(values) => Ok(values.clone()),
             Self::Device(tensor) => floats(tensor.to_data_async().await.map_err(Error::device)?),
+            Self::Lent(data) => Ok(data.iter::<f32>().collect()),
         }
     }
+}
+
+fn mean(values: impl Iterator<Item = f32>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + f64::from(value), count + 1.0));
+    sum / count
+}
+
+/// Copies of it are the same memory.
+fn shared(data: TensorData) -> TensorData {
+    let (bytes, shape, dtype) = data.into_parts();
+    TensorData::from_bytes(bytes.shared(), shape, dtype)
 }
 
 /// The f32 values of a readback.

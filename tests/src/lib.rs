@@ -1,6 +1,6 @@
 //! What the benchmarks share; the tests themselves are in `it`.
 
-use hbat::compute::Compute;
+use hbat::compute::{Compute, Offload};
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
 use hbat::objective::{Dpo, Objective};
@@ -78,8 +78,12 @@ pub fn settings(rows: usize) -> Settings {
 /// If the device fails.
 pub async fn pull(policy: &Policy) -> Pull {
     let mut anchor = Vec::new();
-    for (index, unit) in policy.units().iter().enumerate() {
-        anchor.push(Slab::anchor(policy.values(index).await.expect("values"), unit.dims(), policy.compute()));
+    for unit in 0..policy.units().len() {
+        let slab = match policy.compute().layout.offload {
+            Offload::Anchor => Slab::lent(policy.exact(unit)).await,
+            _ => Slab::copy(&policy.exact(unit), policy.compute()).await,
+        };
+        anchor.push(slab.expect("values"));
     }
     Pull { strength: vec![Strength::PerUnit(100.0 / anchor.len() as f64); anchor.len()], anchor }
 }

@@ -80,6 +80,7 @@ impl Cublas {
     /// If the library is missing or does not start.
     pub(super) fn start(index: usize) -> Result<Self, String> {
         present()?;
+        result::init().map_err(text)?;
         // SAFETY: the device comes from the driver's own `get`; the context is the one that Burn computes in, and is never released.
         #[allow(unsafe_code)]
         let context = unsafe {

@@ -1,12 +1,13 @@
 //! The optimizer step over all units.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{device, host};
 use crate::compute::{Compute, Memory, Offload};
 use crate::error::Error;
 use crate::host::widen;
+use crate::kernel::kind;
 use crate::model::{Policy, Unit};
 use crate::reduce::Reduce;
 use crate::slab::{Slab, started};
@@ -145,7 +146,7 @@ impl AdamW {
         if norms.gradient.is_finite() {
             self.begin_step();
             for (unit, gradient) in work {
-                self.update(policy, unit, gradient, (pull, rate, &norms));
+                self.update(policy, unit, gradient, (rate, &norms));
             }
         }
         self.share(policy, reduce).await;
@@ -163,7 +164,7 @@ impl AdamW {
         policy: &mut Policy,
         unit: usize,
         gradient: Slab,
-        (pull, rate, norms): (Option<&Pull>, f64, &StepNorms),
+        (rate, norms): (f64, &StepNorms),
     ) {
         let (units, compute) = (policy.units().clone(), policy.compute().clone());
         let coefficients = self.coefficients(&units[unit], rate, norms);
@@ -175,11 +176,10 @@ impl AdamW {
                 policy.put_values(unit, weights);
             }
             Slab::Device(gradient) => {
-                // The pull is computed again: kept, every unit's gradient would have to be held in f32 at once.
                 let weights = policy.take(unit);
-                let gradient = device::pulled(gradient, &weights, pull.map(|p| (p, unit)), &compute).gradient;
-                policy.put(unit, device::update(weights, gradient, (first, second), &coefficients));
+                policy.put(unit, device::update(weights, gradient.cast(FloatDType::F32), (first, second), &coefficients));
             }
+            Slab::Lent(_) => unreachable!("gradients are not lent"),
         }
     }
 
@@ -229,8 +229,8 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Adds the pull to a unit's gradient and measures it. On a device the gradient comes back as it was, for
-    /// [`AdamW::update`] to compute the pull once more.
+    /// Adds the pull to a unit's gradient and measures it. The sum is kept in the gradient's own type: in f32 all units' would need twice
+    /// the memory of bf16, and computing the pull again for the update, a second transfer of an anchor that is kept elsewhere.
     pub(super) fn pulled(&mut self, policy: &mut Policy, unit: usize, gradient: Slab, pull: Option<&Pull>) -> Slab {
         let pull = pull.map(|pull| (pull, unit));
         match gradient {
@@ -243,9 +243,11 @@ impl Measured {
             }
             Slab::Device(gradient) => {
                 let pulled = device::pulled(gradient.clone(), &policy.exact(unit), pull, policy.compute());
+                let gradient = if pull.is_none() { gradient } else { pulled.gradient.clone().cast(kind(&gradient)) };
                 self.pending.push(device::sums(pulled));
                 Slab::Device(gradient)
             }
+            Slab::Lent(_) => unreachable!("gradients are not lent"),
         }
     }
 

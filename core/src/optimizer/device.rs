@@ -1,6 +1,6 @@
 //! The two passes as tensor operations, which Burn fuses on a device.
 
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
 use crate::compute::Compute;
@@ -74,17 +74,17 @@ pub(crate) fn squared_distance(before: Tensor<2>, after: Tensor<2>) -> Tensor<1>
 /// An anchor that is kept in ordinary memory is taken to the device for as long as it is needed.
 fn anchor(slab: &Slab, dims: [usize; 2], compute: &Compute) -> Tensor<2> {
     match slab {
-        Slab::Device(tensor) => tensor.clone(),
-        Slab::Host(values) => {
+        Slab::Lent(_) => {
             let _transfer = compute.under(Part::Transfer);
-            Tensor::from_data(TensorData::new(values.clone(), dims), &compute.device)
+            slab.tensor(dims, compute)
         }
+        slab => tensor(slab),
     }
 }
 
 fn tensor(slab: &Slab) -> Tensor<2> {
     match slab {
         Slab::Device(tensor) => tensor.clone(),
-        Slab::Host(_) => unreachable!("slabs of a device are on it"),
+        Slab::Host(_) | Slab::Lent(_) => unreachable!("slabs of a device are on it"),
     }
 }

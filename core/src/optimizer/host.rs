@@ -130,13 +130,13 @@ fn square(x: f32) -> f64 {
 fn values(slab: &Slab) -> &[f32] {
     match slab {
         Slab::Host(values) => values,
-        Slab::Device(_) => unreachable!("slabs of a host device are in host memory"),
+        Slab::Device(_) | Slab::Lent(_) => unreachable!("slabs of a host device are in host memory"),
     }
 }
 
 fn values_mut(slab: &mut Slab) -> &mut [f32] {
     match slab {
         Slab::Host(values) => values,
-        Slab::Device(_) => unreachable!("slabs of a host device are in host memory"),
+        Slab::Device(_) | Slab::Lent(_) => unreachable!("slabs of a host device are in host memory"),
     }
 }

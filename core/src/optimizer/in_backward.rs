@@ -97,7 +97,7 @@ impl<'a> Update<'a> {
 
     fn update(&mut self, unit: usize, gradient: Slab) {
         let gradient = self.measure.pulled(unit, gradient);
-        self.optimizer.update(self.measure.policy, unit, gradient, (self.measure.hold.pull, self.rate, &self.norms));
+        self.optimizer.update(self.measure.policy, unit, gradient, (self.rate, &self.norms));
     }
 }
 

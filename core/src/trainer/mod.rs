@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::Memory;
+use crate::compute::{Memory, Offload};
 use crate::consolidation::{Ledger, Record, Side};
 use crate::engine::{Engine, Square};
 use crate::error::Error;
@@ -282,10 +282,10 @@ impl<R: Reduce> Trainer<R> {
         let agenda = Agenda::new(phase, &self.data, &self.settings)?;
         let (pull, start) = match (&protected.strength, self.settings.keep_start) {
             (Some(strength), _) => {
-                let anchor = copies(&self.policy, self.policy.compute().layout.anchors()).await?;
+                let anchor = anchors(&self.policy).await?;
                 (Some(Pull { anchor, strength: strength.clone() }), Start::Anchor)
             }
-            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy, self.policy.compute().layout.updates()).await?)),
+            (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
             (None, KeepStart::Stored) => (None, Start::Stored(None)),
         };
         Ok(Running {
@@ -351,13 +351,25 @@ impl<R: Reduce> Trainer<R> {
 }
 
 /// A copy of every unit's weights. On a device tensors are values: an update makes a new one and leaves this handle's memory alone.
-async fn copies(policy: &Policy, memory: Memory) -> Result<Vec<Slab>, Error> {
+async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
     let mut slabs = Vec::with_capacity(policy.units().len());
     for unit in 0..policy.units().len() {
-        slabs.push(match memory {
+        slabs.push(match policy.compute().layout.updates() {
             Memory::Host => Slab::Host(policy.values(unit).await?),
             Memory::Device => Slab::Device(policy.exact(unit)),
         });
+    }
+    Ok(slabs)
+}
+
+/// The same, where anchors lie.
+async fn anchors(policy: &Policy) -> Result<Vec<Slab>, Error> {
+    if policy.compute().layout.offload != Offload::Anchor {
+        return copies(policy).await;
+    }
+    let mut slabs = Vec::with_capacity(policy.units().len());
+    for unit in 0..policy.units().len() {
+        slabs.push(Slab::lent(policy.exact(unit)).await?);
     }
     Ok(slabs)
 }

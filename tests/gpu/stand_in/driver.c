@@ -25,7 +25,7 @@ typedef int CUdevice;
 typedef void *Handle;
 typedef uint64_t CUdeviceptr;
 
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, ILLEGAL_ADDRESS = 700 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, ILLEGAL_ADDRESS = 700 };
 
 static atomic_long launches, modules, held, peak, to_card, from_card, handles = 4096;
 static FILE *log_file;
@@ -69,10 +69,12 @@ static CUresult fresh(Handle *out) {
 
 /* The device. */
 
-CUresult cuInit(unsigned flags) { return OK; }
+static int initialized;
+
+CUresult cuInit(unsigned flags) { return initialized = 1, OK; }
 CUresult cuDriverGetVersion(int *version) { return *version = 13000, OK; }
 CUresult cuDeviceGetCount(int *count) { return *count = 1, OK; }
-CUresult cuDeviceGet(CUdevice *device, int index) { return *device = 0, index ? INVALID : OK; }
+CUresult cuDeviceGet(CUdevice *device, int index) { return *device = 0, !initialized ? NOT_INITIALIZED : index ? INVALID : OK; }
 CUresult cuDeviceGetName(char *name, int length, CUdevice device) { return snprintf(name, length, "NVIDIA H100 stand-in"), OK; }
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) { return *bytes = memory(), OK; }
 CUresult cuDeviceGetUuid(char *uuid, CUdevice device) { return memset(uuid, 7, 16), OK; }
