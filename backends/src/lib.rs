@@ -20,6 +20,8 @@ mod error;
 mod gemm;
 #[cfg(feature = "wgpu")]
 mod graphics;
+#[cfg(feature = "kernels")]
+mod kernels;
 mod library;
 mod name;
 #[cfg(any(feature = "cuda", test))]
@@ -29,7 +31,7 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
-pub use library::{Full, Multiply, cublas, start_cublas};
+pub use library::{Full, Kernels, Multiply, cublas, kernels, start_cublas};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 

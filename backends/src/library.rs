@@ -30,6 +30,35 @@ pub fn cublas<const D: usize>(full: Full) -> Option<Multiply<D>> {
     }
 }
 
+/// Kernels for what Burn computes in many passes over memory. They compute in f32 whatever they read and write, and take part in Burn's
+/// fusion and its order of work, not in its autodiff.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    /// x / √(mean(x²) + ε) · w for the rows of x `[N, D]`: x, w `[1, D]`, ε.
+    pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
+    /// Its gradients: x, w, dy, what is to be added to dx, ε; (dx + that, dw).
+    pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),
+    /// Heads turned by tables, rotate-half convention: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]` of f32.
+    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// softmax(scores·scale + mask), row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, and a mask `[1, T, T]` or
+    /// `[B, T, T]` that masks at least what lies above the diagonal, which is not read.
+    pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,
+    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, mask, scale, type.
+    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<3>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// silu(gate)·up, element by element.
+    pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Its gradients: gate, up, da; (dgate, dup).
+    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+}
+
+/// Our own, for cards and other GPUs. `None` where neither CUDA nor wgpu was compiled in.
+pub fn kernels() -> Option<Kernels> {
+    #[cfg(feature = "kernels")]
+    return Some(crate::kernels::ALL);
+    #[cfg(not(feature = "kernels"))]
+    None
+}
+
 /// Starts cuBLASLt on a card, which takes 32 MiB of its memory.
 ///
 /// # Errors

@@ -127,6 +127,42 @@ impl fmt::Debug for Library {
     }
 }
 
+/// Kernels of a device's own for what Burn computes in many passes over memory. What they compute is f32, whatever they read and write;
+/// they need not take part in autodiff.
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    /// By which two sets are told apart.
+    pub name: &'static str,
+    /// RMSNorm of rows: `x` `[N, D]`, weight `[1, D]`, ε.
+    pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
+    /// Its gradients: x, weight, dy, what is to be added to dx, ε; (dx + that, dw).
+    pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),
+    /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`.
+    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Probabilities of attention in the type asked for: scores `[B, KV, G·T, T]`, a mask at least causal `[1 or B, T, T]`, scale.
+    pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,
+    /// The same, and the gradient of the scores: scores, the gradient of the probabilities, mask, scale, type.
+    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<3>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// silu(gate)·up.
+    pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Its gradients: gate, up, da; (dgate, dup).
+    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+}
+
+impl PartialEq for Kernels {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Kernels {}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
 /// How numbers are kept, and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Precision {
@@ -178,12 +214,14 @@ pub struct Layout {
     pub offload: Offload,
     /// What is kept elsewhere between a forward pass and its backward pass.
     pub layer_inputs: LayerInputs,
+    /// What computes layers beside products; Burn's operations where there is nothing else.
+    pub kernels: Option<Kernels>,
 }
 
 impl Layout {
     /// All of it in one place, in f32.
     pub fn new(memory: Memory) -> Self {
-        Self { memory, precision: Precision::default(), offload: Offload::Nothing, layer_inputs: LayerInputs::Device }
+        Self { memory, precision: Precision::default(), offload: Offload::Nothing, layer_inputs: LayerInputs::Device, kernels: None }
     }
 
     /// Where moments lie and weights are updated.

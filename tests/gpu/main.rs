@@ -9,8 +9,9 @@
 //!     gpu_parts profile DEVICE SHAPE ROWS
 //!                                        what such a step's time goes into
 //!
-//! DEVICE is `cuda` or another, or `cuda+cublas`, where cuBLASLt multiplies instead of Burn. Shapes: toy, 135m, 1.1b, 7b, 13b, with
-//! random weights. Runs on any device; only a card's times mean anything.
+//! DEVICE is `cuda` or another, or `cuda+cublas`, where cuBLASLt multiplies instead of Burn, or `cuda+burn`, where Burn's kernels compute the
+//! rest instead of hbat's, which `wgpu+hbat` takes. Shapes: toy, 135m, 1.1b, 7b, 13b, or
+//! such as 7b@4, with that many layers; random weights. Runs on any device; only a card's times mean anything.
 
 #![allow(clippy::print_stdout)]
 

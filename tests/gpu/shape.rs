@@ -7,7 +7,7 @@ use hbat::compute::{Compute, Moments, Offload, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, Full, Multiply, cublas, open, start_cublas};
-use hbat_cli::config::{EngineSection, Matmul, RunFile, layout};
+use hbat_cli::config::{EngineSection, KernelChoice, Matmul, RunFile, layout};
 use hbat_tests::SMOLLM2;
 
 /// Who computes.
@@ -15,13 +15,24 @@ use hbat_tests::SMOLLM2;
 pub(crate) struct Target {
     pub(crate) name: DeviceName,
     pub(crate) matmul: Matmul,
+    kernels: KernelChoice,
 }
 
 impl Target {
-    /// From the name of a device, or that and `+cublas`.
+    /// From the name of a device, and what is to be used there: `+cublas`, `+hbat` or `+burn`.
     pub(crate) fn parse(text: &str) -> Self {
-        let (name, matmul) = text.strip_suffix("+cublas").map_or((text, Matmul::Burn), |name| (name, Matmul::Cublas));
-        Self { name: name.parse().unwrap_or_else(|error| panic!("{error}")), matmul }
+        let mut words = text.split('+');
+        let name = words.next().unwrap_or_default().parse().unwrap_or_else(|error| panic!("{error}"));
+        let mut target = Self { name, matmul: Matmul::Burn, kernels: KernelChoice::Auto };
+        for word in words {
+            match word {
+                "cublas" => target.matmul = Matmul::Cublas,
+                "hbat" => target.kernels = KernelChoice::Hbat,
+                "burn" => target.kernels = KernelChoice::Burn,
+                other => panic!("+{other}: +cublas, +hbat or +burn"),
+            }
+        }
+        target
     }
 
     /// As a run has it by default, in f32.
@@ -68,22 +79,30 @@ impl Target {
     fn compute(self, engine: EngineSection) -> Compute {
         self.start();
         let device = open(self.name).unwrap_or_else(|error| panic!("{error}"));
-        let engine = EngineSection { matmul: self.matmul, ..engine };
+        let engine = EngineSection { matmul: self.matmul, kernels: self.kernels, ..engine };
         Compute { device, layout: layout(self.name, &engine), watch: None }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.matmul {
-            Matmul::Burn => write!(f, "{}", self.name),
-            Matmul::Cublas => write!(f, "{}+cublas", self.name),
-        }
+        write!(f, "{}", self.name)?;
+        f.write_str(if self.matmul == Matmul::Cublas { "+cublas" } else { "" })?;
+        f.write_str(match self.kernels {
+            KernelChoice::Auto => "",
+            KernelChoice::Burn => "+burn",
+            KernelChoice::Hbat => "+hbat",
+        })
     }
 }
 
-/// A configuration by its name.
+/// A configuration by its name, or by that and `@` and another number of layers: what a layer costs takes a few of them to see.
 pub(crate) fn config(shape: &str) -> LlamaConfig {
+    let Some((shape, layers)) = shape.split_once('@') else { return whole(shape) };
+    LlamaConfig { num_hidden_layers: layers.parse().unwrap_or_else(|error| panic!("{layers}: {error}")), ..whole(shape) }
+}
+
+fn whole(shape: &str) -> LlamaConfig {
     let text = match shape {
         "toy" => {
             r#"{"vocab_size": 512, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 8,

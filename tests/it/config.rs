@@ -208,7 +208,7 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
     refused(
         "[engine]\nthreads = 1\n",
         &[
-            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, matmul, moments, sums, \
+            "unknown key `engine.threads`; [engine] has kind, micro_batch, bucket, pack, weights, products, matmul, kernels, moments, sums, \
              offload, layer_inputs, update",
         ],
     );

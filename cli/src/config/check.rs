@@ -12,7 +12,7 @@ use toml::Value;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{ContinueFrom, FullProducts, Matmul, RunFile};
+use super::run_file::{ContinueFrom, FullProducts, KernelChoice, Matmul, RunFile};
 use crate::data::{Format, Kind};
 
 /// The numbers a setting accepts, beside being no NaN.
@@ -194,6 +194,10 @@ fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if engine.matmul == Matmul::Cublas && engine.kind == Engine::Autodiff {
         let remedy = "take \"burn\", or engine.kind \"segmented\" or \"whole\"";
         return Err(layers.refuse("engine.matmul", "cuBLASLt's products have no gradients", remedy));
+    }
+    if engine.kernels == KernelChoice::Hbat && engine.kind == Engine::Autodiff {
+        let remedy = "take \"auto\" or \"burn\", or engine.kind \"segmented\" or \"whole\"";
+        return Err(layers.refuse("engine.kernels", "hbat's kernels have no gradients", remedy));
     }
     if engine.layer_inputs == LayerInputs::Host && engine.kind != Engine::Segmented {
         let problem = "only the segmented engine keeps inputs and nothing else of a layer";

@@ -1,9 +1,10 @@
 //! How numbers are laid out on a device.
 
-use hbat::compute::{Layout, Library, Memory, Precision, Products, Weights};
+use hbat::compute::{Kernels, Layout, Library, Memory, Precision, Products, Weights};
+use hbat::engine::Engine;
 use hbat_backends::{DeviceName, Full, cublas};
 
-use super::run_file::{EngineSection, FullProducts, Matmul};
+use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul};
 
 /// The layout of a run. The loops over a processor's memory are f32's: what else it computes in goes through the tensor
 /// operations of all devices.
@@ -15,7 +16,26 @@ pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
         DeviceName::Cpu if precision == Precision::default() => Memory::Host,
         DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Memory::Device,
     };
-    Layout { memory, precision, offload, layer_inputs }
+    Layout { memory, precision, offload, layer_inputs, kernels: kernels(device, engine) }
+}
+
+fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
+    let own = match engine.kernels {
+        KernelChoice::Auto => matches!(device, DeviceName::Cuda(_)) && engine.kind != Engine::Autodiff,
+        KernelChoice::Burn => false,
+        KernelChoice::Hbat => true,
+    };
+    let own = if own { hbat_backends::kernels()? } else { return None };
+    Some(Kernels {
+        name: "hbat",
+        rms_norm: own.rms_norm,
+        rms_norm_backward: own.rms_norm_backward,
+        turn: own.turn,
+        softmax: own.softmax,
+        softmax_backward: own.softmax_backward,
+        swiglu: own.swiglu,
+        swiglu_backward: own.swiglu_backward,
+    })
 }
 
 fn products(device: DeviceName, engine: &EngineSection) -> Products {

@@ -264,6 +264,8 @@ pub struct EngineSection {
     pub products: FullProducts,
     /// Who multiplies matrices.
     pub matmul: Matmul,
+    /// Who computes the rest of a layer.
+    pub kernels: KernelChoice,
     /// How AdamW's moments are kept.
     pub moments: Moments,
     /// What gradients of several passes are added up in.
@@ -294,6 +296,18 @@ pub enum Matmul {
     Burn,
     /// cuBLASLt's, PyTorch's own on a card.
     Cublas,
+}
+
+/// Whose kernels compute norms, attention's probabilities and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelChoice {
+    /// hbat's on a card of NVIDIA's, Burn's elsewhere and for autodiff.
+    Auto,
+    /// Burn's, which fuses operations as it finds them.
+    Burn,
+    /// hbat's, one for each step.
+    Hbat,
 }
 
 /// What is saved, and when.

@@ -147,7 +147,7 @@ mod tests {
     fn otherwise_the_sections_keys_are_listed() {
         check(
             "engine.zzz",
-            "[engine] has kind, micro_batch, bucket, pack, weights, products, matmul, moments, sums, offload, layer_inputs, update",
+            "[engine] has kind, micro_batch, bucket, pack, weights, products, matmul, kernels, moments, sums, offload, layer_inputs, update",
         );
         check("zzz", "`hbat recipes cat toy` shows every key");
     }

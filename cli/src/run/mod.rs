@@ -19,7 +19,7 @@ use anyhow::Context;
 use hbat::compute::{Compute, LayerInputs, Layout, Offload, Precision};
 use hbat_backends::DeviceName;
 
-use crate::config::{self, FullProducts, Matmul, Plan, RunFile};
+use crate::config::{self, FullProducts, KernelChoice, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
@@ -92,6 +92,10 @@ fn multiplies(plan: &Plan) -> anyhow::Result<()> {
     if plan.run.engine.products == FullProducts::Tf32 && !hbat_backends::multiplies_in_tf32(plan.device) {
         let problem = format!("{} does not round factors", plan.device);
         return Err(plan.refuse("engine.products", problem, "leave it at \"f32\", or take a card of NVIDIA's").into());
+    }
+    if plan.run.engine.kernels == KernelChoice::Hbat && plan.device == DeviceName::Cpu {
+        let remedy = "leave it at \"auto\", or take a graphics card";
+        return Err(plan.refuse("engine.kernels", "hbat's kernels are for graphics cards", remedy).into());
     }
     match plan.run.engine.matmul {
         Matmul::Burn => Ok(()),

@@ -37,7 +37,7 @@ impl TensorLayers {
     }
 
     fn layer(&self, layer: usize) -> Layer<'_> {
-        Layer { weights: self.stack.layer(layer), products: self.shared.products() }
+        Layer::new(self.stack.layer(layer), &self.shared)
     }
 }
 

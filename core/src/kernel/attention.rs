@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
 
 use super::product::{product, wide_product};
 use super::{kind, wide};
-use crate::compute::Products;
+use crate::compute::{Kernels, Products};
 
 /// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl Heads {
 pub(crate) struct Attention {
     pub(crate) heads: Heads,
     pub(crate) products: Products,
+    pub(crate) kernels: Option<Kernels>,
 }
 
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
@@ -82,7 +83,10 @@ pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask
 fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
     let (width, heads) = (mask.dims()[1], how.heads);
     let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
-    let probabilities = probabilities(query, key, mask, how).cast(kind(&value));
+    let probabilities = match how.kernels {
+        Some(own) => (own.softmax)(scores(query, key, how), mask, heads.scale() as f32, kind(&value)),
+        None => probabilities(query, key, mask, how).cast(kind(&value)),
+    };
     heads.join_queries(product(probabilities, heads.split_keys(value, width), how.products))
 }
 
@@ -122,12 +126,21 @@ fn attention_backward_of_part(
     let (query, dy, context) =
         (heads.split_queries(query, width), heads.split_queries(dy, width), heads.split_queries(context, width)); // [B, KV, G·T, hd]
     let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
-    let totals = (wide(dy.clone()) * wide(context)).sum_dim(3); // [B, KV, G·T, 1]
+    let dp = wide_product(dy.clone(), value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
     let kept = kind(&dy);
-    let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
-    let value_gradient = product(probabilities.clone().cast(kept).swap_dims(2, 3), dy.clone()); // [B, KV, T, hd]
-    let dp = wide_product(dy, value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
-    let ds = (probabilities * (dp - totals)).mul_scalar(heads.scale()).cast(kept);
+    let (probabilities, ds) = match how.kernels {
+        Some(own) => {
+            let scores = scores(query.clone(), key.clone(), how);
+            (own.softmax_backward)(scores, dp, mask, heads.scale() as f32, kept)
+        }
+        None => {
+            let totals = (wide(dy.clone()) * wide(context)).sum_dim(3); // [B, KV, G·T, 1]
+            let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
+            let ds = (probabilities.clone() * (dp - totals)).mul_scalar(heads.scale());
+            (probabilities.cast(kept), ds.cast(kept))
+        }
+    };
+    let value_gradient = product(probabilities.swap_dims(2, 3), dy); // [B, KV, T, hd]
     let query_gradient = product(ds.clone(), key);
     let key_gradient = product(ds.swap_dims(2, 3), query);
     [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
@@ -166,9 +179,14 @@ fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
     (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
 
-/// In f32, scores included, as fused attention keeps them. They are scaled after the product, whose factors are then bf16 where they were.
-fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, Attention { heads, products }: Attention) -> Tensor<4> {
-    let scores = wide_product(query, key.swap_dims(2, 3), products) * heads.scale(); // [B, KV, G·T, T]
+/// In f32, as fused attention keeps them, and not yet scaled: the product's factors are then bf16 where they were. `[B, KV, G·T, T]`
+fn scores(query: Tensor<4>, key: Tensor<4>, how: Attention) -> Tensor<4> {
+    wide_product(query, key.swap_dims(2, 3), how.products)
+}
+
+fn probabilities(query: Tensor<4>, key: Tensor<4>, mask: Tensor<3>, how: Attention) -> Tensor<4> {
+    let heads = how.heads;
+    let scores = scores(query, key, how) * heads.scale();
     let (shape, [masks, width, _]) = (scores.dims(), mask.dims());
     let by_head = scores.reshape([shape[0], heads.query, width, width]);
     softmax(by_head + mask.reshape([masks, 1, width, width]), 3).reshape(shape)
@@ -202,7 +220,7 @@ mod tests {
     #[test]
     fn rows_one_after_the_other_are_the_rows_together() {
         let heads = Heads { query: 4, key_value: 2, dim: 6 };
-        let (how, width, device) = (Attention { heads, products: Products::Plain }, 5, Device::flex());
+        let (how, width, device) = (Attention { heads, products: Products::Plain, kernels: None }, 5, Device::flex());
         let mut noise = Noise(5);
         let mut random = |columns: usize| -> Tensor<2> {
             Tensor::from_data(TensorData::new(noise.values(3 * width * columns, 1.0), [3 * width, columns]), &device)

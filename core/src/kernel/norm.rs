@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{kind, wide};
+use crate::compute::Kernels;
 
 /// Normalises the rows of `x` `[N, D]` and scales them by `weight` `[1, D]`.
 pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
@@ -24,6 +25,27 @@ pub(crate) fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, 
     let scaled = dy * weight; // [N, D]
     let projection = (scaled.clone() * unit.clone()).mean_dim(1); // [N, 1]
     (((scaled - unit * projection) * inverse).cast(kept), weight_gradient.cast(kept_weight))
+}
+
+/// [`rms_norm`] by whoever computes layers.
+pub(crate) fn norm(x: Tensor<2>, weight: Tensor<2>, eps: f64, kernels: Option<Kernels>) -> Tensor<2> {
+    match kernels {
+        Some(own) => (own.rms_norm)(x, weight, eps as f32),
+        None => rms_norm(x, weight, eps),
+    }
+}
+
+/// [`rms_norm_backward`] by whoever computes layers, with what comes around the norm added to the gradient of `x`.
+pub(crate) fn norm_backward(
+    [x, weight, dy, carried]: [Tensor<2>; 4],
+    eps: f64,
+    kernels: Option<Kernels>,
+) -> (Tensor<2>, Tensor<2>) {
+    if let Some(own) = kernels {
+        return (own.rms_norm_backward)(x, weight, dy, carried, eps as f32);
+    }
+    let (dx, weight) = rms_norm_backward(x, weight, dy, eps);
+    (carried + dx, weight)
 }
 
 fn inverse_rms(x: Tensor<2>, eps: f64) -> Tensor<2> {

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{kind, wide};
+use crate::compute::Kernels;
 use crate::model::{LlamaConfig, RopeScaling};
 
 /// Cosines and sines of the first positions, f32 whatever the model computes in.
@@ -43,6 +44,7 @@ impl Angles {
 pub(crate) struct Rotary {
     cos: Tensor<2>,
     sin: Tensor<2>,
+    minus_sin: Tensor<2>,
 }
 
 /// Which way to turn.
@@ -65,11 +67,19 @@ impl Rotary {
     pub(crate) fn new(angles: Angles, device: &Device) -> Self {
         let shape = [angles.cos.len() / angles.half, angles.half];
         let table = |values| Tensor::from_data(TensorData::new(values, shape), device);
-        Self { cos: table(angles.cos), sin: table(angles.sin) }
+        let minus = angles.sin.iter().map(|sin| -sin).collect();
+        Self { cos: table(angles.cos), sin: table(angles.sin), minus_sin: table(minus) }
     }
 
     /// Turns the heads of `x` `[B·T, heads · head_dim]`, where T is the number of positions of the table.
-    pub(crate) fn turn(&self, x: Tensor<2>, head_dim: usize, turn: Turn) -> Tensor<2> {
+    pub(crate) fn turn(&self, x: Tensor<2>, head_dim: usize, turn: Turn, kernels: Option<Kernels>) -> Tensor<2> {
+        let sin = match turn {
+            Turn::Forward => self.sin.clone(),
+            Turn::Backward => self.minus_sin.clone(),
+        };
+        if let Some(own) = kernels {
+            return (own.turn)(x, self.cos.clone(), sin);
+        }
         let [rows, columns] = x.dims();
         let [width, half] = self.cos.dims();
         let kept = kind(&x);
@@ -77,11 +87,7 @@ impl Rotary {
         let first = x.clone().narrow(3, 0, half);
         let second = x.narrow(3, half, half);
         let cos = self.cos.clone().reshape([1, width, 1, half]);
-        let sin = match turn {
-            Turn::Forward => self.sin.clone(),
-            Turn::Backward => self.sin.clone().neg(),
-        }
-        .reshape([1, width, 1, half]);
+        let sin = sin.reshape([1, width, 1, half]);
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let turned_second = second * cos + first * sin;
         Tensor::cat(vec![turned_first, turned_second], 3).reshape([rows, columns]).cast(kept)

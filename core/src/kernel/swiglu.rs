@@ -3,9 +3,13 @@
 use burn::tensor::{Tensor, activation::sigmoid};
 
 use super::{kind, wide};
+use crate::compute::Kernels;
 
 /// The gated activation of `gate` and `up`, both `[N, F]`.
-pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>, kernels: Option<Kernels>) -> Tensor<2> {
+    if let Some(own) = kernels {
+        return (own.swiglu)(gate, up);
+    }
     let kept = kind(&gate);
     let gate = wide(gate);
     (gate.clone() * sigmoid(gate) * wide(up)).cast(kept)
@@ -14,7 +18,10 @@ pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, all `[N, F]`.
 ///
 /// silu'(g) = σ + silu(g)·(1 − σ).
-pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>, kernels: Option<Kernels>) -> (Tensor<2>, Tensor<2>) {
+    if let Some(own) = kernels {
+        return (own.swiglu_backward)(gate, up, da);
+    }
     let kept = kind(&gate);
     let (gate, up, da) = (wide(gate), wide(up), wide(da));
     let sigma = sigmoid(gate.clone());

@@ -3,10 +3,10 @@
 use burn::tensor::Tensor;
 
 use super::LlamaConfig;
-use crate::compute::{Compute, Products};
+use crate::compute::{Compute, Kernels, Products};
 use crate::engine::Texts;
 use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
-use crate::kernel::norm::{rms_norm, rms_norm_backward};
+use crate::kernel::norm::{norm, norm_backward};
 use crate::kernel::product::product;
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
@@ -24,7 +24,7 @@ pub(crate) struct LayerInput {
 impl LayerInput {
     /// For these texts.
     pub(crate) fn new(config: &LlamaConfig, texts: &Texts, compute: &Compute) -> Self {
-        let (device, products) = (&compute.device, compute.layout.precision.products);
+        let (device, products, kernels) = (&compute.device, compute.layout.precision.products, compute.layout.kernels);
         let angles = Angles::new(config, texts.width);
         let (rotary, mask) = match texts.packed() {
             false => (Rotary::new(angles, device), causal_mask(texts.width, device)),
@@ -33,12 +33,17 @@ impl LayerInput {
                 causal_mask(texts.width, device) + apart(&texts.owners(), texts.width, device),
             ),
         };
-        Self { rotary, mask, attention: Attention { heads: config.heads(), products }, eps: config.rms_norm_eps }
+        let attention = Attention { heads: config.heads(), products, kernels };
+        Self { rotary, mask, attention, eps: config.rms_norm_eps }
     }
 
     /// How matrices are multiplied.
     pub(crate) fn products(&self) -> Products {
         self.attention.products
+    }
+
+    fn turned(&self, x: Tensor<2>, turn: Turn) -> Tensor<2> {
+        self.rotary.turn(x, self.attention.heads.dim, turn, self.attention.kernels)
     }
 }
 
@@ -77,8 +82,10 @@ impl LayerUnit {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer<'a> {
     /// Its weights, in the order of [`LlamaConfig::units`].
-    pub(crate) weights: &'a [Tensor<2>],
-    pub(crate) products: Products,
+    weights: &'a [Tensor<2>],
+    products: Products,
+    kernels: Option<Kernels>,
+    eps: f64,
 }
 
 /// What a forward pass keeps besides its input, so that the backward pass need not repeat it. All `[N, ..]` with N = B·T.
@@ -93,24 +100,42 @@ pub(crate) struct Kept {
     up: Tensor<2>,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// With these weights.
+    pub(crate) fn new(weights: &'a [Tensor<2>], shared: &LayerInput) -> Self {
+        let Attention { products, kernels, .. } = shared.attention;
+        Self { weights, products, kernels, eps: shared.eps }
+    }
+
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
     pub(crate) fn keep(&self, input: Tensor<2>, shared: &LayerInput) -> Kept {
-        let dim = shared.attention.heads.dim;
-        let normed = rms_norm(input.clone(), self.weight(LayerUnit::AttentionNorm), shared.eps);
-        let query = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Query), dim, Turn::Forward);
-        let key = shared.rotary.turn(self.project(normed.clone(), LayerUnit::Key), dim, Turn::Forward);
+        let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
+        let query = shared.turned(self.project(normed.clone(), LayerUnit::Query), Turn::Forward);
+        let key = shared.turned(self.project(normed.clone(), LayerUnit::Key), Turn::Forward);
         let value = self.project(normed, LayerUnit::Value);
         let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
         let middle = input + self.project(context.clone(), LayerUnit::Output);
-        let normed = rms_norm(middle.clone(), self.weight(LayerUnit::FeedForwardNorm), shared.eps);
+        let normed = self.norm(middle.clone(), LayerUnit::FeedForwardNorm);
         let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
         Kept { query, key, value, context, middle, gate, up }
     }
 
     /// The residual stream after the layer, `[N, D]`.
     pub(crate) fn output(&self, kept: &Kept) -> Tensor<2> {
-        kept.middle.clone() + self.project(swiglu(kept.gate.clone(), kept.up.clone()), LayerUnit::Down)
+        kept.middle.clone() + self.project(self.activated(kept), LayerUnit::Down)
+    }
+
+    fn activated(&self, kept: &Kept) -> Tensor<2> {
+        swiglu(kept.gate.clone(), kept.up.clone(), self.kernels)
+    }
+
+    fn norm(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        norm(x, self.weight(unit), self.eps, self.kernels)
+    }
+
+    /// The gradients of what a norm reads, with what comes around the norm added to it, and of its weight.
+    fn norm_backward(&self, x: Tensor<2>, unit: LayerUnit, dy: Tensor<2>, carried: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        norm_backward([x, self.weight(unit), dy, carried], self.eps, self.kernels)
     }
 
     fn weight(&self, unit: LayerUnit) -> Tensor<2> {
@@ -143,7 +168,7 @@ impl Layer<'_> {
         dy: Tensor<2>,
         shared: &LayerInput,
     ) -> (Tensor<2>, Vec<Tensor<2>>) {
-        let (middle_gradient, feed_forward) = self.feed_forward_backward(&kept, dy, shared.eps);
+        let (middle_gradient, feed_forward) = self.feed_forward_backward(&kept, dy);
         let (input_gradient, attention) = self.attention_backward(input, kept, middle_gradient, shared);
         let [norm, query, key, value, output] = attention.weights;
         let [feed_forward_norm, gate, up, down] = feed_forward;
@@ -152,17 +177,15 @@ impl Layer<'_> {
         (input_gradient, gradients)
     }
 
-    fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>, eps: f64) -> (Tensor<2>, [Tensor<2>; 4]) {
-        let weight = self.weight(LayerUnit::FeedForwardNorm);
-        let activated = swiglu(kept.gate.clone(), kept.up.clone());
-        let down = self.product(activated.transpose(), dy.clone()); // [F, D]
+    fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>) -> (Tensor<2>, [Tensor<2>; 4]) {
+        let down = self.product(self.activated(kept).transpose(), dy.clone()); // [F, D]
         let da = self.back(&dy, LayerUnit::Down); // [N, F]
-        let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da);
-        let normed = rms_norm(kept.middle.clone(), weight.clone(), eps).transpose(); // [D, N]
+        let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
+        let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm).transpose(); // [D, N]
         let (gate, up) = (self.product(normed.clone(), dg.clone()), self.product(normed, du.clone()));
         let dn = self.back(&dg, LayerUnit::Gate) + self.back(&du, LayerUnit::Up);
-        let (dx, norm) = rms_norm_backward(kept.middle.clone(), weight, dn, eps);
-        (dy + dx, [norm, gate, up, down])
+        let (dx, norm) = self.norm_backward(kept.middle.clone(), LayerUnit::FeedForwardNorm, dn, dy);
+        (dx, [norm, gate, up, down])
     }
 
     fn attention_backward(
@@ -172,22 +195,20 @@ impl Layer<'_> {
         dy: Tensor<2>,
         shared: &LayerInput,
     ) -> (Tensor<2>, AttentionGradients) {
-        let weight = self.weight(LayerUnit::AttentionNorm);
         let output = self.product(kept.context.clone().transpose(), dy.clone());
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
         let [dq, dk, dv] = attention_backward(qkv, kept.context, dc, shared.mask.clone(), shared.attention);
-        let dq = shared.rotary.turn(dq, shared.attention.heads.dim, Turn::Backward);
-        let dk = shared.rotary.turn(dk, shared.attention.heads.dim, Turn::Backward);
-        let normed = rms_norm(input.clone(), weight.clone(), shared.eps).transpose(); // [D, N]
+        let (dq, dk) = (shared.turned(dq, Turn::Backward), shared.turned(dk, Turn::Backward));
+        let normed = self.norm(input.clone(), LayerUnit::AttentionNorm).transpose(); // [D, N]
         let [query, key, value] = [&dq, &dk, &dv].map(|d| self.product(normed.clone(), d.clone()));
         let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
             Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
             None => Vec::new(),
         };
         let dn = self.back(&dq, LayerUnit::Query) + self.back(&dk, LayerUnit::Key) + self.back(&dv, LayerUnit::Value);
-        let (dx, norm) = rms_norm_backward(input, weight, dn, shared.eps);
-        (dy + dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
+        let (dx, norm) = self.norm_backward(input, LayerUnit::AttentionNorm, dn, dy);
+        (dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
     }
 }
 

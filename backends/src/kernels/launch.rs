@@ -1,0 +1,97 @@
+//! How kernels are laid over a device.
+
+use burn::tensor::DType;
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+
+/// Cubes that share rows among their planes, at most.
+const CUBES: usize = 1 << 14;
+
+/// Elements that a unit reads at once, where rows are so divided.
+const VECTOR: usize = 4;
+
+/// Planes there are at least; on a device whose planes are wider there are fewer, and each takes more rows.
+const NARROW: usize = 8;
+
+/// In rows, without gaps.
+pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
+    into_contiguous(tensor)
+}
+
+/// A new tensor.
+pub(super) fn empty(like: &CubeTensor, shape: &[usize], dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.to_vec().into(), dtype)
+}
+
+/// A type of elements as kernels are told it.
+pub(super) fn element(dtype: DType) -> ElemType {
+    match dtype {
+        DType::BF16 => ElemType::Float(FloatKind::BF16),
+        DType::F16 => ElemType::Float(FloatKind::F16),
+        DType::F32 => ElemType::Float(FloatKind::F32),
+        other => panic!("kernels read f32, f16 and bf16, not {other:?}"),
+    }
+}
+
+/// How wide an index into the largest of some tensors is.
+pub(super) fn address<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType {
+    tensors.into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
+}
+
+/// How many elements of rows of this width to read at once.
+pub(super) fn vector(width: usize) -> usize {
+    if width.is_multiple_of(VECTOR) { VECTOR } else { 1 }
+}
+
+/// A unit for each of so many vectors.
+pub(super) fn elements(like: &CubeTensor, count: usize) -> (CubeCount, CubeDim) {
+    let dim = CubeDim::new_1d(UNITS);
+    (calculate_cube_count_elemwise(&like.client, count, dim), dim)
+}
+
+/// Planes that take turns at so many rows.
+pub(super) fn planes(rows: usize) -> (CubeCount, CubeDim) {
+    let cubes = rows.div_ceil(NARROW).clamp(1, CUBES);
+    (CubeCount::Static(cubes as u32, 1, 1), CubeDim::new_1d(UNITS))
+}
+
+/// The first row of this plane; the next is [`plane_step`] further.
+#[cube]
+pub(super) fn plane_first() -> usize {
+    CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
+}
+
+/// All planes together.
+#[cube]
+pub(super) fn plane_step() -> usize {
+    CUBE_COUNT * (CUBE_DIM / PLANE_DIM) as usize
+}
+
+/// The sum of a vector's elements.
+#[cube]
+pub(super) fn total<N: Size>(vector: Vector<f32, N>) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for k in 0..N::value() {
+        sum += vector.extract(k);
+    }
+    sum
+}
+
+/// The largest of a vector's elements.
+#[cube]
+pub(super) fn largest<N: Size>(vector: Vector<f32, N>) -> f32 {
+    let mut most = vector.extract(0usize);
+    #[unroll]
+    for k in 1..N::value() {
+        most = max(most, vector.extract(k));
+    }
+    most
+}

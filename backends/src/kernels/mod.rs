@@ -1,0 +1,65 @@
+//! Kernels for what Burn's fusion leaves in many passes over memory, written in CubeCL: they run on every device that has planes
+//! (warps, subgroups). What they compute is f32, whatever is read and written; they take part in Burn's fusion and its order of work,
+//! not in its autodiff.
+
+mod launch;
+mod norm;
+mod rotary;
+mod softmax;
+mod swiglu;
+
+use burn::backend::Dispatch;
+use burn::tensor::{FloatDType, Tensor};
+
+use norm::NormKernels;
+use rotary::RotaryKernel;
+use softmax::SoftmaxKernels;
+use swiglu::SwigluKernels;
+
+use crate::library::Kernels;
+
+/// All of them.
+pub(crate) const ALL: Kernels = Kernels { rms_norm, rms_norm_backward, turn, softmax, softmax_backward, swiglu, swiglu_backward };
+
+/// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of the same type.
+fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::rms_norm_rows(x.into_dispatch(), weight.into_dispatch(), eps))
+}
+
+/// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`: of `x`, `carried` added to it, and of `weight`.
+fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Tensor<2>, eps: f32) -> (Tensor<2>, Tensor<2>) {
+    let kind: FloatDType = weight.dtype().into();
+    let [x, weight, dy, carried] = [x, weight, dy, carried].map(Tensor::into_dispatch);
+    let (dx, parts) = Dispatch::rms_norm_rows_backward(x, weight, dy, carried, eps);
+    (Tensor::from_dispatch(dx), Tensor::<2>::from_dispatch(parts).sum_dim(0).cast(kind))
+}
+
+/// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention.
+fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
+}
+
+/// softmax(`scores`·scale + mask), row by row, in the type asked for: `scores` `[B, KV, G·T, T]` of f32 and a `mask` `[1, T, T]` or
+/// `[B, T, T]`, which masks at least what lies above the diagonal. What does is 0 and not read.
+fn softmax(scores: Tensor<4>, mask: Tensor<3>, scale: f32, to: FloatDType) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::masked_softmax(scores.into_dispatch(), mask.into_dispatch(), scale, to))
+}
+
+/// P = [`softmax`], and dS = P ∘ (dP − rowsum(dP ∘ P))·scale, the gradient of `scores` for that of P, `dp`, of f32.
+fn softmax_backward(scores: Tensor<4>, dp: Tensor<4>, mask: Tensor<3>, scale: f32, to: FloatDType) -> (Tensor<4>, Tensor<4>) {
+    let (scores, dp, mask) = (scores.into_dispatch(), dp.into_dispatch(), mask.into_dispatch());
+    let (probabilities, gradient) = Dispatch::masked_softmax_backward(scores, dp, mask, scale, to);
+    (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(gradient))
+}
+
+/// silu(`gate`)·`up`, element by element.
+fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::swiglu_elements(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`.
+fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let [gate, up, da] = [gate, up, da].map(Tensor::into_dispatch);
+    let (gate, up) = Dispatch::swiglu_elements_backward(gate, up, da);
+    (Tensor::from_dispatch(gate), Tensor::from_dispatch(up))
+}
