@@ -1,4 +1,4 @@
-//! NVIDIA's own matrix products, cuBLASLt, in the memory and the order of Burn's work.
+//! NVIDIA's own matrix products, cuBLASLt, in the memory and the streams of Burn's work.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -63,9 +63,9 @@ struct Prepared {
 /// cuBLASLt on one card. It lives as long as the program.
 pub(super) struct Cublas {
     context: sys::CUcontext,
-    order: Order,
     handle: lt::cublasLtHandle_t,
-    workspace: sys::CUdeviceptr,
+    /// One for every stream, whose products take turns at it.
+    workspaces: HashMap<usize, sys::CUdeviceptr>,
     prepared: HashMap<(Gemm, Kind, [usize; 3]), Prepared>,
 }
 
@@ -89,41 +89,56 @@ impl Cublas {
             result::ctx::set_current(context).map_err(text)?;
             context
         };
-        // SAFETY: the context is current.
-        #[allow(unsafe_code)]
-        let workspace = unsafe { result::malloc_sync(WORKSPACE) }.map_err(text)?;
         let handle = blas::create_handle().map_err(|error| format!("cuBLASLt does not start: {error}"))?;
-        Ok(Self { context, order: Order::new()?, handle, workspace, prepared: HashMap::new() })
+        Ok(Self { context, handle, workspaces: HashMap::new(), prepared: HashMap::new() })
     }
 
-    /// Multiplies what lies at the first two addresses into the third, after all that Burn has queued and before all that it will.
+    /// Queues a product of what lies at the first two addresses into the third.
     ///
     /// # Errors
     /// What cuBLASLt or the driver says.
     ///
     /// # Safety
-    /// The addresses are this card's, and hold at least what `gemm` reads and writes from the offsets on.
+    /// The addresses are this card's, and hold at least what `gemm` reads and writes from the offsets on, when the stream, one of
+    /// this card's, comes to the product.
     #[allow(unsafe_code)]
     pub(super) unsafe fn multiply(
         &mut self,
         (gemm, offsets): (&Gemm, &[[usize; 3]]),
         kind: Kind,
         addresses: [u64; 3],
+        stream: sys::CUstream,
     ) -> Result<(), String> {
         // SAFETY: the context is never released.
         unsafe { result::ctx::set_current(self.context) }.map_err(text)?;
-        self.order.begin(self.context)?;
+        let workspace = self.workspace(stream)?;
         let (factor, product) = kind.sizes();
         for offset in offsets {
             let at = |which: usize, size: usize| addresses[which] + (offset[which] * size) as u64;
             // SAFETY: the caller's.
-            unsafe { self.call(gemm, kind, [at(0, factor), at(1, factor), at(2, product)]) }?;
+            unsafe { self.call(gemm, kind, [at(0, factor), at(1, factor), at(2, product)], (stream, workspace)) }?;
         }
-        self.order.end(self.context)
+        Ok(())
+    }
+
+    /// In the context that is current.
+    fn workspace(&mut self, stream: sys::CUstream) -> Result<sys::CUdeviceptr, String> {
+        Ok(match self.workspaces.entry(stream as usize) {
+            Entry::Occupied(there) => *there.get(),
+            // SAFETY: a context is current.
+            #[allow(unsafe_code)]
+            Entry::Vacant(free) => *free.insert(unsafe { result::malloc_sync(WORKSPACE) }.map_err(text)?),
+        })
     }
 
     #[allow(unsafe_code)]
-    unsafe fn call(&mut self, gemm: &Gemm, kind: Kind, addresses: [u64; 3]) -> Result<(), String> {
+    unsafe fn call(
+        &mut self,
+        gemm: &Gemm,
+        kind: Kind,
+        addresses: [u64; 3],
+        (stream, workspace): (sys::CUstream, sys::CUdeviceptr),
+    ) -> Result<(), String> {
         let key = (*gemm, kind, alignments(gemm, kind, addresses));
         let prepared = match self.prepared.entry(key) {
             Entry::Occupied(prepared) => prepared.into_mut(),
@@ -152,9 +167,9 @@ impl Cublas {
                 c,
                 product,
                 &algorithm,
-                self.workspace as *mut c_void,
+                workspace as *mut c_void,
                 WORKSPACE,
-                self.order.stream.cast(),
+                stream.cast(),
             )
         };
         done.map_err(|error| format!("cuBLASLt failed at {key:?}: {error}"))
@@ -255,55 +270,6 @@ fn alignments(gemm: &Gemm, kind: Kind, addresses: [u64; 3]) -> [usize; 3] {
     };
     let [a, b, c] = addresses;
     [aligned(gemm.first, factor, a), aligned(gemm.second, factor, b), aligned(gemm.product, product, c)]
-}
-
-/// A stream of its own, for nobody tells the stream that Burn uses, and events that hold the context's other work off.
-struct Order {
-    stream: sys::CUstream,
-    before: sys::CUevent,
-    after: sys::CUevent,
-    record: ContextEvent,
-    wait: ContextEvent,
-}
-
-/// `cuCtxRecordEvent` and `cuCtxWaitEvent`, which a build for CUDA 12.4 and older does not know.
-type ContextEvent = unsafe extern "C" fn(sys::CUcontext, sys::CUevent) -> sys::CUresult;
-
-impl Order {
-    /// In the context that is current.
-    fn new() -> Result<Self, String> {
-        let event = || result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(text);
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(text)?;
-        let (record, wait) = (context_event(b"cuCtxRecordEvent\0")?, context_event(b"cuCtxWaitEvent\0")?);
-        Ok(Self { stream, before: event()?, after: event()?, record, wait })
-    }
-
-    /// What comes into the stream waits for all that was queued in the context.
-    #[allow(unsafe_code)]
-    fn begin(&self, context: sys::CUcontext) -> Result<(), String> {
-        // SAFETY: events and stream belong to the context, and live as long as the program.
-        unsafe {
-            (self.record)(context, self.before).result().map_err(text)?;
-            result::stream::wait_event(self.stream, self.before, sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT).map_err(text)
-        }
-    }
-
-    /// What will be queued in the context waits for what is in the stream.
-    #[allow(unsafe_code)]
-    fn end(&self, context: sys::CUcontext) -> Result<(), String> {
-        // SAFETY: as above.
-        unsafe {
-            result::event::record(self.after, self.stream).map_err(text)?;
-            (self.wait)(context, self.after).result().map_err(text)
-        }
-    }
-}
-
-fn context_event(name: &'static [u8]) -> Result<ContextEvent, String> {
-    // SAFETY: the driver's library is loaded, and both functions have this signature.
-    #[allow(unsafe_code)]
-    let found = unsafe { sys::culib().get::<ContextEvent>(name).map(|function| *function) };
-    found.map_err(|_| "NVIDIA's driver is older than CUDA 12.5, which puts cuBLASLt's work in order with Burn's".into())
 }
 
 fn text(error: DriverError) -> String {

@@ -10,12 +10,18 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::cubecl::cuda::CudaRuntime;
+use burn_cubecl::cubecl::device_handle::DeviceHandle;
+use burn_cubecl::cubecl::prelude::Client;
 use burn_cubecl::cubecl::server::Handle;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
+use cubecl_environment::stream::StreamId;
 use cubecl_runtime::runtime::Runtime;
+use cubecl_server::command::DeviceStream;
+use cubecl_server::stream::WriteScoped;
+use cudarc::driver::sys::CUstream;
 
 use super::cublas::{Cublas, Kind};
 use crate::gemm::{Calls, Strided, calls, product_shape};
@@ -94,7 +100,7 @@ fn strided(tensor: &CubeTensor) -> Strided {
     Strided { sizes: tensor.meta.shape().to_vec(), strides: tensor.meta.strides().to_vec() }
 }
 
-/// Queues a product behind what was queued before; nothing else is queued meanwhile.
+/// Queues a product in the stream that computes these tensors; nothing else is queued meanwhile.
 fn queue(calls: &Calls, kind: Kind, tensors: [&CubeTensor; 3]) -> Result<(), String> {
     let [first, second, product] = tensors;
     let CubeDevice::Cuda(device) = &product.device else { panic!("cuBLASLt multiplies on NVIDIA's cards") };
@@ -107,15 +113,26 @@ fn queue(calls: &Calls, kind: Kind, tensors: [&CubeTensor; 3]) -> Result<(), Str
         let [first, second, product] = handles.map(address);
         let (first, second, product) = (first?, second?, product?);
         let addresses = [&first, &second, &product].map(|held| held.resource().ptr);
+        let stream = stream(client)?;
         on(index, |cublas| {
-            // SAFETY: Burn says where its tensors lie and keeps them there as long as these are held; what they hold, their shapes and strides tell.
+            // SAFETY: Burn says where its tensors lie, has the stream wait for what others put there, and keeps them there as long as these are
+            // held, or for what the stream comes to later; what they hold, their shapes and strides tell.
             #[allow(unsafe_code)]
             unsafe {
-                cublas.multiply((&calls.gemm, &calls.offsets), kind, addresses)
+                cublas.multiply((&calls.gemm, &calls.offsets), kind, addresses, stream)
             }
         })
     };
     client.exclusive(work).map_err(|error| error.to_string())?
+}
+
+/// The stream that this thread's work goes into. It has had work before: the memory of what is multiplied was resolved in it.
+fn stream(client: &Client) -> Result<CUstream, String> {
+    let (device, id) = (client.service_id().device, StreamId::current());
+    let found = DeviceHandle::<<CudaRuntime as Runtime>::Server>::new(device)
+        .submit_blocking(move |server| server.write_streams().try_stream_mut(&id).map(|stream| stream.signal() as usize));
+    let found = found.map_err(|error| format!("{error:?}"))?;
+    found.map(|stream| stream as CUstream).ok_or_else(|| "Burn has no stream for this thread".into())
 }
 
 fn on<T>(index: usize, work: impl FnOnce(&mut Cublas) -> Result<T, String>) -> Result<T, String> {
