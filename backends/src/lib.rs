@@ -31,7 +31,7 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
-pub use library::{Full, Kernels, Multiply, cublas, kernels, start_cublas};
+pub use library::{Carrier, Full, Kernels, Multiply, Split, Update, carrier, cublas, kernels, start_cublas};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 

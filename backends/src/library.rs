@@ -1,6 +1,6 @@
 //! Matrix products that a device's maker offers beside Burn's.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 
 use crate::{DeviceError, DeviceName};
 
@@ -49,7 +49,21 @@ pub struct Kernels {
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients: gate, up, da; (dgate, dup).
     pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// Σ g², and two zeros, `[3]`.
+    pub measured: fn(Tensor<2>) -> Tensor<1>,
+    /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
+    /// of f32, λF.
+    pub pulled: fn(Tensor<2>, Split, Tensor<2>, f32) -> (Tensor<2>, Tensor<1>),
+    /// Weights and moments after a step of AdamW: g, θ, moments, numbers.
+    pub adamw: fn(Tensor<2>, Split, [Tensor<2>; 2], Update) -> (Split, [Tensor<2>; 2]),
 }
+
+/// Weights as bf16, and how many 2⁻²² of that are missing to their f32.
+pub type Split = (Tensor<2>, Tensor<2, Int>);
+
+/// The numbers of a step of AdamW: the factor on the gradient, the learning rate, 1 − rate · weight decay, β₁, β₂, ε (outside the square
+/// root), 1 − β₁^t and √(1 − β₂^t).
+pub type Update = [f32; 8];
 
 /// Our own, for cards and other GPUs. `None` where neither CUDA nor wgpu was compiled in.
 pub fn kernels() -> Option<Kernels> {
@@ -57,6 +71,25 @@ pub fn kernels() -> Option<Kernels> {
     return Some(crate::kernels::ALL);
     #[cfg(not(feature = "kernels"))]
     None
+}
+
+/// Brings what ordinary memory holds to a device that computes meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Carrier {
+    /// A tensor that will hold the data once it has arrived, and lies where another one does. Nothing may read it before. The copy begins
+    /// when all that was queued before is done.
+    pub departed: fn(TensorData, Tensor<2>) -> Tensor<2>,
+    /// That tensor, for whatever is queued from now on.
+    pub arrived: fn(Tensor<2>) -> Tensor<2>,
+}
+
+/// For cards, whose copies from page-locked memory go on beside computation; what a card was read out into is page-locked. `None` elsewhere.
+pub fn carrier(name: DeviceName) -> Option<Carrier> {
+    match name {
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(_) => Some(Carrier { departed: crate::cuda::departed, arrived: crate::cuda::arrived }),
+        _ => None,
+    }
 }
 
 /// Starts cuBLASLt on a card, which takes 32 MiB of its memory.

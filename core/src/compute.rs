@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::{Part, Under, Watch};
@@ -147,6 +147,45 @@ pub struct Kernels {
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients: gate, up, da; (dgate, dup).
     pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// Σ g², and two zeros, `[3]`.
+    pub measured: fn(Tensor<2>) -> Tensor<1>,
+    /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
+    /// of f32, λF.
+    pub pulled: fn(Tensor<2>, Split, Tensor<2>, f32) -> (Tensor<2>, Tensor<1>),
+    /// Weights and moments after a step of AdamW: g, θ, moments, numbers.
+    pub adamw: fn(Tensor<2>, Split, [Tensor<2>; 2], AdamWNumbers) -> (Split, [Tensor<2>; 2]),
+}
+
+/// Weights as bf16, and how many 2⁻²² of that are missing to their f32: [`Weights::Bf16Split`].
+pub type Split = (Tensor<2>, Tensor<2, Int>);
+
+/// The numbers of a step of AdamW: the factor on the gradient, the learning rate, 1 − rate · weight decay, β₁, β₂, ε (outside the square
+/// root), 1 − β₁^t and √(1 − β₂^t).
+pub type AdamWNumbers = [f32; 8];
+
+/// Brings what ordinary memory holds to a device that computes meanwhile.
+#[derive(Clone, Copy)]
+pub struct Carrier {
+    /// By which two are told apart.
+    pub name: &'static str,
+    /// A tensor that will hold the data once it has arrived, and lies where another one does. Nothing may read it before.
+    pub departed: fn(TensorData, Tensor<2>) -> Tensor<2>,
+    /// That tensor, for whatever is queued from now on.
+    pub arrived: fn(Tensor<2>) -> Tensor<2>,
+}
+
+impl PartialEq for Carrier {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Carrier {}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 impl PartialEq for Kernels {
@@ -183,8 +222,7 @@ pub enum Offload {
     /// Nothing.
     #[default]
     Nothing,
-    /// The anchor, which every step takes to the device unit by unit: 4 bytes per weight less there, for two transfers of it
-    /// per step.
+    /// The anchor, which every step takes to the device unit by unit: 4 bytes per weight less there, for a transfer of it per step.
     Anchor,
     /// f32 weights, moments and anchor, and the update itself, in loops over ordinary memory. The device keeps what products
     /// compute with and gradients; each step transfers a gradient and a weight per weight.
@@ -214,14 +252,17 @@ pub struct Layout {
     pub offload: Offload,
     /// What is kept elsewhere between a forward pass and its backward pass.
     pub layer_inputs: LayerInputs,
-    /// What computes layers beside products; Burn's operations where there is nothing else.
+    /// What computes layers and updates beside products; Burn's operations where there is nothing else.
     pub kernels: Option<Kernels>,
+    /// Who brings anchors from elsewhere; copies in the order of computation where there is nobody.
+    pub carrier: Option<Carrier>,
 }
 
 impl Layout {
     /// All of it in one place, in f32.
     pub fn new(memory: Memory) -> Self {
-        Self { memory, precision: Precision::default(), offload: Offload::Nothing, layer_inputs: LayerInputs::Device, kernels: None }
+        let (offload, layer_inputs) = (Offload::Nothing, LayerInputs::Device);
+        Self { memory, precision: Precision::default(), offload, layer_inputs, kernels: None, carrier: None }
     }
 
     /// Where moments lie and weights are updated.

@@ -1,6 +1,7 @@
 //! What `tests/gpu/run` measures on a card; each part prints JSON lines.
 //!
-//!     gpu_parts parity DEVICE            losses, logits and gradients against the CPU's, in f32 and bf16
+//!     gpu_parts parity DEVICE            losses, logits and gradients against the CPU's, in f32 and bf16; updates by hbat's kernels
+//!                                        against those by Burn's
 //!     gpu_parts memory DEVICE SHAPE ROWS WIDTH
 //!                                        predicted and measured peak of steps on rows of so many tokens
 //!     gpu_parts product DEVICE SHAPE     bf16 matrix products at the shapes of a model, and attention
@@ -20,6 +21,7 @@ mod parity;
 mod product;
 mod shape;
 mod speed;
+mod update;
 
 use shape::Target;
 
@@ -35,7 +37,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         match words[..] {
-            ["parity", name] => parity::run(Target::parse(name)).await,
+            ["parity", name] => {
+                update::run(Target::parse(name)).await;
+                parity::run(Target::parse(name)).await;
+            }
             ["memory", name, shape, rows, width] => memory::run(Target::parse(name), shape, (number(rows), number(width))).await,
             ["product", name, shape] => product::run(Target::parse(name), shape).await,
             ["speed", name, shape, rows, steps] => speed::run(Target::parse(name), shape, number(rows), number(steps)).await,

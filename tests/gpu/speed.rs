@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hbat::compute::Compute;
-use hbat::engine::{Accumulate, Engine};
+use hbat::engine::Engine;
 use hbat::model::{Policy, Unit};
 use hbat::objective::{Dpo, Objective, Sft};
-use hbat::optimizer::{AdamW, AdamWSettings, Pull};
+use hbat::optimizer::{AdamW, AdamWSettings, Consolidate, Pull};
 use hbat::reduce::Alone;
 use hbat::tokens::{Batch, Column, Group};
 use hbat::trainer::{Term, accumulate};
@@ -112,10 +112,12 @@ type Work = (Box<dyn Objective>, Vec<Group>);
 /// Seconds of a step, the device waited for.
 async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (objective, groups): &Work) -> f64 {
     let began = Instant::now();
-    let mut sink = Accumulate::new(policy.units().len());
+    let frozen = vec![false; policy.units().len()];
+    let mut sink = Consolidate::new(policy, pull, &frozen);
     let terms = [Term { objective: objective.as_ref(), batches: vec![Batch::new(groups, 1)], factor: 1.0 }];
     accumulate(Engine::Segmented, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
-    optimizer.step(policy, sink.into_sums(), pull, 1e-6, &Alone).await.expect("a step");
+    let consolidated = sink.into_consolidated();
+    optimizer.finish(policy, consolidated, 1e-6).await.expect("a step");
     let last = policy.tensors()[0].clone().slice([0..1, 0..1]);
     last.into_scalar_async::<f32>().await.expect("a number");
     began.elapsed().as_secs_f64()

@@ -6,8 +6,10 @@
 //! Matrix products of f32 are computed in f32 or, from compute capability 8.0 on, in TF32 (inputs rounded to 10 bits of
 //! mantissa): autotune takes whichever kernel is fastest for a shape, and Burn 0.22 has no switch against it. Reports say so.
 
+mod carry;
 mod cublas;
 mod product;
+mod stream;
 
 use std::ffi::c_int;
 use std::panic::catch_unwind;
@@ -17,6 +19,7 @@ use burn::tensor::{Device, FloatDType};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{DriverError, result, sys};
 
+pub(crate) use carry::{arrived, departed};
 pub(crate) use product::products;
 
 use crate::report::start;

@@ -9,21 +9,14 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, FloatDType, Tensor};
-use burn_cubecl::cubecl::cuda::CudaRuntime;
-use burn_cubecl::cubecl::device_handle::DeviceHandle;
-use burn_cubecl::cubecl::prelude::Client;
 use burn_cubecl::cubecl::server::Handle;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
-use cubecl_environment::stream::StreamId;
-use cubecl_runtime::runtime::Runtime;
-use cubecl_server::command::DeviceStream;
-use cubecl_server::stream::WriteScoped;
-use cudarc::driver::sys::CUstream;
 
 use super::cublas::{Cublas, Kind};
+use super::stream::{Server, stream};
 use crate::gemm::{Calls, Strided, calls, product_shape};
 use crate::library::{Full, Multiply};
 
@@ -108,7 +101,7 @@ fn queue(calls: &Calls, kind: Kind, tensors: [&CubeTensor; 3]) -> Result<(), Str
     let handles = [first, second, product].map(|tensor| tensor.handle.clone());
     let client = &product.client;
     let address =
-        |handle: Handle| client.get_resource::<<CudaRuntime as Runtime>::Server>(handle).map_err(|error| error.to_string());
+        |handle: Handle| client.get_resource::<Server>(handle).map_err(|error| error.to_string());
     let work = || {
         let [first, second, product] = handles.map(address);
         let (first, second, product) = (first?, second?, product?);
@@ -124,15 +117,6 @@ fn queue(calls: &Calls, kind: Kind, tensors: [&CubeTensor; 3]) -> Result<(), Str
         })
     };
     client.exclusive(work).map_err(|error| error.to_string())?
-}
-
-/// The stream that this thread's work goes into. It has had work before: the memory of what is multiplied was resolved in it.
-fn stream(client: &Client) -> Result<CUstream, String> {
-    let (device, id) = (client.service_id().device, StreamId::current());
-    let found = DeviceHandle::<<CudaRuntime as Runtime>::Server>::new(device)
-        .submit_blocking(move |server| server.write_streams().try_stream_mut(&id).map(|stream| stream.signal() as usize));
-    let found = found.map_err(|error| format!("{error:?}"))?;
-    found.map(|stream| stream as CUstream).ok_or_else(|| "Burn has no stream for this thread".into())
 }
 
 fn on<T>(index: usize, work: impl FnOnce(&mut Cublas) -> Result<T, String>) -> Result<T, String> {

@@ -1,7 +1,7 @@
 //! How kernels are laid over a device.
 
 use burn::tensor::DType;
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind, IntKind};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::kernel::into_contiguous;
@@ -37,6 +37,15 @@ pub(super) fn element(dtype: DType) -> ElemType {
         DType::F16 => ElemType::Float(FloatKind::F16),
         DType::F32 => ElemType::Float(FloatKind::F32),
         other => panic!("kernels read f32, f16 and bf16, not {other:?}"),
+    }
+}
+
+/// The same of integers.
+pub(super) fn integer(dtype: DType) -> ElemType {
+    match dtype {
+        DType::I16 => ElemType::Int(IntKind::I16),
+        DType::I32 => ElemType::Int(IntKind::I32),
+        other => panic!("remainders are i16 or i32, not {other:?}"),
     }
 }
 

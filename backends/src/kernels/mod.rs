@@ -2,6 +2,7 @@
 //! (warps, subgroups). What they compute is f32, whatever is read and written; they take part in Burn's fusion and its order of work,
 //! not in its autodiff.
 
+mod adamw;
 mod launch;
 mod norm;
 mod rotary;
@@ -9,17 +10,29 @@ mod softmax;
 mod swiglu;
 
 use burn::backend::Dispatch;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Int, Tensor};
 
+use adamw::OptimizerKernels;
 use norm::NormKernels;
 use rotary::RotaryKernel;
 use softmax::SoftmaxKernels;
 use swiglu::SwigluKernels;
 
-use crate::library::Kernels;
+use crate::library::{Kernels, Split, Update};
 
 /// All of them.
-pub(crate) const ALL: Kernels = Kernels { rms_norm, rms_norm_backward, turn, softmax, softmax_backward, swiglu, swiglu_backward };
+pub(crate) const ALL: Kernels = Kernels {
+    rms_norm,
+    rms_norm_backward,
+    turn,
+    softmax,
+    softmax_backward,
+    swiglu,
+    swiglu_backward,
+    measured,
+    pulled,
+    adamw,
+};
 
 /// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of the same type.
 fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
@@ -62,4 +75,29 @@ fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>,
     let [gate, up, da] = [gate, up, da].map(Tensor::into_dispatch);
     let (gate, up) = Dispatch::swiglu_elements_backward(gate, up, da);
     (Tensor::from_dispatch(gate), Tensor::from_dispatch(up))
+}
+
+/// Σ g², and two zeros, `[3]`.
+fn measured(gradient: Tensor<2>) -> Tensor<1> {
+    totals(Tensor::from_dispatch(Dispatch::measured(gradient.into_dispatch())))
+}
+
+/// g + λF·(θ − θ*) in the type of g, and Σ of its square, the penalty (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`.
+fn pulled(gradient: Tensor<2>, (coarse, remainder): Split, anchor: Tensor<2>, strength: f32) -> (Tensor<2>, Tensor<1>) {
+    let [gradient, coarse, anchor] = [gradient, coarse, anchor].map(Tensor::into_dispatch);
+    let (gradient, parts) = Dispatch::pulled(gradient, coarse, remainder.into_dispatch(), anchor, strength);
+    (Tensor::from_dispatch(gradient), totals(Tensor::from_dispatch(parts)))
+}
+
+fn totals(parts: Tensor<2>) -> Tensor<1> {
+    parts.sum_dim(0).reshape([3])
+}
+
+/// Weights and moments after a step of AdamW.
+fn adamw(gradient: Tensor<2>, (coarse, remainder): Split, moments: [Tensor<2>; 2], update: Update) -> (Split, [Tensor<2>; 2]) {
+    let [gradient, coarse] = [gradient, coarse].map(Tensor::into_dispatch);
+    let [first, second] = moments.map(Tensor::into_dispatch);
+    let (coarse, remainder, first, second) = Dispatch::adamw(gradient, coarse, remainder.into_dispatch(), first, second, update);
+    let split = (Tensor::from_dispatch(coarse), Tensor::<2, Int>::from_dispatch(remainder));
+    (split, [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }

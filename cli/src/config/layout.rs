@@ -1,6 +1,6 @@
 //! How numbers are laid out on a device.
 
-use hbat::compute::{Kernels, Layout, Library, Memory, Precision, Products, Weights};
+use hbat::compute::{Carrier, Kernels, Layout, Library, Memory, Precision, Products, Weights};
 use hbat::engine::Engine;
 use hbat_backends::{DeviceName, Full, cublas};
 
@@ -16,7 +16,12 @@ pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
         DeviceName::Cpu if precision == Precision::default() => Memory::Host,
         DeviceName::Cpu | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => Memory::Device,
     };
-    Layout { memory, precision, offload, layer_inputs, kernels: kernels(device, engine) }
+    Layout { memory, precision, offload, layer_inputs, kernels: kernels(device, engine), carrier: carrier(device) }
+}
+
+fn carrier(device: DeviceName) -> Option<Carrier> {
+    let hbat_backends::Carrier { departed, arrived } = hbat_backends::carrier(device)?;
+    Some(Carrier { name: "a stream of its own", departed, arrived })
 }
 
 fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
@@ -35,6 +40,9 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
         softmax_backward: own.softmax_backward,
         swiglu: own.swiglu,
         swiglu_backward: own.swiglu_backward,
+        measured: own.measured,
+        pulled: own.pulled,
+        adamw: own.adamw,
     })
 }
 

@@ -10,6 +10,9 @@ use crate::slab::floats;
 pub trait GradientSink {
     /// Takes the gradient of the unit with this index, of the shape of [`Unit::dims`](crate::model::Unit::dims).
     fn take(&mut self, unit: usize, gradient: Tensor<2>);
+
+    /// Is told that the next pass is the last one.
+    fn last_pass(&mut self) {}
 }
 
 /// Sums gradients over the batches of an optimizer step: in f32 or as asked for, unless there is but one.
@@ -28,6 +31,11 @@ impl Accumulate {
     /// For a policy's units, as its gradients are to be kept.
     pub fn of(policy: &Policy) -> Self {
         Self { dtype: policy.compute().layout.precision.sums.dtype(), ..Self::new(policy.units().len()) }
+    }
+
+    /// Takes out what a unit's gradients came to.
+    pub(crate) fn remove(&mut self, unit: usize) -> Option<Tensor<2>> {
+        self.sums[unit].take()
     }
 
     /// The sums, `None` for a unit that no backward pass has reached.

@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::weights::Weights;
 use super::{HeadKind, Layer, LayerInput, LlamaConfig, Unit};
-use crate::compute::{Compute, Offload};
+use crate::compute::{Compute, Offload, Split};
 use crate::error::Error;
 use crate::kernel::norm::rms_norm;
 use crate::slab::floats;
@@ -131,6 +131,16 @@ impl Policy {
     /// Sets a unit's weights, f32.
     pub fn put(&mut self, unit: usize, weights: Tensor<2>) {
         self.weights.put(unit, weights);
+    }
+
+    /// A unit's weights as [`Bf16Split`](crate::compute::Weights::Bf16Split) keeps them, where it does.
+    pub(crate) fn split(&self, unit: usize) -> Option<Split> {
+        self.weights.split(unit)
+    }
+
+    /// Sets them.
+    pub(crate) fn put_split(&mut self, unit: usize, split: Split) {
+        self.weights.put_split(unit, split);
     }
 
     /// As [`take`](Self::take), as values, where updates are computed in ordinary memory.

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, FloatDType, Int, IntDType, Tensor, TensorData};
 
 use super::{Tensors, Unit};
-use crate::compute::{Compute, Offload, Weights as Kept};
+use crate::compute::{Compute, Offload, Split, Weights as Kept};
 use crate::host::{narrow, widen};
 
 /// Weights of one model.
@@ -100,6 +100,19 @@ impl Weights {
                 (self.coarse(&values, dims), Fine::Elsewhere(values))
             }
         };
+    }
+
+    /// A unit's weights where they are split.
+    pub(super) fn split(&self, unit: usize) -> Option<Split> {
+        match &self.fine[unit] {
+            Fine::Remainder(remainder) => Some((self.coarse[unit].clone(), remainder.clone())),
+            _ => None,
+        }
+    }
+
+    /// Sets split weights.
+    pub(super) fn put_split(&mut self, unit: usize, (coarse, remainder): Split) {
+        (self.coarse[unit], self.fine[unit]) = (coarse, Fine::Remainder(remainder));
     }
 
     /// As [`take`](Self::take), where updates are computed in ordinary memory.

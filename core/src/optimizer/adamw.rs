@@ -1,15 +1,15 @@
 //! The optimizer step over all units.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::consolidate::Consolidated;
 use super::{device, host};
 use crate::compute::{Compute, Memory, Offload};
 use crate::error::Error;
 use crate::host::widen;
-use crate::kernel::kind;
 use crate::model::{Policy, Unit};
-use crate::reduce::Reduce;
+use crate::reduce::{Alone, Reduce};
 use crate::slab::{Slab, started};
 use crate::watch::{Part, Under};
 
@@ -142,6 +142,28 @@ impl AdamW {
             };
             work.push((unit, measured.pulled(policy, unit, gradient, pull)));
         }
+        self.apply(policy, work, measured, rate, reduce).await
+    }
+
+    /// [`step`](Self::step) on gradients that the penalty has pulled on as they came.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn finish(&mut self, policy: &mut Policy, consolidated: Consolidated, rate: f64) -> Result<StepNorms, Error> {
+        let compute = policy.compute().clone();
+        let _optimizer = compute.under(Part::Optimizer);
+        let Consolidated { work, measured } = consolidated;
+        self.apply(policy, work, measured, rate, &Alone).await
+    }
+
+    async fn apply<R: Reduce>(
+        &mut self,
+        policy: &mut Policy,
+        work: Vec<(usize, Slab)>,
+        measured: Measured,
+        rate: f64,
+        reduce: &R,
+    ) -> Result<StepNorms, Error> {
         let norms = measured.norms(reduce).await?;
         if norms.gradient.is_finite() {
             self.begin_step();
@@ -176,8 +198,7 @@ impl AdamW {
                 policy.put_values(unit, weights);
             }
             Slab::Device(gradient) => {
-                let weights = policy.take(unit);
-                policy.put(unit, device::update(weights, gradient.cast(FloatDType::F32), (first, second), &coefficients));
+                device::update(policy, unit, gradient, (first, second), &coefficients);
             }
             Slab::Lent(_) => unreachable!("gradients are not lent"),
         }
@@ -225,7 +246,7 @@ fn owned<R: Reduce>(gradients: Vec<Option<Tensor<2>>>, reduce: &R) -> impl Itera
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     sums: Sums,
-    pending: Vec<[Tensor<1>; 3]>,
+    pending: Vec<Tensor<1>>,
 }
 
 impl Measured {
@@ -242,13 +263,25 @@ impl Measured {
                 Slab::Host(gradient)
             }
             Slab::Device(gradient) => {
-                let pulled = device::pulled(gradient.clone(), &policy.exact(unit), pull, policy.compute());
-                let gradient = if pull.is_none() { gradient } else { pulled.gradient.clone().cast(kind(&gradient)) };
-                self.pending.push(device::sums(pulled));
-                Slab::Device(gradient)
+                let pull = pull.map(|(pull, _)| pull);
+                Slab::Device(self.on_device(policy, unit, gradient, pull, None))
             }
             Slab::Lent(_) => unreachable!("gradients are not lent"),
         }
+    }
+
+    /// The same on a device, where an anchor may have arrived before.
+    pub(super) fn on_device(
+        &mut self,
+        policy: &Policy,
+        unit: usize,
+        gradient: Tensor<2>,
+        pull: Option<&Pull>,
+        anchor: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let (gradient, sums) = device::consolidated(gradient, (policy, unit), pull, anchor);
+        self.pending.extend(sums);
+        gradient
     }
 
     /// The norms over all units and ranks.

@@ -5,22 +5,46 @@ use burn::tensor::{FloatDType, Tensor};
 use super::adamw::{Coefficients, Pull, Strength, Sums};
 use crate::compute::Compute;
 use crate::error::Error;
+use crate::kernel::{kind, wide};
+use crate::model::Policy;
 use crate::slab::{Slab, floats};
 use crate::watch::Part;
 
+/// First pass: a unit's gradient, in its own type, after the penalty has pulled on it, and sums over its elements, one after the other. An
+/// `anchor` that is on the device already need not be taken there.
+pub(super) fn consolidated(
+    gradient: Tensor<2>,
+    (policy, unit): (&Policy, usize),
+    pull: Option<&Pull>,
+    anchor: Option<Tensor<2>>,
+) -> (Tensor<2>, Vec<Tensor<1>>) {
+    let compute = policy.compute();
+    let theirs = |pull: &Pull| anchor.unwrap_or_else(|| self::anchor(&pull.anchor[unit], gradient.dims(), compute));
+    match (compute.layout.kernels, pull.map(|pull| (pull, &pull.strength[unit])), policy.split(unit)) {
+        (Some(own), None, _) => (gradient.clone(), vec![(own.measured)(gradient)]),
+        (Some(own), Some((pull, Strength::PerUnit(strength))), Some(split)) => {
+            let anchor = theirs(pull);
+            let (gradient, sums) = (own.pulled)(gradient, split, anchor, *strength as f32);
+            (gradient, vec![sums])
+        }
+        (None, None, _) => (gradient.clone(), sums(Pulled { gradient: wide(gradient), pull: None })),
+        (_, Some((pull, strength)), _) => {
+            let (kept, anchor) = (kind(&gradient), theirs(pull));
+            let pulled = pulled(wide(gradient), policy.exact(unit), anchor, strength);
+            (pulled.gradient.clone().cast(kept), sums(pulled))
+        }
+    }
+}
+
 /// A unit's gradient, f32, after the penalty has pulled on it.
-pub(super) struct Pulled {
-    pub(super) gradient: Tensor<2>,
+struct Pulled {
+    gradient: Tensor<2>,
     /// θ − θ*, and λF(θ − θ*).
     pull: Option<[Tensor<2>; 2]>,
 }
 
-/// Adds the pull to a gradient.
-pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pull, usize)>, compute: &Compute) -> Pulled {
-    let gradient = gradient.cast(FloatDType::F32);
-    let Some((pull, unit)) = pull else { return Pulled { gradient, pull: None } };
-    let strength = &pull.strength[unit];
-    let away = weights.clone() - anchor(&pull.anchor[unit], weights.dims(), compute);
+fn pulled(gradient: Tensor<2>, weights: Tensor<2>, anchor: Tensor<2>, strength: &Strength) -> Pulled {
+    let away = weights - anchor;
     let pull = match strength {
         Strength::PerUnit(strength) => away.clone() * *strength,
         Strength::PerElement(fisher, factor) => away.clone() * tensor(fisher) * *factor,
@@ -28,22 +52,21 @@ pub(super) fn pulled(gradient: Tensor<2>, weights: &Tensor<2>, pull: Option<(&Pu
     Pulled { gradient: gradient + pull.clone(), pull: Some([away, pull]) }
 }
 
-/// First pass: a unit's sums, `[1]` each.
-pub(super) fn sums(pulled: Pulled) -> [Tensor<1>; 3] {
+fn sums(pulled: Pulled) -> Vec<Tensor<1>> {
     let zero = Tensor::zeros([1], &pulled.gradient.device());
     let [penalty, pulls] = match pulled.pull {
         None => [zero.clone(), zero],
         Some([away, pull]) => [(away * pull.clone()).sum() * 0.5, pull.square().sum()],
     };
-    [pulled.gradient.square().sum(), penalty, pulls]
+    vec![pulled.gradient.square().sum(), penalty, pulls]
 }
 
 /// All units' sums in one readback.
-pub(super) async fn sum(parts: Vec<[Tensor<1>; 3]>) -> Result<Sums, Error> {
+pub(super) async fn sum(parts: Vec<Tensor<1>>) -> Result<Sums, Error> {
     if parts.is_empty() {
         return Ok([0.0; 3]);
     }
-    let data = Tensor::cat(parts.into_iter().flatten().collect(), 0).into_data_async().await.map_err(Error::device)?;
+    let data = Tensor::cat(parts, 0).into_data_async().await.map_err(Error::device)?;
     let mut sums = [0.0; 3];
     for (i, value) in floats(data)?.into_iter().enumerate() {
         sums[i % 3] += f64::from(value);
@@ -52,7 +75,18 @@ pub(super) async fn sum(parts: Vec<[Tensor<1>; 3]>) -> Result<Sums, Error> {
 }
 
 /// Second pass: clips and steps.
-pub(super) fn update(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {
+pub(super) fn update(policy: &mut Policy, unit: usize, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) {
+    let (Some(own), Some(split)) = (policy.compute().layout.kernels, policy.split(unit)) else {
+        let weights = policy.take(unit);
+        return policy.put(unit, updated(weights, wide(gradient), moments, c));
+    };
+    let numbers = [c.clip, c.rate, c.keep, c.beta1, c.beta2, c.eps, c.correction1, c.correction2].map(|number| number as f32);
+    let (split, [first, second]) = (own.adamw)(gradient, split, [tensor(moments.0), tensor(moments.1)], numbers);
+    policy.put_split(unit, split);
+    (*moments.0, *moments.1) = (Slab::Device(first), Slab::Device(second));
+}
+
+fn updated(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {
     let gradient = gradient * c.clip;
     let (first, second) = (tensor(moments.0), tensor(moments.1));
     let kept: FloatDType = first.dtype().into();

@@ -8,6 +8,7 @@
 
 mod adamw;
 mod change;
+mod consolidate;
 mod device;
 mod host;
 mod in_backward;
@@ -15,5 +16,6 @@ mod schedule;
 
 pub use adamw::{AdamW, AdamWSettings, Pull, StepNorms, Strength};
 pub(crate) use change::squared_distances;
+pub use consolidate::{Consolidate, Consolidated};
 pub(crate) use in_backward::{Hold, Measure, Update};
 pub use schedule::{Decay, LearningRate};

@@ -41,6 +41,7 @@ pub async fn accumulate<R: Reduce>(
     reduce: &R,
 ) -> Result<Vec<TermReport>, Error> {
     let mut reports = Vec::with_capacity(terms.len());
+    let mut passes: usize = terms.iter().map(|term| term.batches.len()).sum();
     for term in terms {
         let groups: usize = term.batches.iter().map(|b| b.groups.len()).sum();
         let mut totals = [term.batches.iter().map(|b| term.objective.weight(b)).sum(), groups as f64];
@@ -52,6 +53,10 @@ pub async fn accumulate<R: Reduce>(
                 losses.push(loss);
                 seeds
             };
+            if passes == 1 {
+                sink.last_pass();
+            }
+            passes -= 1;
             engine.gradients(policy, batch, seeds, sink);
         }
         reports.push(report(losses, totals, reduce).await?);

@@ -3,11 +3,12 @@
 use super::agenda::{Item, passes};
 use super::term::{Term, TermReport, accumulate, report};
 use super::{StepReport, Trainer, UpdateTiming};
+use crate::compute::Memory;
 use crate::consolidation::Side;
 use crate::engine::Accumulate;
 use crate::error::{Aftermath, Error};
 use crate::objective::{Objective, Sft, seeds};
-use crate::optimizer::{Hold, Measure, StepNorms, Update};
+use crate::optimizer::{Consolidate, Hold, Measure, StepNorms, Update};
 use crate::reduce::Reduce;
 use crate::tokens::{Batch, Column, Group};
 
@@ -52,14 +53,35 @@ impl<R: Reduce> Trainer<R> {
         batches: Vec<Batch>,
         item: &Item,
     ) -> Result<(TermReport, StepNorms), Error> {
-        let mut sink = Accumulate::of(&self.policy);
+        let layout = self.policy.compute().layout;
         let term = Term { objective, batches, factor: 1.0 };
+        let (report, norms) = if layout.memory == Memory::Device && layout.updates() == layout.memory && self.reduce.world() == 1 {
+            self.as_they_come(term, item).await?
+        } else {
+            self.all_at_once(term, item).await?
+        };
+        self.check("gradient norm", norms.gradient, item, Aftermath::Untouched)?;
+        Ok((report, norms))
+    }
+
+    /// The penalty pulls on every gradient in the last backward pass.
+    async fn as_they_come(&mut self, term: Term<'_>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
+        let Some(running) = &self.current else { unreachable!("step() checked") };
+        let mut sink = Consolidate::new(&self.policy, running.pull.as_ref(), &running.frozen);
+        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
+        let (report, consolidated) = (reports.into_iter().next().unwrap_or_default(), sink.into_consolidated());
+        self.check("loss", report.loss, item, Aftermath::Untouched)?;
+        let Some(running) = &mut self.current else { unreachable!("step() checked") };
+        Ok((report, running.optimizer.finish(&mut self.policy, consolidated, item.rate).await?))
+    }
+
+    /// The penalty pulls on what all ranks' gradients came to.
+    async fn all_at_once(&mut self, term: Term<'_>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
+        let mut sink = Accumulate::of(&self.policy);
         let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
         let report = reports.into_iter().next().unwrap_or_default();
         self.check("loss", report.loss, item, Aftermath::Untouched)?;
-        let norms = self.update(sink, item.rate).await?;
-        self.check("gradient norm", norms.gradient, item, Aftermath::Untouched)?;
-        Ok((report, norms))
+        Ok((report, self.update(sink, item.rate).await?))
     }
 
     async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {

@@ -1,0 +1,186 @@
+//! What ordinary memory holds, on its way to a card that computes meanwhile.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::c_int;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Tensor, TensorData};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use cudarc::driver::sys::{CUcontext, CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
+use cudarc::driver::{DriverError, result};
+
+use super::stream::{Server, stream};
+
+/// A tensor that will hold `data` once it has [`arrived`], where `like` lies. Until then nothing may read it.
+pub(crate) fn departed(data: TensorData, like: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::departed(like.into_dispatch(), Load(Arc::new(Mutex::new(data)))))
+}
+
+/// The tensor, for whatever is queued from now on.
+pub(crate) fn arrived(tensor: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::arrived(tensor.into_dispatch()))
+}
+
+/// What is carried.
+#[derive(Debug, Clone)]
+pub(crate) struct Load(Arc<Mutex<TensorData>>);
+
+impl Load {
+    fn spec(&self) -> TensorSpec {
+        let data = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        TensorSpec::new(data.shape().clone(), data.dtype())
+    }
+}
+
+#[backend_extension(Cube, Fusion)]
+pub(crate) trait Carried: Backend {
+    /// A new tensor, and a copy to it that begins when all that was queued before is done.
+    #[fusion(meta = |_like, load| load.spec())]
+    fn departed(like: FloatTensor<Self>, load: Load) -> FloatTensor<Self>;
+
+    /// What is queued from now on waits for that copy.
+    #[fusion(meta = |tensor| tensor.clone())]
+    fn arrived(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl Carried for CubeBackend {
+    fn departed(like: CubeTensor, load: Load) -> CubeTensor {
+        let spec = load.spec();
+        let tensor = empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), spec.shape, spec.dtype);
+        on_lane(&tensor, |lane, address, held, burn| lane.depart(address, (load, held), burn));
+        tensor
+    }
+
+    fn arrived(tensor: CubeTensor) -> CubeTensor {
+        on_lane(&tensor, |lane, address, _, burn| lane.arrive(address, burn));
+        tensor
+    }
+}
+
+/// What keeps a tensor's memory where it is.
+type Held = Box<dyn Any + Send>;
+
+static LANES: Mutex<Option<HashMap<usize, Lane>>> = Mutex::new(None);
+
+/// Does something about a tensor in its card's lane, in the order of this thread's work.
+///
+/// # Panics
+/// With what the driver says.
+fn on_lane(tensor: &CubeTensor, work: impl FnOnce(&mut Lane, u64, Held, CUstream) -> Result<(), String> + Send) {
+    let CubeDevice::Cuda(device) = &tensor.device else { panic!("only cards have lanes") };
+    let (index, client) = (device.index, &tensor.client);
+    let done = client.exclusive(|| {
+        let held = client.get_resource::<Server>(tensor.handle.clone()).map_err(|error| error.to_string())?;
+        let (address, burn) = (held.resource().ptr, stream(client)?);
+        let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = lanes.get_or_insert_default();
+        if let std::collections::hash_map::Entry::Vacant(free) = lanes.entry(index) {
+            free.insert(Lane::new(index)?);
+        }
+        work(lanes.get_mut(&index).expect("it was just made"), address, Box::new(held), burn)
+    });
+    done.map_err(|error| error.to_string()).flatten().unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// A stream for copies, beside those that Burn computes in.
+struct Lane {
+    context: CUcontext,
+    stream: CUstream,
+    /// Recorded in Burn's stream before a copy.
+    before: CUevent,
+    /// Copies by where they go.
+    under_way: HashMap<u64, Copy>,
+    /// Copies that somebody waits for in a stream, and which are perhaps not done.
+    awaited: VecDeque<Copy>,
+    unused: Vec<CUevent>,
+}
+
+struct Copy {
+    done: CUevent,
+    /// The memory at both ends.
+    _ends: (Load, Held),
+}
+
+// SAFETY: CUDA's handles may be used from any thread, and `&mut` lets one at a time.
+#[allow(unsafe_code)]
+unsafe impl Send for Lane {}
+
+impl Lane {
+    fn new(index: usize) -> Result<Self, String> {
+        // SAFETY: the device comes from the driver's own `get`; the context is the one that Burn computes in, and is never released.
+        #[allow(unsafe_code)]
+        let context = unsafe {
+            let device = result::device::get(index as c_int).map_err(text)?;
+            let context = result::primary_ctx::retain(device).map_err(text)?;
+            result::ctx::set_current(context).map_err(text)?;
+            context
+        };
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(text)?;
+        let lane = Self { context, stream, before: event()?, under_way: HashMap::new(), awaited: VecDeque::new(), unused: Vec::new() };
+        Ok(lane)
+    }
+
+    fn depart(&mut self, address: u64, ends: (Load, Held), burn: CUstream) -> Result<(), String> {
+        // SAFETY: the context is never released.
+        #[allow(unsafe_code)]
+        unsafe { result::ctx::set_current(self.context) }.map_err(text)?;
+        self.collect();
+        let done = self.unused.pop().map_or_else(event, Ok)?;
+        {
+            let data = ends.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes: &[u8] = data.bytes();
+            // SAFETY: streams and events are this context's; the address has room for what its tensor was made of, for the tensor was made
+            // with this shape and type; both ends are kept until `done`.
+            #[allow(unsafe_code)]
+            unsafe {
+                result::event::record(self.before, burn).map_err(text)?;
+                wait(self.stream, self.before)?;
+                result::memcpy_htod_async(address, bytes, self.stream).map_err(text)?;
+                result::event::record(done, self.stream).map_err(text)?;
+            }
+        }
+        self.under_way.insert(address, Copy { done, _ends: ends });
+        Ok(())
+    }
+
+    fn arrive(&mut self, address: u64, burn: CUstream) -> Result<(), String> {
+        let copy = self.under_way.remove(&address).ok_or("nothing is on its way there")?;
+        // SAFETY: the context is never released, and stream and event are its own.
+        #[allow(unsafe_code)]
+        unsafe {
+            result::ctx::set_current(self.context).map_err(text)?;
+            wait(burn, copy.done)?;
+        }
+        self.awaited.push_back(copy);
+        Ok(())
+    }
+
+    /// Lets go of copies that are done; they end in their order.
+    fn collect(&mut self) {
+        // SAFETY: the event is this context's, which is current.
+        #[allow(unsafe_code)]
+        while self.awaited.front().is_some_and(|copy| unsafe { result::event::query(copy.done) }.is_ok()) {
+            self.unused.extend(self.awaited.pop_front().map(|copy| copy.done));
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+unsafe fn wait(stream: CUstream, event: CUevent) -> Result<(), String> {
+    // SAFETY: the caller's.
+    unsafe { result::stream::wait_event(stream, event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT) }.map_err(text)
+}
+
+fn event() -> Result<CUevent, String> {
+    result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(text)
+}
+
+fn text(error: DriverError) -> String {
+    format!("NVIDIA's driver: {error}")
+}

@@ -1,0 +1,294 @@
+//! AdamW on weights that are split into bf16 and the remainder, with a pull towards an anchor: one pass over memory to measure, one to
+//! update.
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
+use burn_cubecl::tensor::CubeTensor;
+
+use super::launch::{address, contiguous, element, elements, empty, integer, total, vector};
+use crate::library::Update;
+
+/// Cubes that measure, each some vectors.
+const CUBES: u32 = 1056;
+
+/// Units of such a cube; no more planes than units.
+const UNITS: u32 = 256;
+
+#[backend_extension(Cube, Fusion)]
+pub(super) trait OptimizerKernels: Backend {
+    /// What cubes add up of g².
+    #[fusion(meta = |_gradient| parts())]
+    fn measured(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// g + λF·(θ − θ*), and what cubes add up of its square, of the penalty and of the pull's square.
+    #[fusion(meta = |gradient, _coarse, _remainder, _anchor, _strength| (gradient.clone(), parts()))]
+    fn pulled(
+        gradient: FloatTensor<Self>,
+        coarse: FloatTensor<Self>,
+        remainder: IntTensor<Self>,
+        anchor: FloatTensor<Self>,
+        strength: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Weights and moments after a step.
+    #[fusion(meta = |_gradient, coarse, remainder, first, second, _update| updated(coarse, remainder, first, second))]
+    fn adamw(
+        gradient: FloatTensor<Self>,
+        coarse: FloatTensor<Self>,
+        remainder: IntTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        update: Update,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn parts() -> TensorSpec {
+    TensorSpec::new([CUBES as usize, 3].into(), DType::F32)
+}
+
+type Updated = (TensorSpec, TensorSpec, TensorSpec, TensorSpec);
+
+fn updated(coarse: &TensorSpec, remainder: &TensorSpec, first: &TensorSpec, second: &TensorSpec) -> Updated {
+    (coarse.clone(), remainder.clone(), first.clone(), second.clone())
+}
+
+impl OptimizerKernels for CubeBackend {
+    fn measured(gradient: CubeTensor) -> CubeTensor {
+        let gradient = contiguous(gradient);
+        let elements = gradient.meta.num_elements();
+        let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
+        let (size, kind, wide) = (vector(elements), element(gradient.dtype), address([&gradient]));
+        // SAFETY: vectors are below `elements / size`; `parts` has three numbers for every cube.
+        #[allow(unsafe_code)]
+        unsafe {
+            measured_gradient::launch_unchecked(
+                &client,
+                CubeCount::Static(CUBES, 1, 1),
+                CubeDim::new_1d(UNITS),
+                wide,
+                size,
+                gradient.into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                (elements / size) as u32,
+                kind,
+            );
+        }
+        parts
+    }
+
+    fn pulled(
+        gradient: CubeTensor,
+        coarse: CubeTensor,
+        remainder: CubeTensor,
+        anchor: CubeTensor,
+        strength: f32,
+    ) -> (CubeTensor, CubeTensor) {
+        let [gradient, coarse, remainder, anchor] = [gradient, coarse, remainder, anchor].map(contiguous);
+        let elements = gradient.meta.num_elements();
+        let out = empty(&gradient, &gradient.meta.shape().to_vec(), gradient.dtype);
+        let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
+        let (size, wide) = (vector(elements), address([&gradient]));
+        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype)];
+        // SAFETY: vectors are below `elements / size` in all five tensors; `parts` has three numbers for every cube.
+        #[allow(unsafe_code)]
+        unsafe {
+            pulled_gradient::launch_unchecked(
+                &client,
+                CubeCount::Static(CUBES, 1, 1),
+                CubeDim::new_1d(UNITS),
+                wide,
+                size,
+                gradient.into_tensor_arg(),
+                coarse.into_tensor_arg(),
+                remainder.into_tensor_arg(),
+                anchor.into_tensor_arg(),
+                out.clone().into_tensor_arg(),
+                parts.clone().into_tensor_arg(),
+                strength,
+                (elements / size) as u32,
+                kinds,
+            );
+        }
+        (out, parts)
+    }
+
+    fn adamw(
+        gradient: CubeTensor,
+        coarse: CubeTensor,
+        remainder: CubeTensor,
+        first: CubeTensor,
+        second: CubeTensor,
+        update: Update,
+    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        let [gradient, coarse, remainder, first, second] = [gradient, coarse, remainder, first, second].map(contiguous);
+        let new = [&coarse, &remainder, &first, &second].map(|old| empty(old, &old.meta.shape().to_vec(), old.dtype));
+        let [coarse_new, remainder_new, first_new, second_new] = new;
+        let (count, client) = (gradient.meta.num_elements(), gradient.client.clone());
+        let (size, wide) = (vector(count), address([&gradient]));
+        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype), element(first.dtype)];
+        let (cubes, dim) = elements(&gradient, count / size);
+        let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = update;
+        // SAFETY: vectors are below `count / size` in all nine tensors.
+        #[allow(unsafe_code)]
+        unsafe {
+            updated_weights::launch_unchecked(
+                &client,
+                cubes,
+                dim,
+                wide,
+                size,
+                gradient.into_tensor_arg(),
+                coarse.into_tensor_arg(),
+                remainder.into_tensor_arg(),
+                first.into_tensor_arg(),
+                second.into_tensor_arg(),
+                coarse_new.clone().into_tensor_arg(),
+                remainder_new.clone().into_tensor_arg(),
+                first_new.clone().into_tensor_arg(),
+                second_new.clone().into_tensor_arg(),
+                clip,
+                1.0 - beta1,
+                beta2,
+                1.0 - beta2,
+                eps,
+                rate / correction1,
+                correction2,
+                keep,
+                (count / size) as u32,
+                kinds,
+            );
+        }
+        (coarse_new, remainder_new, first_new, second_new)
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn measured_gradient<G: Float, N: Size>(
+    gradient: &Tensor<Vector<G, N>>,
+    parts: &mut Tensor<f32>,
+    vectors: u32,
+    #[define(G)] _kind: ElemType,
+) {
+    let zero = Vector::<f32, N>::new(0.0f32);
+    let mut squares = zero;
+    let mut i = ABSOLUTE_POS;
+    while i < vectors as usize {
+        let g = Vector::<f32, N>::cast_from(gradient[i]);
+        squares += g * g;
+        i += CUBE_COUNT * CUBE_DIM as usize;
+    }
+    cube_totals(total(squares), 0.0f32, 0.0f32, parts);
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
+    gradient: &Tensor<Vector<G, N>>,
+    coarse: &Tensor<Vector<C, N>>,
+    remainder: &Tensor<Vector<R, N>>,
+    anchor: &Tensor<Vector<f32, N>>,
+    out: &mut Tensor<Vector<G, N>>,
+    parts: &mut Tensor<f32>,
+    strength: f32,
+    vectors: u32,
+    #[define(G, C, R)] _kinds: [ElemType; 3],
+) {
+    let zero = Vector::<f32, N>::new(0.0f32);
+    let mut squares = zero;
+    let mut penalties = zero;
+    let mut pulls = zero;
+    let mut i = ABSOLUTE_POS;
+    while i < vectors as usize {
+        let weight = joined(Vector::cast_from(coarse[i]), Vector::cast_from(remainder[i]));
+        let away = weight - anchor[i];
+        let pull = away * Vector::new(strength);
+        let g = Vector::<f32, N>::cast_from(gradient[i]) + pull;
+        out[i] = Vector::cast_from(g);
+        squares += g * g;
+        penalties += away * pull;
+        pulls += pull * pull;
+        i += CUBE_COUNT * CUBE_DIM as usize;
+    }
+    cube_totals(total(squares), 0.5f32 * total(penalties), total(pulls), parts);
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn updated_weights<G: Float, C: Float, R: Int, M: Float, N: Size>(
+    gradient: &Tensor<Vector<G, N>>,
+    coarse: &Tensor<Vector<C, N>>,
+    remainder: &Tensor<Vector<R, N>>,
+    first: &Tensor<Vector<M, N>>,
+    second: &Tensor<Vector<M, N>>,
+    coarse_new: &mut Tensor<Vector<C, N>>,
+    remainder_new: &mut Tensor<Vector<R, N>>,
+    first_new: &mut Tensor<Vector<M, N>>,
+    second_new: &mut Tensor<Vector<M, N>>,
+    clip: f32,
+    mix1: f32,
+    beta2: f32,
+    mix2: f32,
+    eps: f32,
+    rate: f32,
+    correction2: f32,
+    keep: f32,
+    vectors: u32,
+    #[define(G, C, R, M)] _kinds: [ElemType; 4],
+) {
+    let i = ABSOLUTE_POS;
+    if i >= vectors as usize {
+        terminate!();
+    }
+    let g = Vector::<f32, N>::cast_from(gradient[i]) * Vector::new(clip);
+    let m = Vector::<f32, N>::cast_from(first[i]);
+    let m = m + (g - m) * Vector::new(mix1);
+    let v = Vector::<f32, N>::cast_from(second[i]) * Vector::new(beta2) + g * g * Vector::new(mix2);
+    first_new[i] = Vector::cast_from(m);
+    second_new[i] = Vector::cast_from(v);
+    let step = m / (v.sqrt() / Vector::new(correction2) + Vector::new(eps)) * Vector::new(rate);
+    let full = joined(Vector::cast_from(coarse[i]), Vector::cast_from(remainder[i])) * Vector::new(keep) - step;
+    // Twice, as weights are split: what halves a step of bf16 may round either way, and must come back as the same two numbers.
+    let wide = Vector::<f32, N>::cast_from(Vector::<C, N>::cast_from(full));
+    let full = joined(wide, remainders(full, wide));
+    let kept = Vector::<C, N>::cast_from(full);
+    coarse_new[i] = kept;
+    remainder_new[i] = Vector::cast_from(remainders(full, Vector::cast_from(kept)));
+}
+
+/// A weight from its two numbers; remainders count in 2⁻²² of the first.
+#[cube]
+fn joined<N: Size>(coarse: Vector<f32, N>, remainder: Vector<f32, N>) -> Vector<f32, N> {
+    coarse + remainder * (coarse.abs() * Vector::new(2.384_185_8e-7f32))
+}
+
+/// What is missing to `full`, in those parts.
+#[cube]
+fn remainders<N: Size>(full: Vector<f32, N>, coarse: Vector<f32, N>) -> Vector<f32, N> {
+    let part = coarse.abs() * Vector::new(2.384_185_8e-7f32) + Vector::new(1.175_494_4e-38f32); // never a division by 0
+    ((full - coarse) / part).round()
+}
+
+/// Adds up three numbers over the cube, into its row of `parts`.
+#[cube]
+fn cube_totals(first: f32, second: f32, third: f32, parts: &mut Tensor<f32>) {
+    let mut shared = Shared::<[f32]>::new_slice(768usize);
+    let (a, b, c) = (plane_sum(first), plane_sum(second), plane_sum(third));
+    let plane = PLANE_POS as usize;
+    if UNIT_POS_PLANE == 0 {
+        shared[3 * plane] = a;
+        shared[3 * plane + 1] = b;
+        shared[3 * plane + 2] = c;
+    }
+    sync_cube();
+    if UNIT_POS < 3 {
+        let mut sum = 0.0f32;
+        let mut i = UNIT_POS as usize;
+        while i < 3 * (CUBE_DIM / PLANE_DIM) as usize {
+            sum += shared[i];
+            i += 3;
+        }
+        parts[3 * CUBE_POS + UNIT_POS as usize] = sum;
+    }
+}
