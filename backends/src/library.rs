@@ -36,10 +36,11 @@ pub fn cublas<const D: usize>(full: Full) -> Option<Multiply<D>> {
 pub struct Kernels {
     /// x / √(mean(x²) + ε) · w for the rows of x `[N, D]`: x, w `[1, D]`, ε.
     pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
-    /// Its gradients: x, w, dy, what is to be added to dx, ε; (dx + that, dw).
+    /// Its gradients: x, w, dy of that type or f32, what is to be added to dx, ε; (dx + that, dw).
     pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),
-    /// Heads turned by tables, rotate-half convention: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]` of f32.
-    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Heads turned by tables, rotate-half convention: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]` of f32,
+    /// into a type.
+    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
     /// softmax(scores·scale + mask), row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, and a mask `[1, T, T]` or
     /// `[B, T, T]` that masks at least what lies above the diagonal, which is not read.
     pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,

@@ -135,10 +135,11 @@ pub struct Kernels {
     pub name: &'static str,
     /// RMSNorm of rows: `x` `[N, D]`, weight `[1, D]`, ε.
     pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
-    /// Its gradients: x, weight, dy, what is to be added to dx, ε; (dx + that, dw).
+    /// Its gradients: x, weight, dy of that type or f32, what is to be added to dx, ε; (dx + that, dw).
     pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),
-    /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`.
-    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`, the
+    /// type that comes out.
+    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
     /// Probabilities of attention in the type asked for: scores `[B, KV, G·T, T]`, a mask at least causal `[1 or B, T, T]`, scale.
     pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,
     /// The same, and the gradient of the scores: scores, the gradient of the probabilities, mask, scale, type.

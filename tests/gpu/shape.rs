@@ -132,7 +132,12 @@ pub(crate) fn policy(config: LlamaConfig, compute: Compute) -> Policy {
     let noise: Vec<f32> = (0..1_000_003).map(|_| 0.02 * normal(&mut rng) as f32).collect();
     let values = |unit: &Unit| {
         let offset = if unit.is_vector() { 1.0 } else { 0.0 };
-        let values: Vec<f32> = noise.iter().cycle().take(unit.elements()).map(|value| offset + value).collect();
+        let block: Vec<f32> = noise.iter().map(|value| offset + value).collect();
+        let mut values = Vec::with_capacity(unit.elements());
+        while values.len() < unit.elements() {
+            let rest = unit.elements() - values.len();
+            values.extend_from_slice(&block[..rest.min(block.len())]);
+        }
         Ok::<_, InitError>(TensorData::new(values, unit.dims()))
     };
     Policy::load(config, compute, values).expect("shapes that fit")

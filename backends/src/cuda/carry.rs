@@ -122,7 +122,8 @@ impl Lane {
             context
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(text)?;
-        let lane = Self { context, stream, before: event()?, under_way: HashMap::new(), awaited: VecDeque::new(), unused: Vec::new() };
+        let lane =
+            Self { context, stream, before: event()?, under_way: HashMap::new(), awaited: VecDeque::new(), unused: Vec::new() };
         Ok(lane)
     }
 

@@ -100,8 +100,7 @@ fn queue(calls: &Calls, kind: Kind, tensors: [&CubeTensor; 3]) -> Result<(), Str
     let index = device.index;
     let handles = [first, second, product].map(|tensor| tensor.handle.clone());
     let client = &product.client;
-    let address =
-        |handle: Handle| client.get_resource::<Server>(handle).map_err(|error| error.to_string());
+    let address = |handle: Handle| client.get_resource::<Server>(handle).map_err(|error| error.to_string());
     let work = || {
         let [first, second, product] = handles.map(address);
         let (first, second, product) = (first?, second?, product?);

@@ -61,7 +61,7 @@ impl OptimizerKernels for CubeBackend {
         let gradient = contiguous(gradient);
         let elements = gradient.meta.num_elements();
         let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
-        let (size, kind, wide) = (vector(elements), element(gradient.dtype), address([&gradient]));
+        let (size, kind, wide) = (vector(elements, gradient.dtype), element(gradient.dtype), address([&gradient]));
         // SAFETY: vectors are below `elements / size`; `parts` has three numbers for every cube.
         #[allow(unsafe_code)]
         unsafe {
@@ -91,7 +91,7 @@ impl OptimizerKernels for CubeBackend {
         let elements = gradient.meta.num_elements();
         let out = empty(&gradient, &gradient.meta.shape().to_vec(), gradient.dtype);
         let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
-        let (size, wide) = (vector(elements), address([&gradient]));
+        let (size, wide) = (vector(elements, gradient.dtype), address([&gradient]));
         let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype)];
         // SAFETY: vectors are below `elements / size` in all five tensors; `parts` has three numbers for every cube.
         #[allow(unsafe_code)]
@@ -128,7 +128,7 @@ impl OptimizerKernels for CubeBackend {
         let new = [&coarse, &remainder, &first, &second].map(|old| empty(old, &old.meta.shape().to_vec(), old.dtype));
         let [coarse_new, remainder_new, first_new, second_new] = new;
         let (count, client) = (gradient.meta.num_elements(), gradient.client.clone());
-        let (size, wide) = (vector(count), address([&gradient]));
+        let (size, wide) = (vector(count, gradient.dtype), address([&gradient]));
         let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype), element(first.dtype)];
         let (cubes, dim) = elements(&gradient, count / size);
         let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = update;

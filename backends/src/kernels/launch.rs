@@ -14,8 +14,8 @@ const UNITS: u32 = 256;
 /// Cubes that share rows among their planes, at most.
 const CUBES: usize = 1 << 14;
 
-/// Elements that a unit reads at once, where rows are so divided.
-const VECTOR: usize = 4;
+/// Bytes that a unit reads at once, where rows are so divided.
+const VECTOR: usize = 16;
 
 /// Planes there are at least; on a device whose planes are wider there are fewer, and each takes more rows.
 const NARROW: usize = 8;
@@ -54,9 +54,10 @@ pub(super) fn address<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType 
     tensors.into_iter().map(CubeTensor::required_address_type).max().unwrap_or_default()
 }
 
-/// How many elements of rows of this width to read at once.
-pub(super) fn vector(width: usize) -> usize {
-    if width.is_multiple_of(VECTOR) { VECTOR } else { 1 }
+/// How many elements of rows of this width and type to read at once.
+pub(super) fn vector(width: usize, dtype: DType) -> usize {
+    let most = VECTOR / dtype.size();
+    [most, 4].into_iter().find(|size| width.is_multiple_of(*size)).unwrap_or(1)
 }
 
 /// A unit for each of so many vectors.

@@ -21,25 +21,15 @@ use swiglu::SwigluKernels;
 use crate::library::{Kernels, Split, Update};
 
 /// All of them.
-pub(crate) const ALL: Kernels = Kernels {
-    rms_norm,
-    rms_norm_backward,
-    turn,
-    softmax,
-    softmax_backward,
-    swiglu,
-    swiglu_backward,
-    measured,
-    pulled,
-    adamw,
-};
+pub(crate) const ALL: Kernels =
+    Kernels { rms_norm, rms_norm_backward, turn, softmax, softmax_backward, swiglu, swiglu_backward, measured, pulled, adamw };
 
 /// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of the same type.
 fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_norm_rows(x.into_dispatch(), weight.into_dispatch(), eps))
 }
 
-/// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`: of `x`, `carried` added to it, and of `weight`.
+/// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`, which may be f32 where `x` is not: of `x`, `carried` added to it, and of `weight`.
 fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Tensor<2>, eps: f32) -> (Tensor<2>, Tensor<2>) {
     let kind: FloatDType = weight.dtype().into();
     let [x, weight, dy, carried] = [x, weight, dy, carried].map(Tensor::into_dispatch);
@@ -47,9 +37,9 @@ fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Te
     (Tensor::from_dispatch(dx), Tensor::<2>::from_dispatch(parts).sum_dim(0).cast(kind))
 }
 
-/// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention.
-fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()))
+/// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention, into a type.
+fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, to: FloatDType) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), to))
 }
 
 /// softmax(`scores`·scale + mask), row by row, in the type asked for: `scores` `[B, KV, G·T, T]` of f32 and a `mask` `[1, T, T]` or

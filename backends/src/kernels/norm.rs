@@ -42,7 +42,7 @@ impl NormKernels for CubeBackend {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let [rows, width] = x.meta.shape().dims::<2>();
         let (out, client) = (empty(&x, &[rows, width], x.dtype), x.client.clone());
-        let (size, kind, wide) = (vector(width), element(x.dtype), address([&x]));
+        let (size, kind, wide) = (vector(width, x.dtype), element(x.dtype), address([&x]));
         let (cubes, dim) = planes(rows);
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
@@ -74,10 +74,11 @@ impl NormKernels for CubeBackend {
     ) -> (CubeTensor, CubeTensor) {
         let [x, weight, dy, carried] = [x, weight, dy, carried].map(contiguous);
         let [rows, width] = x.meta.shape().dims::<2>();
-        let (blocks, size) = (rows.div_ceil(BLOCK), vector(width));
+        let (blocks, size) = (rows.div_ceil(BLOCK), vector(width, x.dtype));
         let dx = empty(&x, &[rows, width], x.dtype);
         let (inverse, parts) = (empty(&x, &[rows], DType::F32), empty(&x, &[blocks, width], DType::F32));
-        let (client, kind, wide, vectors) = (x.client.clone(), element(x.dtype), address([&x]), width / size);
+        let (client, wide, vectors) = (x.client.clone(), address([&x]), width / size);
+        let kinds = [element(x.dtype), element(dy.dtype)];
         let (cubes, dim) = planes(rows);
         let columns = CubeCount::Static(vectors.div_ceil(COLUMNS) as u32, blocks as u32, 1);
         // SAFETY: rows are below `rows` and columns below `width` in both kernels; the second reads what the first wrote.
@@ -98,7 +99,7 @@ impl NormKernels for CubeBackend {
                 eps,
                 rows as u32,
                 vectors as u32,
-                kind,
+                kinds,
             );
             weight_backward::launch_unchecked(
                 &client,
@@ -113,7 +114,7 @@ impl NormKernels for CubeBackend {
                 rows as u32,
                 vectors as u32,
                 BLOCK as u32,
-                kind,
+                kinds,
             );
         }
         (dx, parts)
@@ -155,17 +156,17 @@ fn forward<F: Float, N: Size>(
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn backward<F: Float, N: Size>(
+fn backward<F: Float, D: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
     weight: &Tensor<Vector<F, N>>,
-    dy: &Tensor<Vector<F, N>>,
+    dy: &Tensor<Vector<D, N>>,
     carried: &Tensor<Vector<F, N>>,
     dx: &mut Tensor<Vector<F, N>>,
     inverses: &mut Tensor<f32>,
     eps: f32,
     rows: u32,
     vectors: u32,
-    #[define(F)] _kind: ElemType,
+    #[define(F, D)] _kinds: [ElemType; 2],
 ) {
     let vectors = vectors as usize;
     let elements = f32::cast_from((vectors * N::value()) as u32);
@@ -202,15 +203,15 @@ fn backward<F: Float, N: Size>(
 
 /// A block's rows of dy·x̂, added up column by column.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn weight_backward<F: Float, N: Size>(
+fn weight_backward<F: Float, D: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
-    dy: &Tensor<Vector<F, N>>,
+    dy: &Tensor<Vector<D, N>>,
     inverses: &Tensor<f32>,
     parts: &mut Tensor<Vector<f32, N>>,
     rows: u32,
     vectors: u32,
     block: u32,
-    #[define(F)] _kind: ElemType,
+    #[define(F, D)] _kinds: [ElemType; 2],
 ) {
     let column = ABSOLUTE_POS_X as usize;
     if column >= vectors as usize {

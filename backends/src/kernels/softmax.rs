@@ -51,7 +51,7 @@ impl SoftmaxKernels for CubeBackend {
         let (scores, mask) = (contiguous(scores), contiguous(mask));
         let Rows { rows, width, apart } = Rows::new(&scores, &mask);
         let (out, client) = (empty(&scores, &scores.meta.shape().to_vec(), to.into()), scores.client.clone());
-        let (size, wide, (cubes, dim)) = (vector(width), address([&scores]), planes(rows));
+        let (size, wide, (cubes, dim)) = (vector(width, scores.dtype), address([&scores]), planes(rows));
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
         unsafe {
@@ -84,7 +84,8 @@ impl SoftmaxKernels for CubeBackend {
         let (scores, dp, mask) = (contiguous(scores), contiguous(dp), contiguous(mask));
         let Rows { rows, width, apart } = Rows::new(&scores, &mask);
         let [probabilities, gradient] = [(); 2].map(|()| empty(&scores, &scores.meta.shape().to_vec(), to.into()));
-        let (size, wide, client, (cubes, dim)) = (vector(width), address([&scores]), scores.client.clone(), planes(rows));
+        let (size, wide, client, (cubes, dim)) =
+            (vector(width, scores.dtype), address([&scores]), scores.client.clone(), planes(rows));
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
         unsafe {

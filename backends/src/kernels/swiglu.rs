@@ -26,7 +26,7 @@ impl SwigluKernels for CubeBackend {
         let (gate, up) = (contiguous(gate), contiguous(up));
         let [rows, width] = gate.meta.shape().dims::<2>();
         let (out, client) = (empty(&gate, &[rows, width], gate.dtype), gate.client.clone());
-        let (size, kind, wide) = (vector(width), element(gate.dtype), address([&gate]));
+        let (size, kind, wide) = (vector(width, gate.dtype), element(gate.dtype), address([&gate]));
         let count = rows * width / size;
         let (cubes, dim) = elements(&gate, count);
         // SAFETY: every index is below `count`, and all three tensors have as many vectors.
@@ -52,7 +52,7 @@ impl SwigluKernels for CubeBackend {
         let (gate, up, da) = (contiguous(gate), contiguous(up), contiguous(da));
         let [rows, width] = gate.meta.shape().dims::<2>();
         let [dg, du] = [(); 2].map(|()| empty(&gate, &[rows, width], gate.dtype));
-        let (size, kind, wide, client) = (vector(width), element(gate.dtype), address([&gate]), gate.client.clone());
+        let (size, kind, wide, client) = (vector(width, gate.dtype), element(gate.dtype), address([&gate]), gate.client.clone());
         let count = rows * width / size;
         let (cubes, dim) = elements(&gate, count);
         // SAFETY: every index is below `count`, and all five tensors have as many vectors.

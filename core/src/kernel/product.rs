@@ -31,6 +31,17 @@ where
     }
 }
 
+/// `left` · `right` for what is computed on in f32: not rounded before, where that costs nothing.
+pub(crate) fn open_product<const D: usize>(left: Tensor<D>, right: Tensor<D>, products: Products) -> Tensor<D>
+where
+    Tensor<D>: Multiplied<D>,
+{
+    match products {
+        Products::Library(_) => wide_product(left, right, products),
+        Products::Plain | Products::Split => wide(product(left, right, products)),
+    }
+}
+
 /// What a [`Library`] multiplies.
 pub(crate) trait Multiplied<const D: usize> {
     fn by(library: Library) -> Multiply<D>;

@@ -1,8 +1,8 @@
 //! Rotary position embedding, rotate-half convention (Hugging Face's LLaMA, not the interleaved pairs of the RoFormer paper).
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
-use super::{kind, wide};
+use super::wide;
 use crate::compute::Kernels;
 use crate::model::{LlamaConfig, RopeScaling};
 
@@ -71,18 +71,18 @@ impl Rotary {
         Self { cos: table(angles.cos), sin: table(angles.sin), minus_sin: table(minus) }
     }
 
-    /// Turns the heads of `x` `[B·T, heads · head_dim]`, where T is the number of positions of the table.
-    pub(crate) fn turn(&self, x: Tensor<2>, head_dim: usize, turn: Turn, kernels: Option<Kernels>) -> Tensor<2> {
+    /// Turns the heads of `x` `[B·T, heads · head_dim]`, where T is the number of positions of the table. f32 need not be rounded first.
+    pub(crate) fn turn(&self, x: Tensor<2>, head_dim: usize, turn: Turn, how: (FloatDType, Option<Kernels>)) -> Tensor<2> {
+        let (to, kernels) = how;
         let sin = match turn {
             Turn::Forward => self.sin.clone(),
             Turn::Backward => self.minus_sin.clone(),
         };
         if let Some(own) = kernels {
-            return (own.turn)(x, self.cos.clone(), sin);
+            return (own.turn)(x, self.cos.clone(), sin, to);
         }
         let [rows, columns] = x.dims();
         let [width, half] = self.cos.dims();
-        let kept = kind(&x);
         let x = wide(x).reshape([rows / width, width, columns / head_dim, head_dim]); // [B, T, H, hd]
         let first = x.clone().narrow(3, 0, half);
         let second = x.narrow(3, half, half);
@@ -90,7 +90,7 @@ impl Rotary {
         let sin = sin.reshape([1, width, 1, half]);
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let turned_second = second * cos + first * sin;
-        Tensor::cat(vec![turned_first, turned_second], 3).reshape([rows, columns]).cast(kept)
+        Tensor::cat(vec![turned_first, turned_second], 3).reshape([rows, columns]).cast(to)
     }
 }
 

@@ -1,13 +1,13 @@
 //! One decoder layer: forward, and backward in closed form from what the forward pass kept.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::LlamaConfig;
 use crate::compute::{Compute, Kernels, Products};
 use crate::engine::Texts;
 use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{norm, norm_backward};
-use crate::kernel::product::product;
+use crate::kernel::product::{open_product, product};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
 use crate::kernel::{kind, wide};
@@ -42,8 +42,8 @@ impl LayerInput {
         self.attention.products
     }
 
-    fn turned(&self, x: Tensor<2>, turn: Turn) -> Tensor<2> {
-        self.rotary.turn(x, self.attention.heads.dim, turn, self.attention.kernels)
+    fn turned(&self, x: Tensor<2>, turn: Turn, to: FloatDType) -> Tensor<2> {
+        self.rotary.turn(x, self.attention.heads.dim, turn, (to, self.attention.kernels))
     }
 }
 
@@ -110,8 +110,9 @@ impl<'a> Layer<'a> {
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
     pub(crate) fn keep(&self, input: Tensor<2>, shared: &LayerInput) -> Kept {
         let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
-        let query = shared.turned(self.project(normed.clone(), LayerUnit::Query), Turn::Forward);
-        let key = shared.turned(self.project(normed.clone(), LayerUnit::Key), Turn::Forward);
+        let kept = kind(&normed);
+        let query = shared.turned(self.open_project(normed.clone(), LayerUnit::Query), Turn::Forward, kept);
+        let key = shared.turned(self.open_project(normed.clone(), LayerUnit::Key), Turn::Forward, kept);
         let value = self.project(normed, LayerUnit::Value);
         let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
         let middle = input + self.project(context.clone(), LayerUnit::Output);
@@ -145,15 +146,33 @@ impl<'a> Layer<'a> {
     /// `x` · W + b.
     fn project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
         let product = self.product(x, self.weight(unit));
-        match unit.bias().and_then(|bias| self.weights.get(bias as usize)) {
-            Some(bias) => product + bias.clone(),
+        match self.bias(unit) {
+            Some(bias) => product + bias,
             None => product,
         }
+    }
+
+    /// The same in f32, for what is computed on before it is rounded.
+    fn open_project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        let product = open_product(x, self.weight(unit), self.products);
+        match self.bias(unit) {
+            Some(bias) => product + wide(bias),
+            None => product,
+        }
+    }
+
+    fn bias(&self, unit: LayerUnit) -> Option<Tensor<2>> {
+        unit.bias().and_then(|bias| self.weights.get(bias as usize)).cloned()
     }
 
     /// `dy` · Wᵀ.
     fn back(&self, dy: &Tensor<2>, unit: LayerUnit) -> Tensor<2> {
         self.product(dy.clone(), self.weight(unit).transpose())
+    }
+
+    /// The same in f32, for what is added up before it is rounded.
+    fn open_back(&self, dy: &Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        open_product(dy.clone(), self.weight(unit).transpose(), self.products)
     }
 
     fn product(&self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
@@ -183,7 +202,7 @@ impl<'a> Layer<'a> {
         let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
         let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm).transpose(); // [D, N]
         let (gate, up) = (self.product(normed.clone(), dg.clone()), self.product(normed, du.clone()));
-        let dn = self.back(&dg, LayerUnit::Gate) + self.back(&du, LayerUnit::Up);
+        let dn = self.open_back(&dg, LayerUnit::Gate) + self.open_back(&du, LayerUnit::Up);
         let (dx, norm) = self.norm_backward(kept.middle.clone(), LayerUnit::FeedForwardNorm, dn, dy);
         (dx, [norm, gate, up, down])
     }
@@ -198,15 +217,16 @@ impl<'a> Layer<'a> {
         let output = self.product(kept.context.clone().transpose(), dy.clone());
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
-        let [dq, dk, dv] = attention_backward(qkv, kept.context, dc, shared.mask.clone(), shared.attention);
-        let (dq, dk) = (shared.turned(dq, Turn::Backward), shared.turned(dk, Turn::Backward));
+        let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.attention);
+        let [dq, dk] = [dq, dk].map(|d| shared.turned(d, Turn::Backward, kind(&dy)));
         let normed = self.norm(input.clone(), LayerUnit::AttentionNorm).transpose(); // [D, N]
         let [query, key, value] = [&dq, &dk, &dv].map(|d| self.product(normed.clone(), d.clone()));
         let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
             Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
             None => Vec::new(),
         };
-        let dn = self.back(&dq, LayerUnit::Query) + self.back(&dk, LayerUnit::Key) + self.back(&dv, LayerUnit::Value);
+        let [query_part, key_part] = [(&dq, LayerUnit::Query), (&dk, LayerUnit::Key)].map(|(d, unit)| self.open_back(d, unit));
+        let dn = query_part + key_part + self.open_back(&dv, LayerUnit::Value);
         let (dx, norm) = self.norm_backward(input, LayerUnit::AttentionNorm, dn, dy);
         (dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
     }

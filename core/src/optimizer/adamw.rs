@@ -181,13 +181,7 @@ impl AdamW {
     }
 
     /// Updates one unit for a gradient as [`Measured::pulled`] left it.
-    pub(super) fn update(
-        &mut self,
-        policy: &mut Policy,
-        unit: usize,
-        gradient: Slab,
-        (rate, norms): (f64, &StepNorms),
-    ) {
+    pub(super) fn update(&mut self, policy: &mut Policy, unit: usize, gradient: Slab, (rate, norms): (f64, &StepNorms)) {
         let (units, compute) = (policy.units().clone(), policy.compute().clone());
         let coefficients = self.coefficients(&units[unit], rate, norms);
         let (first, second) = self.moments(unit, &units[unit], &compute);

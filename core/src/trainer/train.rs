@@ -55,7 +55,8 @@ impl<R: Reduce> Trainer<R> {
     ) -> Result<(TermReport, StepNorms), Error> {
         let layout = self.policy.compute().layout;
         let term = Term { objective, batches, factor: 1.0 };
-        let (report, norms) = if layout.memory == Memory::Device && layout.updates() == layout.memory && self.reduce.world() == 1 {
+        let (report, norms) = if layout.memory == Memory::Device && layout.updates() == layout.memory && self.reduce.world() == 1
+        {
             self.as_they_come(term, item).await?
         } else {
             self.all_at_once(term, item).await?
