@@ -30,6 +30,14 @@ pub fn cublas<const D: usize>(full: Full) -> Option<Multiply<D>> {
     }
 }
 
+/// Whether the library is there. It may still not start.
+pub fn has_cublas() -> bool {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::has_cublas();
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
 /// Kernels for what Burn computes in many passes over memory. They compute in f32 whatever they read and write, and take part in Burn's
 /// fusion and its order of work, not in its autodiff.
 #[derive(Debug, Clone, Copy)]

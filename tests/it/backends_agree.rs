@@ -8,6 +8,7 @@ use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::toy::random_policy;
 use hbat::trainer::{Settings, Trainer};
 use hbat_backends::{DeviceName, open};
+use hbat_cli::config::{EngineSection, KernelChoice, RunFile, layout};
 
 use crate::runs::{Outcome, close, comparable, config, data, finish, largest_difference, schedule, settings};
 use crate::support::skip;
@@ -71,6 +72,17 @@ fn a_gpu_trains_as_the_cpu_does_with_everything_kept() {
 #[test]
 fn a_gpu_trains_as_the_cpu_does_layer_by_layer() {
     check(Rule::Relative, Engine::Segmented);
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does_with_kernels_of_hbat_s() {
+    let Some(device) = gpu() else { return };
+    let engine = EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine };
+    let layout = layout(DeviceName::Wgpu(0), &engine);
+    assert!(layout.kernels.is_some());
+    let compute = Compute { layout, ..Compute::device(device) };
+    let found = run_on(compute, Rule::Relative, Engine::Segmented);
+    compare(&found, &run_on(Compute::host(Device::flex()), Rule::Relative, Engine::Segmented));
 }
 
 #[test]

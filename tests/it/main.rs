@@ -12,6 +12,7 @@ mod engine;
 mod examples;
 mod fixtures;
 mod invariants;
+mod kernels;
 mod lab;
 mod model_io;
 mod objectives;

@@ -176,7 +176,7 @@ impl Cublas {
     }
 }
 
-fn present() -> Result<(), String> {
+pub(super) fn present() -> Result<(), String> {
     // SAFETY: it only tries to load the library by its usual names.
     #[allow(unsafe_code)]
     let present = unsafe { lt::is_culib_present() };

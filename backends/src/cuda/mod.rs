@@ -56,6 +56,11 @@ pub(crate) fn open(index: usize) -> Result<Device, DeviceError> {
     initialise(index).map(|(device, _)| device)
 }
 
+/// Whether cuBLASLt is there.
+pub(crate) fn has_cublas() -> bool {
+    cublas::present().is_ok()
+}
+
 /// Starts cuBLASLt on the n-th card.
 pub(crate) fn start_cublas(index: usize) -> Result<(), DeviceError> {
     let name = DeviceName::Cuda(index);

@@ -47,7 +47,7 @@ impl NormKernels for CubeBackend {
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked(
+            rms_norm::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -84,7 +84,7 @@ impl NormKernels for CubeBackend {
         // SAFETY: rows are below `rows` and columns below `width` in both kernels; the second reads what the first wrote.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked(
+            rms_norm_backward::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -101,7 +101,7 @@ impl NormKernels for CubeBackend {
                 vectors as u32,
                 kinds,
             );
-            weight_backward::launch_unchecked(
+            rms_norm_weight_backward::launch_unchecked(
                 &client,
                 columns,
                 CubeDim::new_1d(COLUMNS as u32),
@@ -122,7 +122,7 @@ impl NormKernels for CubeBackend {
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn forward<F: Float, N: Size>(
+fn rms_norm<F: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
     weight: &Tensor<Vector<F, N>>,
     out: &mut Tensor<Vector<F, N>>,
@@ -156,7 +156,7 @@ fn forward<F: Float, N: Size>(
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn backward<F: Float, D: Float, N: Size>(
+fn rms_norm_backward<F: Float, D: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
     weight: &Tensor<Vector<F, N>>,
     dy: &Tensor<Vector<D, N>>,
@@ -203,7 +203,7 @@ fn backward<F: Float, D: Float, N: Size>(
 
 /// A block's rows of dy·x̂, added up column by column.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn weight_backward<F: Float, D: Float, N: Size>(
+fn rms_norm_weight_backward<F: Float, D: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
     dy: &Tensor<Vector<D, N>>,
     inverses: &Tensor<f32>,

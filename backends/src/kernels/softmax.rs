@@ -55,7 +55,7 @@ impl SoftmaxKernels for CubeBackend {
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked(
+            softmax::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -89,7 +89,7 @@ impl SoftmaxKernels for CubeBackend {
         // SAFETY: rows are below `rows` and columns below `width`.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked(
+            softmax_backward::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -112,7 +112,7 @@ impl SoftmaxKernels for CubeBackend {
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn forward<P: Float, N: Size>(
+fn softmax<P: Float, N: Size>(
     scores: &Tensor<Vector<f32, N>>,
     mask: &Tensor<Vector<f32, N>>,
     out: &mut Tensor<Vector<P, N>>,
@@ -159,7 +159,7 @@ fn forward<P: Float, N: Size>(
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn backward<P: Float, N: Size>(
+fn softmax_backward<P: Float, N: Size>(
     scores: &Tensor<Vector<f32, N>>,
     dp: &Tensor<Vector<f32, N>>,
     mask: &Tensor<Vector<f32, N>>,

@@ -32,7 +32,7 @@ impl SwigluKernels for CubeBackend {
         // SAFETY: every index is below `count`, and all three tensors have as many vectors.
         #[allow(unsafe_code)]
         unsafe {
-            forward::launch_unchecked(
+            swiglu::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -58,7 +58,7 @@ impl SwigluKernels for CubeBackend {
         // SAFETY: every index is below `count`, and all five tensors have as many vectors.
         #[allow(unsafe_code)]
         unsafe {
-            backward::launch_unchecked(
+            swiglu_backward::launch_unchecked(
                 &client,
                 cubes,
                 dim,
@@ -78,7 +78,7 @@ impl SwigluKernels for CubeBackend {
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn forward<F: Float, N: Size>(
+fn swiglu<F: Float, N: Size>(
     gate: &Tensor<Vector<F, N>>,
     up: &Tensor<Vector<F, N>>,
     out: &mut Tensor<Vector<F, N>>,
@@ -95,7 +95,7 @@ fn forward<F: Float, N: Size>(
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn backward<F: Float, N: Size>(
+fn swiglu_backward<F: Float, N: Size>(
     gate: &Tensor<Vector<F, N>>,
     up: &Tensor<Vector<F, N>>,
     da: &Tensor<Vector<F, N>>,

@@ -48,11 +48,21 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
 
 fn products(device: DeviceName, engine: &EngineSection) -> Products {
     let rounded = engine.weights == Weights::F32 && hbat_backends::multiplies_in_tf32(device);
-    match (engine.matmul, engine.products) {
+    match (matmul(device, engine), engine.products) {
         (Matmul::Cublas, FullProducts::F32) => library("cuBLASLt", Full::F32),
         (Matmul::Cublas, FullProducts::Tf32) => library("cuBLASLt in TF32", Full::Tf32),
-        (Matmul::Burn, FullProducts::F32) if rounded => Products::Split,
-        (Matmul::Burn, FullProducts::F32 | FullProducts::Tf32) => Products::Plain,
+        (_, FullProducts::F32) if rounded => Products::Split,
+        (_, FullProducts::F32 | FullProducts::Tf32) => Products::Plain,
+    }
+}
+
+/// Who multiplies, where that was left open.
+pub fn matmul(device: DeviceName, engine: &EngineSection) -> Matmul {
+    let card = matches!(device, DeviceName::Cuda(_));
+    match engine.matmul {
+        Matmul::Auto if card && engine.kind != Engine::Autodiff && hbat_backends::has_cublas() => Matmul::Cublas,
+        Matmul::Auto => Matmul::Burn,
+        chosen => chosen,
     }
 }
 

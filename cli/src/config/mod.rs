@@ -17,7 +17,7 @@ mod suggest;
 
 pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
-pub use layout::layout;
+pub use layout::{layout, matmul};
 pub use plan::{Plan, Start};
 pub use run_file::*;
 

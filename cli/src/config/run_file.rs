@@ -292,6 +292,8 @@ pub enum FullProducts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Matmul {
+    /// cuBLASLt's where there is the library and a card, and no autodiff; else Burn's.
+    Auto,
     /// Burn's, which it chooses by timing them.
     Burn,
     /// cuBLASLt's, PyTorch's own on a card.

@@ -97,8 +97,8 @@ fn multiplies(plan: &Plan) -> anyhow::Result<()> {
         let remedy = "leave it at \"auto\", or take a graphics card";
         return Err(plan.refuse("engine.kernels", "hbat's kernels are for graphics cards", remedy).into());
     }
-    match plan.run.engine.matmul {
-        Matmul::Burn => Ok(()),
+    match config::matmul(plan.device, &plan.run.engine) {
+        Matmul::Auto | Matmul::Burn => Ok(()),
         Matmul::Cublas if card => Ok(hbat_backends::start_cublas(plan.device)?),
         Matmul::Cublas => {
             let problem = format!("{} is no card of NVIDIA's", plan.device);

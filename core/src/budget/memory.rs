@@ -157,10 +157,21 @@ impl<'a> Sizes<'a> {
         let resting = self.resting(holdings);
         let last = self.config.num_hidden_layers - 1;
         let earlier = bytes(self.layout.precision.sums.dtype()) * self.model * earlier_passes.min(1);
-        let moments = [self.at_head(pass, earlier), self.at_layer(last, pass, earlier), self.at_layer(0, pass, earlier)];
-        moments.into_iter().fold(self.update(resting, earlier), |peak, [gradients, activations, logits, workspace]| {
-            peak.larger(Memory { gradients, activations, logits, workspace, ..resting })
+        let coming = self.anchors_on_their_way(holdings);
+        let moments = [
+            (self.at_head(pass, earlier), coming * (self.head + self.layer)),
+            (self.at_layer(last, pass, earlier), coming * self.layer),
+            (self.at_layer(0, pass, earlier), coming * self.layer.max(self.largest)),
+        ];
+        moments.into_iter().fold(self.update(resting, earlier), |peak, ([gradients, activations, logits, workspace], coming)| {
+            peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
         })
+    }
+
+    /// Bytes per weight of anchors that are sent for while a pass goes backward: those of the next layer, first the head's, too.
+    fn anchors_on_their_way(&self, holdings: &Holdings) -> usize {
+        let sent = self.layout.carrier.is_some() && self.update == UpdateTiming::AfterBackward;
+        if sent && holdings.anchor && self.layout.offload == Offload::Anchor { F32 } else { 0 }
     }
 
     /// While the weights are changed.
@@ -178,10 +189,13 @@ impl<'a> Sizes<'a> {
         Memory { gradients, workspace, ..resting }
     }
 
-    /// Bytes per weight that an update by tensor operations takes: what is narrow is widened, the gradient in the place of the narrow
-    /// one, the two parts of a split weight beside them.
+    /// Bytes per weight that an update takes. One kernel makes weights and moments anew; by tensor operations what is narrow is widened,
+    /// the gradient in the place of the narrow one, the two parts of a split weight beside them.
     fn update_bytes(&self, earlier: usize) -> usize {
         let precision = self.layout.precision;
+        if self.layout.kernels.is_some() && precision.weights == compute::Weights::Bf16Split {
+            return weight_bytes(precision.weights) + 2 * bytes(precision.moments.dtype());
+        }
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
         F32 * (UPDATE_COPIES + joined) + F32 - gradient

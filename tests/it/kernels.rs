@@ -1,0 +1,157 @@
+//! hbat's kernels against the same in Burn's operations on the CPU, where there is a GPU; at widths that vectors divide, and others.
+
+use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, Tolerance};
+use hbat::random::{normal, stream};
+use hbat_backends::{DeviceName, Kernels, kernels, open};
+
+use crate::fixtures::block_on;
+use crate::support::skip;
+
+/// The GPU with our kernels, or a recorded skip.
+fn gpu() -> Option<(Device, Kernels)> {
+    match open(DeviceName::Wgpu(0)) {
+        Ok(device) => Some((device, kernels().expect("wgpu was compiled in"))),
+        Err(error) => {
+            skip(&error.to_string());
+            None
+        }
+    }
+}
+
+fn noise<const D: usize>(seed: u64, dims: [usize; D], device: &Device) -> Tensor<D> {
+    let mut rng = stream(seed, "noise", &[]);
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| normal(&mut rng) as f32).collect();
+    Tensor::from_data(TensorData::new(values, dims), device)
+}
+
+fn same<const D: usize>(found: Tensor<D>, expected: Tensor<D>) {
+    let [found, expected] = [found, expected].map(|tensor| block_on(tensor.into_data_async()).expect("numbers"));
+    found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-5));
+}
+
+#[test]
+fn norms_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for (rows, width) in [(70, 36), (3, 37), (1, 1)] {
+        let of = |device: &Device| [1, 2, 3].map(|seed| noise(seed, [rows, width], device));
+        let [x, dy, carried] = of(&Device::flex());
+        let weight = noise(4, [1, width], &Device::flex());
+        let inverse = x.clone().square().mean_dim(1).add_scalar(1e-5).sqrt().recip();
+        let unit = x * inverse.clone();
+        let scaled = dy.clone() * weight.clone();
+        let mean = (scaled.clone() * unit.clone()).mean_dim(1);
+        let [there, dy_there, carried_there] = of(&device);
+        let weight_there = noise(4, [1, width], &device);
+        same((own.rms_norm)(there.clone(), weight_there.clone(), 1e-5), unit.clone() * weight);
+        let (dx, dw) = (own.rms_norm_backward)(there, weight_there, dy_there, carried_there, 1e-5);
+        same(dx, carried + (scaled - unit.clone() * mean) * inverse);
+        same(dw, (dy * unit).sum_dim(0));
+    }
+}
+
+#[test]
+fn activations_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for dims in [[5, 24], [7, 11]] {
+        let [gate, up, da] = [1, 2, 3].map(|seed| noise(seed, dims, &Device::flex()));
+        let [gate_there, up_there, da_there] = [1, 2, 3].map(|seed| noise(seed, dims, &device));
+        let sigma = sigmoid(gate.clone());
+        let silu = gate * sigma.clone();
+        same((own.swiglu)(gate_there.clone(), up_there.clone()), silu.clone() * up.clone());
+        let (dg, du) = (own.swiglu_backward)(gate_there, up_there, da_there);
+        same(dg, da.clone() * up * (sigma.clone() + silu.clone() * (sigma.neg() + 1.0)));
+        same(du, da * silu);
+    }
+}
+
+#[test]
+fn turned_heads_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    let (texts, width, heads) = (2, 3, 2);
+    for half in [4, 3] {
+        let tables = |device: &Device| [1, 2].map(|seed| noise(seed, [width, half], device));
+        let [cos, sin] = tables(&Device::flex()).map(|table| table.reshape([1, width, 1, half]));
+        let x = noise(3, [texts * width, heads * 2 * half], &Device::flex()).reshape([texts, width, heads, 2 * half]);
+        let (first, second) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+        let turned = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        let [cos, sin] = tables(&device);
+        let found = (own.turn)(noise(3, [texts * width, heads * 2 * half], &device), cos, sin, FloatDType::F32);
+        same(found, Tensor::cat(turned.into(), 3).reshape([texts * width, heads * 2 * half]));
+    }
+}
+
+/// A mask at least causal, for each of so many texts.
+fn mask(texts: usize, width: usize, device: &Device) -> Tensor<3> {
+    // Later texts' rows do not see their first position, unless they are it.
+    let hidden = |text: usize, row: usize, column: usize| column > row || (text > 0 && column == 0 && row > 0);
+    let places = (0..texts).flat_map(|text| (0..width * width).map(move |i| (text, i / width, i % width)));
+    let values: Vec<f32> = places.map(|(text, row, column)| if hidden(text, row, column) { -1e30 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [texts, width, width]), device)
+}
+
+#[test]
+fn attention_s_probabilities_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    let (texts, key_heads, group, scale) = (2, 2, 3, 0.3);
+    for (width, masks) in [(8, 1), (8, texts), (5, texts), (40, 1), (1, 1)] {
+        let dims = [texts, key_heads, group * width, width];
+        let of = |device: &Device| ([1, 2].map(|seed| noise(seed, dims, device)), mask(masks, width, device));
+        let ([scores, dp], seen) = of(&Device::flex());
+        let heads = scores.mul_scalar(scale).reshape([texts, key_heads * group, width, width]);
+        let expected = softmax(heads + seen.reshape([masks, 1, width, width]), 3).reshape(dims);
+        let mean = (expected.clone() * dp.clone()).sum_dim(3);
+        let gradient = expected.clone() * (dp - mean) * scale;
+        let ([scores, dp], seen) = of(&device);
+        same((own.softmax)(scores.clone(), seen.clone(), scale, FloatDType::F32), expected.clone());
+        let (probabilities, found) = (own.softmax_backward)(scores, dp, seen, scale, FloatDType::F32);
+        same(probabilities, expected);
+        same(found, gradient);
+    }
+}
+
+#[test]
+fn steps_of_adamw_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3];
+    for dims in [[6, 10], [3, 5], [600, 700]] {
+        let of = |device: &Device| {
+            let [gradient, weights, first, second] = [1, 2, 3, 4].map(|seed| noise(seed, dims, device));
+            (gradient, weights, first, second.abs())
+        };
+        let (gradient, weights, first, second) = of(&Device::flex());
+        let g = gradient * clip;
+        let first = first.clone() + (g.clone() - first) * (1.0 - beta1);
+        let second = second * beta2 + g.square() * (1.0 - beta2);
+        let step = first.clone() / (second.clone().sqrt() / correction2 + eps) * (rate / correction1);
+        let (gradient, there, first_there, second_there) = of(&device);
+        // f32 misses nothing, so that its remainders are 0.
+        let none = Tensor::<2, Int>::zeros(dims, &device);
+        let numbers = [clip, rate, keep, beta1, beta2, eps, correction1, correction2];
+        let ((found, remainder), [found_first, found_second]) =
+            (own.adamw)(gradient, (there, none), [first_there, second_there], numbers);
+        same(found, weights * keep - step);
+        same(remainder.float(), Tensor::zeros(dims, &Device::flex()));
+        same(found_first, first);
+        same(found_second, second);
+    }
+}
+
+#[test]
+fn the_penalty_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for dims in [[6, 10], [3, 5], [600, 700]] {
+        let [gradient, weights, anchor] = [1, 2, 3].map(|seed| noise(seed, dims, &Device::flex()));
+        let away = weights - anchor;
+        let pull = away.clone() * 0.7;
+        let pulled = gradient.clone() + pull.clone();
+        let sums = [pulled.clone().square().sum(), (away * pull.clone()).sum() * 0.5, pull.square().sum()];
+        let [there, weights, anchor] = [1, 2, 3].map(|seed| noise(seed, dims, &device));
+        let none = Tensor::<2, Int>::zeros(dims, &device);
+        let measured = (own.measured)(there.clone());
+        let (found, found_sums) = (own.pulled)(there, (weights, none), anchor, 0.7);
+        same(found, pulled);
+        same(found_sums, Tensor::cat(sums.into(), 0));
+        same(measured.narrow(0, 0, 1), gradient.square().sum());
+    }
+}
