@@ -55,7 +55,7 @@ impl Target {
     /// Its product of matrices, of one type into the same.
     pub(crate) fn multiply(self) -> fn(Tensor<2>, Tensor<2>) -> Tensor<2> {
         match self.matmul {
-            Matmul::Burn => Tensor::matmul,
+            Matmul::Auto | Matmul::Burn => Tensor::matmul,
             Matmul::Cublas => |left, right| {
                 let to = left.dtype().into();
                 cublas(Full::F32).expect("it was started")(left, right, to)
@@ -71,7 +71,7 @@ impl Target {
 
     fn start(self) {
         match self.matmul {
-            Matmul::Burn => {}
+            Matmul::Auto | Matmul::Burn => {}
             Matmul::Cublas => start_cublas(self.name).unwrap_or_else(|error| panic!("{error}")),
         }
     }

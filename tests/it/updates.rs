@@ -97,8 +97,9 @@ fn what_is_kept_elsewhere_holds_and_updates_as_on_the_device() {
         let expected = run(compute.clone(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));
         for offload in [Offload::Anchor, Offload::Optimizer] {
             for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
-                // bf16 rounds f32 weights that differ in their last bit to neighbours now and then.
-                let tolerance = if compute.layout.precision.weights == Weights::F32 { 2e-5 } else { 2e-3 };
+                // A device keeps a gradient that the penalty has pulled on in bf16, and bf16 rounds f32 weights that differ in their last bit to
+                // neighbours now and then.
+                let tolerance = if compute.layout.precision.weights == Weights::F32 { 2e-5 } else { 4e-3 };
                 let found = run(compute.clone().offloading(offload), &schedule, (Engine::Segmented, update));
                 same(&found, &expected, tolerance);
             }

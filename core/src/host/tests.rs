@@ -1,6 +1,6 @@
 //! Every loop against the tensor operations that say the same.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::attention::Input;
 use super::matrix::{Matrix, Write, multiplied, product};
@@ -77,10 +77,10 @@ fn gated_activations() {
     for n in [1, 77, 20_000] {
         let [mut gate, mut up, mut da] = [7, 8, 9].map(|seed| Noise(seed).values(n, 8.0));
         let [g, u, d] = [&gate, &up, &da].map(|v| tensor(v, [1, n]));
-        let activated = kernel::swiglu::swiglu(g.clone(), u.clone());
+        let activated = kernel::swiglu::swiglu(g.clone(), u.clone(), None);
         same(&swiglu::swiglu(&gate, &up), activated.clone());
         swiglu::swiglu_backward(&mut gate, &mut up, &mut da);
-        let (dg, du) = kernel::swiglu::swiglu_backward(g, u, d);
+        let (dg, du) = kernel::swiglu::swiglu_backward(g, u, d, None);
         same(&gate, dg);
         same(&up, du);
         same(&da, activated);
@@ -108,7 +108,7 @@ fn rotations() {
     for turn in [Turn::Forward, Turn::Backward] {
         let mut found = x.clone();
         rotary::turn(&mut found, &positions, &angles, turn);
-        same(&found, expected.turn(tensor(&x, [texts * width, columns]), heads.dim, turn));
+        same(&found, expected.turn(tensor(&x, [texts * width, columns]), heads.dim, turn, (FloatDType::F32, None)));
     }
 }
 
@@ -122,14 +122,14 @@ fn attention_of_texts_as_long_as_each_other() {
         let sequences: Vec<_> = (0..texts).map(|t| t * width..(t + 1) * width).collect();
         let input = Input { query: &query, key: &key, value: &value };
         let (context, log_sums) = attention::attention(input, &sequences, heads);
-        let (mask, how) = (causal_mask(width, &Device::flex()), Attention { heads, products: Products::Plain });
+        let (mask, how) = (causal_mask(width, &Device::flex()), Attention { heads, products: Products::Plain, kernels: None });
         let tensors = [tensor(&query, [rows, q]), tensor(&key, [rows, kv]), tensor(&value, [rows, kv])];
         let [q_tensor, k_tensor, v_tensor] = tensors.clone();
         let expected = kernel::attention::attention(q_tensor, k_tensor, v_tensor, mask.clone(), how);
-        same(&context, expected.clone());
+        same(&context, expected);
         if width > 1 {
             let found = attention::attention_backward(input, (&context, &dy), &log_sums, &sequences, heads);
-            let expected = kernel::attention::attention_backward(tensors, expected, tensor(&dy, [rows, q]), mask, how);
+            let expected = kernel::attention::attention_backward(tensors, tensor(&dy, [rows, q]), mask, how);
             found.iter().zip(expected).for_each(|(found, expected)| same(found, expected));
         }
     }
