@@ -31,7 +31,9 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
-pub use library::{Carrier, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas, kernels, start_cublas};
+pub use library::{
+    AdamWState, Carrier, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas, kernels, start_cublas,
+};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 

@@ -63,12 +63,15 @@ pub struct Kernels {
     /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
     /// of f32, λF.
     pub pulled: fn(Tensor<2>, Split, Tensor<2>, f32) -> (Tensor<2>, Tensor<1>),
-    /// Weights and moments after a step of AdamW: g, θ, moments, numbers.
-    pub adamw: fn(Tensor<2>, Split, [Tensor<2>; 2], Update) -> (Split, [Tensor<2>; 2]),
+    /// Weights and moments after a step of AdamW: g, those before, numbers.
+    pub adamw: fn(Tensor<2>, AdamWState, Update) -> AdamWState,
 }
 
 /// Weights as bf16, and how many 2⁻²² of that are missing to their f32.
 pub type Split = (Tensor<2>, Tensor<2, Int>);
+
+/// Weights, and their first and second moments.
+pub type AdamWState = (Split, [Tensor<2>; 2]);
 
 /// The numbers of a step of AdamW: the factor on the gradient, the learning rate, 1 − rate · weight decay, β₁, β₂, ε (outside the square
 /// root), 1 − β₁^t and √(1 − β₂^t).

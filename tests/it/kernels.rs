@@ -129,7 +129,7 @@ fn steps_of_adamw_on_a_gpu() {
         let none = Tensor::<2, Int>::zeros(dims, &device);
         let numbers = [clip, rate, keep, beta1, beta2, eps, correction1, correction2];
         let ((found, remainder), [found_first, found_second]) =
-            (own.adamw)(gradient, (there, none), [first_there, second_there], numbers);
+            (own.adamw)(gradient, ((there, none), [first_there, second_there]), numbers);
         same(found, weights * keep - step);
         same(remainder.float(), Tensor::zeros(dims, &Device::flex()));
         same(found_first, first);

@@ -18,7 +18,7 @@ use rotary::RotaryKernel;
 use softmax::SoftmaxKernels;
 use swiglu::SwigluKernels;
 
-use crate::library::{Kernels, Split, Update};
+use crate::library::{AdamWState, Kernels, Split, Update};
 
 /// All of them.
 pub(crate) const ALL: Kernels =
@@ -84,7 +84,7 @@ fn totals(parts: Tensor<2>) -> Tensor<1> {
 }
 
 /// Weights and moments after a step of AdamW.
-fn adamw(gradient: Tensor<2>, (coarse, remainder): Split, moments: [Tensor<2>; 2], update: Update) -> (Split, [Tensor<2>; 2]) {
+fn adamw(gradient: Tensor<2>, ((coarse, remainder), moments): AdamWState, update: Update) -> AdamWState {
     let [gradient, coarse] = [gradient, coarse].map(Tensor::into_dispatch);
     let [first, second] = moments.map(Tensor::into_dispatch);
     let (coarse, remainder, first, second) = Dispatch::adamw(gradient, coarse, remainder.into_dispatch(), first, second, update);

@@ -81,7 +81,7 @@ pub(super) fn update(policy: &mut Policy, unit: usize, gradient: Tensor<2>, mome
         return policy.put(unit, updated(weights, wide(gradient), moments, c));
     };
     let numbers = [c.clip, c.rate, c.keep, c.beta1, c.beta2, c.eps, c.correction1, c.correction2].map(|number| number as f32);
-    let (split, [first, second]) = (own.adamw)(gradient, split, [tensor(moments.0), tensor(moments.1)], numbers);
+    let (split, [first, second]) = (own.adamw)(gradient, (split, [tensor(moments.0), tensor(moments.1)]), numbers);
     policy.put_split(unit, split);
     (*moments.0, *moments.1) = (Slab::Device(first), Slab::Device(second));
 }
