@@ -198,7 +198,9 @@ impl<'a> Sizes<'a> {
         }
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
-        F32 * (UPDATE_COPIES + joined) + F32 - gradient
+        // A gradient of f32 makes room for what is computed from it.
+        let copies = UPDATE_COPIES + joined - usize::from(gradient == F32);
+        F32 * copies + F32 - gradient
     }
 
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.
