@@ -1,8 +1,10 @@
 //! Where optimizer state lies and when weights are updated changes no result: updates within the backward pass, and updates
 //! in the host's memory, are those of the plain path.
 
-use burn::tensor::Device;
-use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Weights};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use hbat::compute::{Carrier, Compute, LayerInputs, Layout, Moments, Offload, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::error::{Aftermath, Error};
@@ -104,6 +106,38 @@ fn what_is_kept_elsewhere_holds_and_updates_as_on_the_device() {
                 same(&found, &expected, tolerance);
             }
         }
+    }
+}
+
+/// A carrier that brings everything at once, and counts what is under way.
+fn counting() -> Carrier {
+    fn departed(data: TensorData, like: Tensor<2>) -> Tensor<2> {
+        let under_way = 1 + UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        MOST.fetch_max(under_way, Ordering::Relaxed);
+        Tensor::from_data(data, &like.device())
+    }
+    fn arrived(tensor: Tensor<2>) -> Tensor<2> {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        tensor
+    }
+    Carrier { name: "counting", departed, arrived }
+}
+
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn anchors_that_travel_hold_like_those_that_do_not() {
+    let schedule = of(Method::Hbat, Rule::Relative, 0.5);
+    for engine in [Engine::Segmented, Engine::Whole, Engine::Autodiff] {
+        let compute = bf16(Weights::Bf16Split).offloading(Offload::Anchor);
+        let expected = run(compute.clone(), &schedule, (engine, UpdateTiming::AfterBackward));
+        let layout = Layout { carrier: Some(counting()), ..compute.layout };
+        let found = run(Compute { layout, ..compute }, &schedule, (engine, UpdateTiming::AfterBackward));
+        assert!(found.weights == expected.weights, "{engine:?}");
+        assert_eq!(UNDER_WAY.load(Ordering::Relaxed), 0, "{engine:?}: something never arrived");
+        let most = MOST.swap(0, Ordering::Relaxed);
+        assert!((1..=config().units_per_layer()).contains(&most), "{engine:?}: {most} at once");
     }
 }
 

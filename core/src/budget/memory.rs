@@ -198,8 +198,8 @@ impl<'a> Sizes<'a> {
         }
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
-        // A gradient of f32 makes room for what is computed from it.
-        let copies = UPDATE_COPIES + joined - usize::from(gradient == F32);
+        // Where all is f32, the gradient makes room for what is computed from it.
+        let copies = UPDATE_COPIES + joined - usize::from(precision.weights == compute::Weights::F32);
         F32 * copies + F32 - gradient
     }
 

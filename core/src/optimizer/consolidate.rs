@@ -88,7 +88,11 @@ impl<'a> Anchors<'a> {
     /// A unit's anchor, if it was sent.
     fn arrived(&mut self, unit: usize) -> Option<Tensor<2>> {
         let carrier = self.policy.compute().layout.carrier?;
-        let place = self.under_way.iter().position(|(sent, _)| *sent == unit)?;
+        let Some(place) = self.under_way.iter().position(|(sent, _)| *sent == unit) else {
+            // Its gradient came early: nobody will ask for it again.
+            self.waiting.retain(|waiting| *waiting != unit);
+            return None;
+        };
         let anchor = (carrier.arrived)(self.under_way.remove(place).1);
         self.send();
         Some(anchor)
@@ -104,6 +108,15 @@ impl<'a> Anchors<'a> {
                 let anchor = (carrier.departed)(data.clone(), self.policy.tensors()[unit].clone());
                 self.under_way.push((unit, anchor));
             }
+        }
+    }
+}
+
+impl Drop for Anchors<'_> {
+    /// What is under way keeps its memory until it has arrived.
+    fn drop(&mut self) {
+        if let Some(carrier) = self.policy.compute().layout.carrier {
+            self.under_way.drain(..).for_each(|(_, anchor)| drop((carrier.arrived)(anchor)));
         }
     }
 }
