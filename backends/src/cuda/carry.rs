@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::ffi::c_int;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -12,10 +11,10 @@ use burn::tensor::{Tensor, TensorData};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
+use cudarc::driver::result;
 use cudarc::driver::sys::{CUcontext, CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
-use cudarc::driver::{DriverError, result};
 
-use super::stream::{Server, stream};
+use super::stream::{Server, context, stream, text};
 
 /// A tensor that will hold `data` once it has [`arrived`], where `like` lies. Until then nothing may read it.
 pub(crate) fn departed(data: TensorData, like: Tensor<2>) -> Tensor<2> {
@@ -113,14 +112,7 @@ unsafe impl Send for Lane {}
 
 impl Lane {
     fn new(index: usize) -> Result<Self, String> {
-        // SAFETY: the device comes from the driver's own `get`; the context is the one that Burn computes in, and is never released.
-        #[allow(unsafe_code)]
-        let context = unsafe {
-            let device = result::device::get(index as c_int).map_err(text)?;
-            let context = result::primary_ctx::retain(device).map_err(text)?;
-            result::ctx::set_current(context).map_err(text)?;
-            context
-        };
+        let context = context(index)?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(text)?;
         let lane =
             Self { context, stream, before: event()?, under_way: HashMap::new(), awaited: VecDeque::new(), unused: Vec::new() };
@@ -180,8 +172,4 @@ unsafe fn wait(stream: CUstream, event: CUevent) -> Result<(), String> {
 
 fn event() -> Result<CUevent, String> {
     result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(text)
-}
-
-fn text(error: DriverError) -> String {
-    format!("NVIDIA's driver: {error}")
 }

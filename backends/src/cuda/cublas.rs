@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::mem::size_of_val;
 use std::ptr::from_ref;
 
 use cudarc::cublaslt::{result as blas, sys as lt};
-use cudarc::driver::{DriverError, result, sys};
+use cudarc::driver::{result, sys};
 
+use super::stream::{context, text};
 use crate::gemm::{Gemm, Matrix};
 
 /// Bytes that cuBLASLt may add parts of sums up in; what NVIDIA advises for Hopper.
@@ -80,15 +81,7 @@ impl Cublas {
     /// If the library is missing or does not start.
     pub(super) fn start(index: usize) -> Result<Self, String> {
         present()?;
-        result::init().map_err(text)?;
-        // SAFETY: the device comes from the driver's own `get`; the context is the one that Burn computes in, and is never released.
-        #[allow(unsafe_code)]
-        let context = unsafe {
-            let context = result::device::get(index as c_int).and_then(|device| result::primary_ctx::retain(device));
-            let context = context.map_err(text)?;
-            result::ctx::set_current(context).map_err(text)?;
-            context
-        };
+        let context = context(index)?;
         let handle = blas::create_handle().map_err(|error| format!("cuBLASLt does not start: {error}"))?;
         Ok(Self { context, handle, workspaces: HashMap::new(), prepared: HashMap::new() })
     }
@@ -270,8 +263,4 @@ fn alignments(gemm: &Gemm, kind: Kind, addresses: [u64; 3]) -> [usize; 3] {
     };
     let [a, b, c] = addresses;
     [aligned(gemm.first, factor, a), aligned(gemm.second, factor, b), aligned(gemm.product, product, c)]
-}
-
-fn text(error: DriverError) -> String {
-    format!("NVIDIA's driver: {error}")
 }

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind, IntKind};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
-use burn_cubecl::kernel::into_contiguous;
+pub(super) use burn_cubecl::kernel::into_contiguous as contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -19,11 +19,6 @@ const VECTOR: usize = 16;
 
 /// Planes there are at least; on a device whose planes are wider there are fewer, and each takes more rows.
 const NARROW: usize = 8;
-
-/// In rows, without gaps.
-pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
-    into_contiguous(tensor)
-}
 
 /// A new tensor.
 pub(super) fn empty(like: &CubeTensor, shape: &[usize], dtype: DType) -> CubeTensor {

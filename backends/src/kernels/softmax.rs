@@ -131,13 +131,7 @@ fn softmax<P: Float, N: Size>(
         let position = row % width;
         let masked = (row / apart as usize * width + position) * vectors;
         let seen = position / N::value() + 1; // vectors up to the diagonal
-        let mut most = Vector::<f32, N>::new(-1e30f32);
-        let mut i = UNIT_POS_PLANE as usize;
-        while i < seen {
-            most = max(most, scores[start + i] * scale + mask[masked + i]);
-            i += PLANE_DIM as usize;
-        }
-        let most = Vector::<f32, N>::new(plane_max(largest(most)));
+        let most = largest_seen(scores, mask, start, masked, seen, scale);
         let mut sum = Vector::<f32, N>::new(0.0f32);
         let mut i = UNIT_POS_PLANE as usize;
         while i < seen {
@@ -180,13 +174,7 @@ fn softmax_backward<P: Float, N: Size>(
         let position = row % width;
         let masked = (row / apart as usize * width + position) * vectors;
         let seen = position / N::value() + 1; // vectors up to the diagonal
-        let mut most = Vector::<f32, N>::new(-1e30f32);
-        let mut i = UNIT_POS_PLANE as usize;
-        while i < seen {
-            most = max(most, scores[start + i] * scale + mask[masked + i]);
-            i += PLANE_DIM as usize;
-        }
-        let most = Vector::<f32, N>::new(plane_max(largest(most)));
+        let most = largest_seen(scores, mask, start, masked, seen, scale);
         let mut sum = Vector::<f32, N>::new(0.0f32);
         let mut weighted = Vector::<f32, N>::new(0.0f32);
         let mut i = UNIT_POS_PLANE as usize;
@@ -213,4 +201,23 @@ fn softmax_backward<P: Float, N: Size>(
         }
         row += plane_step();
     }
+}
+
+/// The largest of a row's scores up to the diagonal, scaled and masked, in every element of a vector.
+#[cube]
+fn largest_seen<N: Size>(
+    scores: &Tensor<Vector<f32, N>>,
+    mask: &Tensor<Vector<f32, N>>,
+    start: usize,
+    masked: usize,
+    seen: usize,
+    scale: Vector<f32, N>,
+) -> Vector<f32, N> {
+    let mut most = Vector::<f32, N>::new(-1e30f32);
+    let mut i = UNIT_POS_PLANE as usize;
+    while i < seen {
+        most = max(most, scores[start + i] * scale + mask[masked + i]);
+        i += PLANE_DIM as usize;
+    }
+    Vector::new(plane_max(largest(most)))
 }
