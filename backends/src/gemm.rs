@@ -32,7 +32,7 @@ pub(crate) struct Gemm {
     pub(crate) batch: usize,
 }
 
-/// The calls that multiply two tensors into a third, which lies in rows without gaps.
+/// The calls that multiply two tensors into a third.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Calls {
     pub(crate) gemm: Gemm,
@@ -75,25 +75,38 @@ impl Strided {
             .or_else(|| lines(columns, rows, between_columns, between_rows).map(|leading| of(rows, columns, leading, true)))
     }
 
+    /// The same with a dimension cut into so many parts, one dimension of parts and one within them.
+    pub(crate) fn cut(mut self, dimension: usize, parts: usize) -> Self {
+        let (size, stride) = (self.sizes[dimension] / parts, self.strides[dimension]);
+        self.sizes.splice(dimension..=dimension, [parts, size]);
+        self.strides.splice(dimension..=dimension, [size * stride, stride]);
+        self
+    }
+
     /// From one matrix to the next along a dimension in front, of which there are `of` altogether.
     fn step(&self, dimension: usize, of: usize) -> usize {
         if self.sizes[dimension] == of { self.strides[dimension] } else { 0 }
     }
 }
 
-/// How two tensors are multiplied. `None` if one must be laid in rows first.
+/// A tensor in rows without gaps.
+pub(crate) fn rows(sizes: &[usize]) -> Strided {
+    let mut strides = vec![1; sizes.len()];
+    (0..sizes.len().saturating_sub(1)).rev().for_each(|i| strides[i] = strides[i + 1] * sizes[i + 1]);
+    Strided { sizes: sizes.to_vec(), strides }
+}
+
+/// How two tensors are multiplied into a third, which lies in rows. `None` if one of the factors must be laid in rows first.
 ///
 /// # Panics
 /// As [`product_shape`] does.
-pub(crate) fn calls(left: &Strided, right: &Strided) -> Option<Calls> {
+pub(crate) fn calls(left: &Strided, right: &Strided, product: &Strided) -> Option<Calls> {
     let shape = product_shape(&left.sizes, &right.sizes);
-    let (outer, inner) = shape.split_at(shape.len() - 2);
-    let (first, second) = (right.matrix()?, left.matrix()?);
-    let product = Matrix { rows: inner[1], columns: inner[0], leading: inner[1], batch_stride: 0, transposed: false };
-    let mut loops = loops(outer, inner[0] * inner[1], left, right);
+    assert_eq!(shape, product.sizes, "a product of another shape");
+    let mut loops = loops(&shape[..shape.len() - 2], [right, left, product]);
     let Loop { times, steps } = loops.pop().unwrap_or(Loop { times: 1, steps: [0; 3] });
-    let [first, second, product] =
-        [(first, 0), (second, 1), (product, 2)].map(|(matrix, which)| Matrix { batch_stride: steps[which], ..matrix });
+    let [first, second, product] = [(right.matrix()?, 0), (left.matrix()?, 1), (product.matrix()?, 2)]
+        .map(|(matrix, which)| Matrix { batch_stride: steps[which], ..matrix });
     Some(Calls { gemm: Gemm { first, second, product, batch: times }, offsets: offsets(&loops) })
 }
 
@@ -104,12 +117,10 @@ struct Loop {
 }
 
 /// The dimensions in front, joined where all three tensors allow it.
-fn loops(outer: &[usize], elements: usize, left: &Strided, right: &Strided) -> Vec<Loop> {
+fn loops(outer: &[usize], tensors: [&Strided; 3]) -> Vec<Loop> {
     let mut loops: Vec<Loop> = Vec::new();
-    let mut behind = outer.iter().product::<usize>() * elements;
     for (dimension, &times) in outer.iter().enumerate() {
-        behind /= times.max(1);
-        let steps = [right.step(dimension, times), left.step(dimension, times), behind];
+        let steps = tensors.map(|tensor| tensor.step(dimension, times));
         match loops.last_mut() {
             _ if times == 1 => {}
             Some(last) if (0..3).all(|which| last.steps[which] == steps[which] * times) => {
@@ -134,13 +145,8 @@ mod tests {
 
     /// A tensor without gaps whose dimensions were then exchanged.
     fn permuted(sizes: &[usize], order: &[usize]) -> Strided {
-        let mut strides = vec![1; sizes.len()];
-        (0..sizes.len() - 1).rev().for_each(|i| strides[i] = strides[i + 1] * sizes[i + 1]);
+        let strides = rows(sizes).strides;
         Strided { sizes: order.iter().map(|i| sizes[*i]).collect(), strides: order.iter().map(|i| strides[*i]).collect() }
-    }
-
-    fn rows(sizes: &[usize]) -> Strided {
-        permuted(sizes, &(0..sizes.len()).collect::<Vec<_>>())
     }
 
     fn values(of: &Strided, seed: usize) -> Vec<f64> {
@@ -192,13 +198,24 @@ mod tests {
     }
 
     fn check(left: &Strided, right: &Strided, times: usize, batch: usize) {
-        let calls = calls(left, right).unwrap_or_else(|| panic!("{left:?} and {right:?} cannot be read"));
+        check_into(left, right, &rows(&product_shape(&left.sizes, &right.sizes)), (times, batch));
+    }
+
+    /// `product` has no gaps, but its dimensions may have been exchanged.
+    fn check_into(left: &Strided, right: &Strided, product: &Strided, (times, batch): (usize, usize)) {
+        let calls = calls(left, right, product).unwrap_or_else(|| panic!("{left:?} and {right:?} cannot be read"));
         assert_eq!((calls.offsets.len(), calls.gemm.batch), (times, batch), "{left:?}, {right:?}");
         let (of_left, of_right) = (values(left, 1), values(right, 5));
         let expected = plain((left, &of_left), (right, &of_right));
         let mut found = vec![f64::NAN; expected.len()];
         blas(&calls, &of_right, &of_left, &mut found);
-        assert_eq!(found, expected, "{left:?}, {right:?}");
+        let place = |flat: usize| -> usize {
+            let plain = rows(&product.sizes);
+            let index = plain.strides.iter().zip(&product.sizes).map(|(stride, size)| flat / stride % size);
+            index.zip(&product.strides).map(|(at, stride)| at * stride).sum()
+        };
+        let found: Vec<f64> = (0..found.len()).map(|flat| found[place(flat)]).collect();
+        assert_eq!(found, expected, "{left:?}, {right:?} into {product:?}");
     }
 
     #[test]
@@ -242,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn heads_side_by_side() {
+        let (batch, heads, width, dim) = (2, 3, 4, 5);
+        let joined = |groups: usize| permuted(&[batch, width, heads, groups, dim], &[0, 2, 3, 1, 4]);
+        let values = permuted(&[batch, width, heads, 1, dim], &[0, 2, 3, 1, 4]);
+        check_into(&rows(&[batch, heads, 1, width, width]), &values, &joined(1), (batch, heads));
+        check_into(&rows(&[batch, heads, 2, width, width]), &values, &joined(2), (batch * heads, 2));
+    }
+
+    #[test]
+    fn cut_dimensions() {
+        assert_eq!(rows(&[2, 6, 5]).cut(1, 3), rows(&[2, 3, 2, 5]));
+        assert_eq!(permuted(&[2, 5, 6], &[0, 2, 1]).cut(1, 3), permuted(&[2, 5, 3, 2], &[0, 2, 3, 1]));
+    }
+
+    #[test]
     fn one_factor_for_many() {
         check(&rows(&[2, 3, 4, 5]), &rows(&[1, 1, 5, 2]), 1, 6);
         check(&rows(&[2, 1, 4, 5]), &rows(&[2, 3, 5, 2]), 2, 3);
@@ -253,6 +285,7 @@ mod tests {
         let every_other = Strided { sizes: vec![4, 3], strides: vec![6, 2] };
         let repeated = Strided { sizes: vec![4, 3], strides: vec![0, 1] };
         assert!(!every_other.readable() && !repeated.readable() && rows(&[4, 3]).readable());
-        assert_eq!((calls(&every_other, &rows(&[3, 2])), calls(&rows(&[2, 4]), &repeated)), (None, None));
+        assert_eq!(calls(&every_other, &rows(&[3, 2]), &rows(&[4, 2])), None);
+        assert_eq!(calls(&rows(&[2, 4]), &repeated, &rows(&[2, 3])), None);
     }
 }

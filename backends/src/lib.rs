@@ -32,7 +32,7 @@ use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
 pub use library::{
-    AdamWState, Carrier, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas, kernels, start_cublas,
+    AdamWState, Carrier, Cublas, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas, kernels, start_cublas,
 };
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};

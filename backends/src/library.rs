@@ -16,11 +16,26 @@ pub enum Full {
     Tf32,
 }
 
-/// The products of cuBLASLt on NVIDIA's cards, for a device on which [`start_cublas`] has succeeded. They take part in Burn's fusion and its
-/// order of work, not in its autodiff. `None` where CUDA was not compiled in.
+/// The products of cuBLASLt. They take part in Burn's fusion and its order of work, not in its autodiff.
+#[derive(Debug, Clone, Copy)]
+pub struct Cublas {
+    /// `[M, K]` · `[K, N]`.
+    pub matrices: Multiply<2>,
+    /// `[.., M, K]` · `[.., K, N]`.
+    pub batches: Multiply<4>,
+    /// `[M, K]` · `[K, N]` into memory of just its size: what stays for long does not hold up a page of what comes and goes.
+    pub lasting: Multiply<2>,
+    /// `[M, K]` · `[K, N]` added to a sum of f32, in its place where nobody else holds it.
+    pub added: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Heads side by side: `[B, KV, G·T, K]` · `[B, KV, K, hd]`, G, into the `B`·`T` rows of a tensor `[N, KV·G·hd]` from one on, in its place
+    /// where nobody else holds it.
+    pub joined: fn(Tensor<4>, Tensor<4>, usize, Tensor<2>, usize) -> Tensor<2>,
+}
+
+/// cuBLASLt on NVIDIA's cards, for a device on which [`start_cublas`] has succeeded. `None` where CUDA was not compiled in.
 ///
 /// cuBLASLt chooses kernels by rules of its own and times nothing: a shape has the same kernel in every run.
-pub fn cublas<const D: usize>(full: Full) -> Option<Multiply<D>> {
+pub fn cublas(full: Full) -> Option<Cublas> {
     #[cfg(feature = "cuda")]
     return Some(crate::cuda::products(full));
     #[cfg(not(feature = "cuda"))]
@@ -58,6 +73,10 @@ pub struct Kernels {
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients: gate, up, da; (dgate, dup).
     pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// log π of targets, and log Σ exp of each row: logits `[R, V]` of f32, targets `[R]`.
+    pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
+    /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.
+    pub logits_gradient: fn(Tensor<2>, Tensor<1>, Tensor<1, Int>, Tensor<1>, FloatDType) -> Tensor<2>,
     /// Σ g², and two zeros, `[3]`.
     pub measured: fn(Tensor<2>) -> Tensor<1>,
     /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*

@@ -108,6 +108,13 @@ pub struct Library {
     pub matrices: Multiply<2>,
     /// `[.., M, K]` · `[.., K, N]`, as many of one as of the other.
     pub batches: Multiply<4>,
+    /// `[M, K]` · `[K, N]`, into memory of just its size where there are pages for what comes and goes.
+    pub lasting: Multiply<2>,
+    /// `[M, K]` · `[K, N]` added to a sum of f32, which may be changed in place.
+    pub added: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// Heads side by side: `[B, KV, G·T, K]` · `[B, KV, K, hd]`, G, into the `B`·`T` rows of a tensor `[N, KV·G·hd]` from one on, which may be
+    /// changed in place.
+    pub joined: fn(Tensor<4>, Tensor<4>, usize, Tensor<2>, usize) -> Tensor<2>,
 }
 
 /// Multiplies two tensors of the weights' type into one of that type or f32.
@@ -148,6 +155,10 @@ pub struct Kernels {
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients: gate, up, da; (dgate, dup).
     pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// log π of targets, and log Σ exp of each row: logits `[R, V]` of f32, targets `[R]`.
+    pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
+    /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.
+    pub logits_gradient: fn(Tensor<2>, Tensor<1>, Tensor<1, Int>, Tensor<1>, FloatDType) -> Tensor<2>,
     /// Σ g², and two zeros, `[3]`.
     pub measured: fn(Tensor<2>) -> Tensor<1>,
     /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
@@ -274,6 +285,12 @@ impl Layout {
         if self.offload == Offload::Optimizer { Memory::Host } else { self.memory }
     }
 
+    /// Whether a device's updates change weights and moments where they are.
+    pub(crate) fn updates_in_place(&self) -> bool {
+        let split = self.precision.weights == Weights::Bf16Split;
+        self.updates() == Memory::Device && self.kernels.is_some() && split
+    }
+
     /// Where an anchor lies.
     pub fn anchors(&self) -> Memory {
         if self.offload == Offload::Nothing { self.memory } else { Memory::Host }
@@ -346,6 +363,19 @@ impl Compute {
     #[must_use]
     pub fn watched(self, watch: Arc<dyn Watch>) -> Self {
         Self { watch: Some(watch), ..self }
+    }
+
+    /// Makes tensors that stay: where updates change them in place, they get memory of their own, of just their size, and no page
+    /// of what comes and goes.
+    pub(crate) fn staying<I: Send, T: Send>(&self, input: I, make: impl Fn(I) -> T + Send) -> T {
+        if self.layout.updates_in_place() { self.device.memory_persistent_allocations(input, make) } else { make(input) }
+    }
+
+    /// Gives back what the making of them took besides.
+    pub(crate) fn settled(&self) {
+        if self.layout.updates_in_place() {
+            self.device.memory_cleanup();
+        }
     }
 
     /// Reports a part for as long as the result lives.

@@ -24,7 +24,9 @@ impl Slab {
     pub fn zeros(dims: [usize; 2], compute: &Compute, dtype: FloatDType) -> Self {
         match compute.layout.updates() {
             Memory::Host => Self::Host(vec![0.0; dims[0] * dims[1]]),
-            Memory::Device => Self::Device(Tensor::zeros(dims, (&compute.device, DType::from(dtype)))),
+            Memory::Device => {
+                Self::Device(compute.staying(dims, |dims| Tensor::zeros(dims, (&compute.device, DType::from(dtype)))))
+            }
         }
     }
 

@@ -53,20 +53,52 @@ pub(crate) async fn run(target: Target, shape: &str) {
 
 /// Small products of every type, with factors in rows and in columns and heads of attention, against the CPU's.
 async fn exactness(target: Target, device: &Device) {
-    let (matrices, batches) = target.library();
+    let own = target.library();
     let types = [(FloatDType::F32, FloatDType::F32), (FloatDType::BF16, FloatDType::F32), (FloatDType::BF16, FloatDType::BF16)];
     for (of, to) in types {
         let devices = [device, &Device::flex()];
         // Rows of text of several heads, and a key for each.
         let [left, exact_left] = devices.map(|device| noise([2, 24, 3, 40], 1, of, device).swap_dims(1, 2));
         let [right, exact_right] = devices.map(|device| noise([2, 3, 56, 40], 2, of, device).swap_dims(2, 3));
-        compare(target, (of, to), batches(left, right, to), exact(exact_left, exact_right)).await;
+        compare(target, (of, to), (own.batches)(left, right, to), exact(exact_left, exact_right)).await;
         for lines in [[Lines::Rows, Lines::Rows], [Lines::Columns, Lines::Rows], [Lines::Rows, Lines::Columns]] {
             let [left, exact_left] = devices.map(|device| lay(|dims| noise(dims, 3, of, device), [24, 40], lines[0]));
             let [right, exact_right] = devices.map(|device| lay(|dims| noise(dims, 4, of, device), [40, 56], lines[1]));
-            compare(target, (of, to), matrices(left, right, to), exact(exact_left, exact_right)).await;
+            let exact = exact(exact_left, exact_right);
+            compare(target, (of, to), (own.matrices)(left.clone(), right.clone(), to), exact.clone()).await;
+            compare(target, (of, to), (own.lasting)(left.clone(), right.clone(), to), exact.clone()).await;
+            if to == FloatDType::F32 {
+                let once = (own.matrices)(left.clone(), right.clone(), to);
+                let twice = (own.added)(left.clone(), right.clone(), once);
+                compare(target, (of, to), (own.added)(left, right, twice), exact.mul_scalar(3.0)).await;
+            }
         }
+        side_by_side(target, (of, to)).await;
     }
+}
+
+/// Probabilities of two query heads to a key head with values, for two texts and then for one, into the same rows.
+async fn side_by_side(target: Target, (of, to): (FloatDType, FloatDType)) {
+    let ([key_heads, group, width, depth, dim], own) = ([3, 2, 24, 32, 40], target.library());
+    let all = key_heads * group * dim;
+    let on = |device: &Device| {
+        let of_texts = |texts, seed| {
+            let left = noise([texts, key_heads, group * width, depth], seed, of, device);
+            let right = noise([texts, depth, key_heads, dim], seed + 1, of, device).swap_dims(1, 2);
+            (left, right)
+        };
+        [of_texts(2, 6), of_texts(1, 8)]
+    };
+    let device = open(target.name).unwrap_or_else(|error| panic!("{error}"));
+    let into = Tensor::empty([3 * width, all], (&device, DType::from(to)));
+    let [(left, right), (last_left, last_right)] = on(&device);
+    let into = (own.joined)(left, right, group, into, 0);
+    let found = (own.joined)(last_left, last_right, group, into, 2 * width);
+    let joined = on(&Device::flex()).map(|(left, right)| {
+        let heads = exact(left, right).reshape([-1, (key_heads * group) as i32, width as i32, dim as i32]).swap_dims(1, 2);
+        heads.reshape([-1, all as i32])
+    });
+    compare(target, (of, to), found, Tensor::cat(joined.into(), 0)).await;
 }
 
 fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: FloatDType, device: &Device) -> Tensor<D> {

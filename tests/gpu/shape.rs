@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use hbat::compute::{Compute, Moments, Offload, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
-use hbat_backends::{DeviceName, Full, Multiply, cublas, open, start_cublas};
+use hbat_backends::{Cublas, DeviceName, Full, cublas, open, start_cublas};
 use hbat_cli::config::{EngineSection, KernelChoice, Matmul, RunFile, layout};
 use hbat_tests::SMOLLM2;
 
@@ -58,15 +58,15 @@ impl Target {
             Matmul::Auto | Matmul::Burn => Tensor::matmul,
             Matmul::Cublas => |left, right| {
                 let to = left.dtype().into();
-                cublas(Full::F32).expect("it was started")(left, right, to)
+                (cublas(Full::F32).expect("it was started").matrices)(left, right, to)
             },
         }
     }
 
-    /// Products of matrices and of batches by the library that it names.
-    pub(crate) fn library(self) -> (Multiply<2>, Multiply<4>) {
+    /// The products of the library that it names.
+    pub(crate) fn library(self) -> Cublas {
         self.start();
-        (cublas(Full::F32).expect("it was started"), cublas(Full::F32).expect("it was started"))
+        cublas(Full::F32).expect("it was started")
     }
 
     fn start(self) {

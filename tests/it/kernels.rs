@@ -1,7 +1,7 @@
 //! hbat's kernels against the same in Burn's operations on the CPU, where there is a GPU; at widths that vectors divide, and others.
 
-use burn::tensor::activation::{sigmoid, softmax};
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, Tolerance};
+use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, Tolerance};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, Kernels, kernels, open};
 
@@ -108,6 +108,49 @@ fn attention_s_probabilities_on_a_gpu() {
         same(probabilities, expected);
         same(found, gradient);
     }
+}
+
+#[test]
+fn log_probabilities_of_targets_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for [rows, width] in [[3, 4000], [5, 37], [1, 1], [70, 6]] {
+        let targets: Vec<i32> = (0..rows).map(|row| ((row * 7 + width - 1) % width) as i32).collect();
+        let of = |device: &Device| {
+            let targets = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [rows]), device);
+            (noise(1, [rows, width], device) * 9.0, targets, noise(2, [rows], device))
+        };
+        let (logits, chosen, seeds) = of(&Device::flex());
+        let (chosen, column) = (chosen.reshape([rows, 1]), seeds.clone().reshape([rows, 1]));
+        let expected = log_softmax(logits.clone(), 1);
+        let none = Tensor::zeros([rows, width], &Device::flex());
+        let single = none.scatter(1, chosen.clone(), column.clone(), IndexingUpdateOp::Add);
+        let gradient = single - expected.clone().exp() * column;
+        let (logits_there, targets, seeds) = of(&device);
+        let (found, sums) = (own.log_probs)(logits_there.clone(), targets.clone());
+        same(found, expected.clone().gather(1, chosen).reshape([rows]));
+        same(sums.clone(), (logits - expected).narrow(1, 0, 1).reshape([rows]));
+        same((own.logits_gradient)(logits_there, sums, targets, seeds, FloatDType::F32), gradient);
+    }
+}
+
+/// In place where nobody else holds what changes, and not where somebody does.
+#[test]
+fn what_others_hold_is_not_changed_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    let dims = [6, 10];
+    let [gradient, weights, first, second, anchor] = [1, 2, 3, 4, 5].map(|seed| noise(seed, dims, &device));
+    let second = second.abs();
+    let none = Tensor::<2, Int>::zeros(dims, &device);
+    let (_, _) = (own.pulled)(gradient.clone(), (weights.clone(), none.clone()), anchor, 0.7);
+    same(gradient.clone(), noise(1, dims, &Device::flex()));
+    let held = ((weights.clone(), none.clone()), [first.clone(), second.clone()]);
+    let ((changed, _), _) = (own.adamw)(gradient, held, [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3]);
+    same(weights, noise(2, dims, &Device::flex()));
+    same(none.float(), Tensor::zeros(dims, &Device::flex()));
+    same(first, noise(3, dims, &Device::flex()));
+    same(second, noise(4, dims, &Device::flex()).abs());
+    let moved = block_on((changed - noise(2, dims, &device)).abs().max().into_scalar_async::<f32>()).expect("a number");
+    assert!(moved > 1e-4, "{moved}");
 }
 
 #[test]

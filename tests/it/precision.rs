@@ -92,7 +92,15 @@ fn counted() -> Library {
         assert_eq!(left.dtype(), right.dtype());
         left.cast(FloatDType::F32).matmul(right.cast(FloatDType::F32)).cast(to)
     }
-    Library { name: "counted", matrices: multiply, batches: multiply }
+    fn joined(left: Tensor<4>, right: Tensor<4>, group: usize, into: Tensor<2>, from: usize) -> Tensor<2> {
+        let ([texts, key_heads, rows, _], [.., dim]) = (left.dims(), right.dims());
+        let (width, all) = (rows / group, key_heads * group * dim);
+        let to = into.dtype().into();
+        let heads = multiply(left, right, to).reshape([texts, key_heads * group, width, dim]).swap_dims(1, 2);
+        into.slice_assign([from..from + texts * width, 0..all], heads.reshape([texts * width, all]))
+    }
+    let added = |left, right, sum| sum + multiply(left, right, FloatDType::F32);
+    Library { name: "counted", matrices: multiply, batches: multiply, lasting: multiply, added, joined }
 }
 
 static MULTIPLIED: AtomicUsize = AtomicUsize::new(0);

@@ -54,6 +54,15 @@ impl Kind {
     }
 }
 
+/// What a product is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Onto {
+    /// Nothing: it is written over what was there.
+    Nothing,
+    /// What is there.
+    Sum,
+}
+
 /// What cuBLASLt was asked for, once per shape.
 struct Prepared {
     description: lt::cublasLtMatmulDesc_t,
@@ -62,7 +71,7 @@ struct Prepared {
 }
 
 /// cuBLASLt on one card. It lives as long as the program.
-pub(super) struct Cublas {
+pub(super) struct Library {
     context: sys::CUcontext,
     handle: lt::cublasLtHandle_t,
     /// One for every stream, whose products take turns at it.
@@ -72,9 +81,9 @@ pub(super) struct Cublas {
 
 // SAFETY: CUDA's and cuBLASLt's handles may be used from any thread, and `&mut` lets one at a time.
 #[allow(unsafe_code)]
-unsafe impl Send for Cublas {}
+unsafe impl Send for Library {}
 
-impl Cublas {
+impl Library {
     /// Starts cuBLASLt on the n-th card.
     ///
     /// # Errors
@@ -98,7 +107,7 @@ impl Cublas {
     pub(super) unsafe fn multiply(
         &mut self,
         (gemm, offsets): (&Gemm, &[[usize; 3]]),
-        kind: Kind,
+        (kind, onto): (Kind, Onto),
         addresses: [u64; 3],
         stream: sys::CUstream,
     ) -> Result<(), String> {
@@ -109,7 +118,7 @@ impl Cublas {
         for offset in offsets {
             let at = |which: usize, size: usize| addresses[which] + (offset[which] * size) as u64;
             // SAFETY: the caller's.
-            unsafe { self.call(gemm, kind, [at(0, factor), at(1, factor), at(2, product)], (stream, workspace)) }?;
+            unsafe { self.call((gemm, kind, onto), [at(0, factor), at(1, factor), at(2, product)], (stream, workspace)) }?;
         }
         Ok(())
     }
@@ -127,8 +136,7 @@ impl Cublas {
     #[allow(unsafe_code)]
     unsafe fn call(
         &mut self,
-        gemm: &Gemm,
-        kind: Kind,
+        (gemm, kind, onto): (&Gemm, Kind, Onto),
         addresses: [u64; 3],
         (stream, workspace): (sys::CUstream, sys::CUdeviceptr),
     ) -> Result<(), String> {
@@ -142,7 +150,7 @@ impl Cublas {
         };
         let Prepared { description, layouts: [first, second, product], algorithm } = *prepared;
         let [a, b, c] = addresses.map(|address| address as *mut c_void);
-        let (one, zero) = (1.0f32, 0.0f32);
+        let (one, onto) = (1.0f32, if onto == Onto::Sum { 1.0f32 } else { 0.0 });
         // SAFETY: descriptors live as long as `self`; the factors of the sum are f32, as the description says; of the memory the
         // caller vouches for.
         let done = unsafe {
@@ -150,7 +158,7 @@ impl Cublas {
                 self.handle,
                 description,
                 from_ref(&one).cast(),
-                from_ref(&zero).cast(),
+                from_ref(&onto).cast(),
                 a,
                 first,
                 b,

@@ -9,7 +9,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::launch::{address, contiguous, element, elements, empty, integer, total, vector};
+use super::launch::{address, contiguous, element, elements, empty, integer, owned, total, vector};
 use crate::library::Update;
 
 /// Cubes that measure, each some vectors.
@@ -87,13 +87,12 @@ impl OptimizerKernels for CubeBackend {
         anchor: CubeTensor,
         strength: f32,
     ) -> (CubeTensor, CubeTensor) {
-        let [gradient, coarse, remainder, anchor] = [gradient, coarse, remainder, anchor].map(contiguous);
+        let (gradient, [coarse, remainder, anchor]) = (owned(gradient), [coarse, remainder, anchor].map(contiguous));
         let elements = gradient.meta.num_elements();
-        let out = empty(&gradient, &gradient.meta.shape().to_vec(), gradient.dtype);
         let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
         let (size, wide) = (vector(elements, gradient.dtype), address([&gradient]));
         let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype)];
-        // SAFETY: vectors are below `elements / size` in all five tensors; `parts` has three numbers for every cube.
+        // SAFETY: vectors are below `elements / size` in all four tensors; `parts` has three numbers for every cube.
         #[allow(unsafe_code)]
         unsafe {
             pulled_gradient::launch_unchecked(
@@ -102,18 +101,17 @@ impl OptimizerKernels for CubeBackend {
                 CubeDim::new_1d(UNITS),
                 wide,
                 size,
-                gradient.into_tensor_arg(),
+                gradient.clone().into_tensor_arg(),
                 coarse.into_tensor_arg(),
                 remainder.into_tensor_arg(),
                 anchor.into_tensor_arg(),
-                out.clone().into_tensor_arg(),
                 parts.clone().into_tensor_arg(),
                 strength,
                 (elements / size) as u32,
                 kinds,
             );
         }
-        (out, parts)
+        (gradient, parts)
     }
 
     fn adamw(
@@ -124,15 +122,14 @@ impl OptimizerKernels for CubeBackend {
         second: CubeTensor,
         update: Update,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
-        let [gradient, coarse, remainder, first, second] = [gradient, coarse, remainder, first, second].map(contiguous);
-        let new = [&coarse, &remainder, &first, &second].map(|old| empty(old, &old.meta.shape().to_vec(), old.dtype));
-        let [coarse_new, remainder_new, first_new, second_new] = new;
+        let gradient = contiguous(gradient);
+        let [coarse, remainder, first, second] = [coarse, remainder, first, second].map(owned);
         let (count, client) = (gradient.meta.num_elements(), gradient.client.clone());
         let (size, wide) = (vector(count, gradient.dtype), address([&gradient]));
         let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype), element(first.dtype)];
         let (cubes, dim) = elements(&gradient, count / size);
         let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = update;
-        // SAFETY: vectors are below `count / size` in all nine tensors.
+        // SAFETY: vectors are below `count / size` in all five tensors.
         #[allow(unsafe_code)]
         unsafe {
             updated_weights::launch_unchecked(
@@ -142,14 +139,10 @@ impl OptimizerKernels for CubeBackend {
                 wide,
                 size,
                 gradient.into_tensor_arg(),
-                coarse.into_tensor_arg(),
-                remainder.into_tensor_arg(),
-                first.into_tensor_arg(),
-                second.into_tensor_arg(),
-                coarse_new.clone().into_tensor_arg(),
-                remainder_new.clone().into_tensor_arg(),
-                first_new.clone().into_tensor_arg(),
-                second_new.clone().into_tensor_arg(),
+                coarse.clone().into_tensor_arg(),
+                remainder.clone().into_tensor_arg(),
+                first.clone().into_tensor_arg(),
+                second.clone().into_tensor_arg(),
                 clip,
                 1.0 - beta1,
                 beta2,
@@ -162,7 +155,7 @@ impl OptimizerKernels for CubeBackend {
                 kinds,
             );
         }
-        (coarse_new, remainder_new, first_new, second_new)
+        (coarse, remainder, first, second)
     }
 }
 
@@ -186,11 +179,10 @@ fn measured_gradient<G: Float, N: Size>(
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
-    gradient: &Tensor<Vector<G, N>>,
+    gradient: &mut Tensor<Vector<G, N>>,
     coarse: &Tensor<Vector<C, N>>,
     remainder: &Tensor<Vector<R, N>>,
     anchor: &Tensor<Vector<f32, N>>,
-    out: &mut Tensor<Vector<G, N>>,
     parts: &mut Tensor<f32>,
     strength: f32,
     vectors: u32,
@@ -206,7 +198,7 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
         let away = weight - anchor[i];
         let pull = away * Vector::new(strength);
         let g = Vector::<f32, N>::cast_from(gradient[i]) + pull;
-        out[i] = Vector::cast_from(g);
+        gradient[i] = Vector::cast_from(g);
         squares += g * g;
         penalties += away * pull;
         pulls += pull * pull;
@@ -218,14 +210,10 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn updated_weights<G: Float, C: Float, R: Int, M: Float, N: Size>(
     gradient: &Tensor<Vector<G, N>>,
-    coarse: &Tensor<Vector<C, N>>,
-    remainder: &Tensor<Vector<R, N>>,
-    first: &Tensor<Vector<M, N>>,
-    second: &Tensor<Vector<M, N>>,
-    coarse_new: &mut Tensor<Vector<C, N>>,
-    remainder_new: &mut Tensor<Vector<R, N>>,
-    first_new: &mut Tensor<Vector<M, N>>,
-    second_new: &mut Tensor<Vector<M, N>>,
+    coarse: &mut Tensor<Vector<C, N>>,
+    remainder: &mut Tensor<Vector<R, N>>,
+    first: &mut Tensor<Vector<M, N>>,
+    second: &mut Tensor<Vector<M, N>>,
     clip: f32,
     mix1: f32,
     beta2: f32,
@@ -245,16 +233,16 @@ fn updated_weights<G: Float, C: Float, R: Int, M: Float, N: Size>(
     let m = Vector::<f32, N>::cast_from(first[i]);
     let m = m + (g - m) * Vector::new(mix1);
     let v = Vector::<f32, N>::cast_from(second[i]) * Vector::new(beta2) + g * g * Vector::new(mix2);
-    first_new[i] = Vector::cast_from(m);
-    second_new[i] = Vector::cast_from(v);
+    first[i] = Vector::cast_from(m);
+    second[i] = Vector::cast_from(v);
     let step = m / (v.sqrt() / Vector::new(correction2) + Vector::new(eps)) * Vector::new(rate);
     let full = joined(Vector::cast_from(coarse[i]), Vector::cast_from(remainder[i])) * Vector::new(keep) - step;
     // Twice, as weights are split: what halves a step of bf16 may round either way, and must come back as the same two numbers.
     let wide = Vector::<f32, N>::cast_from(Vector::<C, N>::cast_from(full));
     let full = joined(wide, remainders(full, wide));
     let kept = Vector::<C, N>::cast_from(full);
-    coarse_new[i] = kept;
-    remainder_new[i] = Vector::cast_from(remainders(full, Vector::cast_from(kept)));
+    coarse[i] = kept;
+    remainder[i] = Vector::cast_from(remainders(full, Vector::cast_from(kept)));
 }
 
 /// A weight from its two numbers; remainders count in 2⁻²² of the first.

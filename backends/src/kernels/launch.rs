@@ -21,8 +21,20 @@ const VECTOR: usize = 16;
 const NARROW: usize = 8;
 
 /// A new tensor.
-pub(super) fn empty(like: &CubeTensor, shape: &[usize], dtype: DType) -> CubeTensor {
+pub(crate) fn empty(like: &CubeTensor, shape: &[usize], dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.to_vec().into(), dtype)
+}
+
+/// The same in memory of just its size, which no page of what comes and goes is held up by.
+#[cfg(feature = "cuda")]
+pub(crate) fn lasting(like: &CubeTensor, shape: &[usize], dtype: DType) -> CubeTensor {
+    like.client.memory_persistent_allocation((), |()| empty(like, shape, dtype))
+}
+
+/// A tensor to write into: this one where nobody else holds its memory, or else a copy.
+pub(crate) fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
 /// A type of elements as kernels are told it.
@@ -35,12 +47,13 @@ pub(super) fn element(dtype: DType) -> ElemType {
     }
 }
 
-/// The same of integers.
+/// The same of integers: remainders and tokens.
 pub(super) fn integer(dtype: DType) -> ElemType {
     match dtype {
         DType::I16 => ElemType::Int(IntKind::I16),
         DType::I32 => ElemType::Int(IntKind::I32),
-        other => panic!("remainders are i16 or i32, not {other:?}"),
+        DType::I64 => ElemType::Int(IntKind::I64),
+        other => panic!("kernels read i16, i32 and i64, not {other:?}"),
     }
 }
 

@@ -8,21 +8,37 @@ mod norm;
 mod rotary;
 mod softmax;
 mod swiglu;
+mod vocabulary;
 
 use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Int, Tensor};
 
 use adamw::OptimizerKernels;
+#[cfg(feature = "cuda")]
+pub(crate) use launch::{empty, lasting, owned};
 use norm::NormKernels;
 use rotary::RotaryKernel;
 use softmax::SoftmaxKernels;
 use swiglu::SwigluKernels;
+use vocabulary::VocabularyKernels;
 
 use crate::library::{AdamWState, Kernels, Split, Update};
 
 /// All of them.
-pub(crate) const ALL: Kernels =
-    Kernels { rms_norm, rms_norm_backward, turn, softmax, softmax_backward, swiglu, swiglu_backward, measured, pulled, adamw };
+pub(crate) const ALL: Kernels = Kernels {
+    rms_norm,
+    rms_norm_backward,
+    turn,
+    softmax,
+    softmax_backward,
+    swiglu,
+    swiglu_backward,
+    log_probs,
+    logits_gradient,
+    measured,
+    pulled,
+    adamw,
+};
 
 /// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of the same type.
 fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
@@ -65,6 +81,18 @@ fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>,
     let [gate, up, da] = [gate, up, da].map(Tensor::into_dispatch);
     let (gate, up) = Dispatch::swiglu_elements_backward(gate, up, da);
     (Tensor::from_dispatch(gate), Tensor::from_dispatch(up))
+}
+
+/// log π of `targets` `[R]` under softmax(`logits` `[R, V]`) of f32, and log Σ exp of each row, both `[R]`.
+fn log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<1>) {
+    let (chosen, sums) = Dispatch::target_log_probs(logits.into_dispatch(), targets.into_dispatch());
+    (Tensor::from_dispatch(chosen), Tensor::from_dispatch(sums))
+}
+
+/// The gradient of `logits` for those of [`log_probs`], `seeds`: s·(onehot(target) − p), in the type asked for.
+fn logits_gradient(logits: Tensor<2>, sums: Tensor<1>, targets: Tensor<1, Int>, seeds: Tensor<1>, to: FloatDType) -> Tensor<2> {
+    let (logits, sums, seeds) = (logits.into_dispatch(), sums.into_dispatch(), seeds.into_dispatch());
+    Tensor::from_dispatch(Dispatch::target_gradient(logits, sums, targets.into_dispatch(), seeds, to))
 }
 
 /// Σ g², and two zeros, `[3]`.

@@ -2,7 +2,7 @@
 
 use hbat::compute::{Carrier, Kernels, Layout, Library, Memory, Precision, Products, Weights};
 use hbat::engine::Engine;
-use hbat_backends::{DeviceName, Full, cublas};
+use hbat_backends::{Cublas, DeviceName, Full, cublas};
 
 use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul};
 
@@ -40,6 +40,8 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
         softmax_backward: own.softmax_backward,
         swiglu: own.swiglu,
         swiglu_backward: own.swiglu_backward,
+        log_probs: own.log_probs,
+        logits_gradient: own.logits_gradient,
         measured: own.measured,
         pulled: own.pulled,
         adamw: own.adamw,
@@ -68,10 +70,8 @@ pub fn matmul(device: DeviceName, engine: &EngineSection) -> Matmul {
 
 /// Burn's own where this program was built without it, which then opens no card either.
 fn library(name: &'static str, full: Full) -> Products {
-    match (cublas(full), cublas(full)) {
-        (Some(matrices), Some(batches)) => Products::Library(Library { name, matrices, batches }),
-        _ => Products::Plain,
-    }
+    let Some(Cublas { matrices, batches, lasting, added, joined }) = cublas(full) else { return Products::Plain };
+    Products::Library(Library { name, matrices, batches, lasting, added, joined })
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
             layout(DeviceName::Cuda(0), &engine).precision.products
         };
         let (exact, rounded) = (matmul(FullProducts::F32), matmul(FullProducts::Tf32));
-        match cublas::<2>(Full::F32) {
+        match cublas(Full::F32) {
             Some(_) => assert!(matches!(exact, Products::Library(_)) && exact != rounded, "{exact:?}, {rounded:?}"),
             None => assert_eq!((exact, rounded), (Products::Plain, Products::Plain)),
         }

@@ -189,18 +189,19 @@ impl<'a> Sizes<'a> {
         Memory { gradients, workspace, ..resting }
     }
 
-    /// Bytes per weight that an update takes. One kernel makes weights and moments anew; by tensor operations what is narrow is widened,
-    /// the gradient in the place of the narrow one, the two parts of a split weight beside them.
+    /// Bytes per weight that an update takes: none in place; by tensor operations what is narrow is widened, gradient and moments in the place
+    /// of the narrow ones, the two parts of a split weight beside them.
     fn update_bytes(&self, earlier: usize) -> usize {
         let precision = self.layout.precision;
-        if self.layout.kernels.is_some() && precision.weights == compute::Weights::Bf16Split {
-            return weight_bytes(precision.weights) + 2 * bytes(precision.moments.dtype());
+        if self.layout.updates_in_place() {
+            return 0;
         }
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
         // Where all is f32, the gradient makes room for what is computed from it.
         let copies = UPDATE_COPIES + joined - usize::from(precision.weights == compute::Weights::F32);
-        F32 * copies + F32 - gradient
+        let moments = if precision.moments == compute::Moments::F32 { 0 } else { 2 * bytes(precision.moments.dtype()) };
+        F32 * copies + F32 - gradient - moments
     }
 
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.
@@ -227,11 +228,19 @@ impl<'a> Sizes<'a> {
     }
 
     /// Bytes that a device holds beside the sum of the head's gradients: one more gradient, and where weights are narrow the same in f32. As
-    /// much as the latter is the head in f32 before. The sum begins with the first of them.
+    /// much as the latter is the head in f32 before. The sum begins with the first of them. A library adds to the sum; what is left is to
+    /// round it.
     fn added_to_head(&self, pass: &Pass) -> usize {
         let (narrow, first) = (self.narrow(), pass.reads <= HEAD_CHUNK);
         match self.layout.memory {
             compute::Memory::Host => 0,
+            compute::Memory::Device if matches!(self.layout.precision.products, Products::Library(_)) => {
+                if narrow == F32 {
+                    0
+                } else {
+                    narrow * self.head
+                }
+            }
             compute::Memory::Device if narrow == F32 => {
                 if first {
                     0

@@ -3,9 +3,9 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::passes::{BringBack, Head, HeadGradients, Layers, Texts};
-use crate::compute::{Compute, LayerInputs, Products};
-use crate::kernel::norm::{rms_norm, rms_norm_backward};
-use crate::kernel::product::product;
+use crate::compute::{Compute, Kernels, LayerInputs, Products};
+use crate::kernel::norm::{norm, norm_backward};
+use crate::kernel::product::{added_product, open_product};
 use crate::kernel::vocabulary::{log_probs, logits, logits_gradient};
 use crate::kernel::{kind, wide};
 use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
@@ -108,20 +108,23 @@ fn through_host(compute: Compute, tensor: Tensor<2>) -> BringBack<Tensor<2>> {
 struct Norm {
     weight: Tensor<2>,
     eps: f64,
+    kernels: Option<Kernels>,
     gradient: Option<Tensor<2>>,
 }
 
 impl Norm {
     fn new(policy: &Policy) -> Self {
-        Self { weight: policy.norm_weight(), eps: policy.config().rms_norm_eps, gradient: None }
+        let kernels = policy.compute().layout.kernels;
+        Self { weight: policy.norm_weight(), eps: policy.config().rms_norm_eps, kernels, gradient: None }
     }
 
     fn forward(&self, read: Tensor<2>) -> Tensor<2> {
-        rms_norm(read, self.weight.clone(), self.eps)
+        norm(read, self.weight.clone(), self.eps, self.kernels)
     }
 
     fn backward(&mut self, read: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        let (gradient, weight) = rms_norm_backward(read, self.weight.clone(), gradient, self.eps);
+        let nothing = read.zeros_like();
+        let (gradient, weight) = norm_backward([read, self.weight.clone(), gradient, nothing], self.eps, self.kernels);
         add(&mut self.gradient, weight);
         gradient
     }
@@ -146,17 +149,19 @@ pub(super) struct Vocabulary {
     weight: Tensor<2>,
     tied: bool,
     products: Products,
+    kernels: Option<Kernels>,
     gradient: Option<Tensor<2>>,
 }
 
 impl Vocabulary {
     pub(super) fn new(policy: &Policy) -> Self {
-        let index = policy.config().head_index();
+        let (index, layout) = (policy.config().head_index(), policy.compute().layout);
         Self {
             norm: Norm::new(policy),
             weight: policy.tensors()[index].clone(),
             tied: index == 0,
-            products: policy.compute().layout.precision.products,
+            products: layout.precision.products,
+            kernels: layout.kernels,
             gradient: None,
         }
     }
@@ -173,24 +178,29 @@ impl Vocabulary {
 }
 
 impl Head for Vocabulary {
-    /// Probabilities, `[C, V]`.
-    type Kept = Tensor<2>;
+    /// Logits `[C, V]`, and log Σexp of each row.
+    type Kept = (Tensor<2>, Tensor<1>);
 
-    fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Tensor<2>) {
-        let targets = indices(targets, &read.device());
-        log_probs(logits(self.norm.forward(read), self.head(), self.products), targets)
+    fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Self::Kept) {
+        let (targets, logits) = (indices(targets, &read.device()), self.logits(read));
+        let (scores, sums) = log_probs(logits.clone(), targets, self.kernels);
+        (scores, (logits, sums))
     }
 
-    fn backward(&mut self, read: Tensor<2>, kept: Tensor<2>, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
-        let dlogits = logits_gradient(kept, indices(targets, &read.device()), seeds).cast(kind(&read)); // [C, V]
+    fn backward(&mut self, read: Tensor<2>, kept: Self::Kept, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
+        let targets = indices(targets, &read.device());
+        let dlogits = logits_gradient(kept, targets, seeds, (kind(&read), self.kernels)); // [C, V]
         let normed = self.norm.forward(read.clone());
         // In the layout of the weight, so that the product comes out contiguous.
-        let weight = match self.tied {
-            true => product(dlogits.clone().transpose(), normed, self.products), // [V, D]
-            false => product(normed.transpose(), dlogits.clone(), self.products), // [D, V]
+        let (left, right) = match self.tied {
+            true => (dlogits.clone().transpose(), normed),  // [V, D]
+            false => (normed.transpose(), dlogits.clone()), // [D, V]
         };
-        add(&mut self.gradient, weight);
-        self.norm.backward(read, product(dlogits, self.head().transpose(), self.products))
+        self.gradient = Some(match self.gradient.take() {
+            Some(sum) => added_product(sum, left, right, self.products),
+            None => open_product(left, right, self.products),
+        });
+        self.norm.backward(read, open_product(dlogits, self.head().transpose(), self.products))
     }
 
     fn gradients(self) -> HeadGradients {

@@ -143,12 +143,13 @@ fn vocabularies() {
         let seeds = Noise(16).values(rows, 1.0);
         let sums = vocabulary::log_sums(&logits, rows);
         let indices = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [rows]), &Device::flex());
-        let (scores, probabilities) =
-            kernel::vocabulary::log_probs(tensor(&logits, [vocabulary, rows]).transpose(), indices.clone());
+        let by_rows = tensor(&logits, [vocabulary, rows]).transpose();
+        let (scores, log_sums) = kernel::vocabulary::log_probs(by_rows.clone(), indices.clone(), None);
         let found: Vec<f32> = targets.iter().enumerate().map(|(i, t)| logits[*t as usize * rows + i] - sums[i]).collect();
         same(&found, scores);
         let seeds_tensor = Tensor::from_data(TensorData::new(seeds.clone(), [rows]), &Device::flex());
-        let expected = kernel::vocabulary::logits_gradient(probabilities, indices, seeds_tensor);
+        let kept = (FloatDType::F32, None);
+        let expected = kernel::vocabulary::logits_gradient((by_rows, log_sums), indices, seeds_tensor, kept);
         let mut found = logits;
         vocabulary::logits_gradient(&mut found, &sums, &targets, &seeds);
         same(&found, expected.transpose());

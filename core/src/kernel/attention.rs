@@ -1,10 +1,10 @@
 //! Causal grouped-query attention. The `[heads, T, T]` matrix of probabilities is made anew for the backward pass and never kept.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, activation::softmax};
 
 use super::kind;
-use super::product::{open_product, product, wide_product};
-use crate::compute::{Kernels, Products};
+use super::product::{product, wide_product};
+use crate::compute::{Kernels, Library, Products};
 
 /// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,20 +40,6 @@ impl Heads {
         let rows = x.dims()[0] / width;
         x.reshape([rows, width, self.key_value, self.dim]).swap_dims(1, 2)
     }
-
-    /// The inverse of [`split_queries`](Self::split_queries).
-    fn join_queries(&self, x: Tensor<4>) -> Tensor<2> {
-        let [rows, _, group_width, _] = x.dims();
-        let width = group_width / self.group();
-        let x = x.reshape([rows, self.query, width, self.dim]).swap_dims(1, 2);
-        x.reshape([rows * width, self.query * self.dim])
-    }
-
-    /// The inverse of [`split_keys`](Self::split_keys).
-    fn join_keys(&self, x: Tensor<4>) -> Tensor<2> {
-        let [rows, _, width, _] = x.dims();
-        x.swap_dims(1, 2).reshape([rows * width, self.key_value * self.dim])
-    }
 }
 
 /// What attention is computed with.
@@ -70,73 +56,113 @@ pub(crate) struct Attention {
 /// texts.
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
     let parts = parts(&query, &mask, how.heads);
-    if parts.len() == 1 {
-        return attention_of_part(query, key, value, mask, how);
-    }
-    let of_part = |part: &Part| {
-        let [query, key, value] = [&query, &key, &value].map(|x| part.rows(x));
-        attention_of_part(query, key, value, part.mask(&mask), how)
-    };
-    Tensor::cat(parts.iter().map(of_part).collect(), 0)
+    attention_by_parts([query, key, value], mask, how, parts)
 }
 
-fn attention_of_part(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
-    let (width, heads) = (mask.dims()[1], how.heads);
-    let (query, key) = (heads.split_queries(query, width), heads.split_keys(key, width));
-    let probabilities = match how.kernels {
-        Some(own) => (own.softmax)(scores(query, key, how), mask, heads.scale() as f32, kind(&value)),
-        None => probabilities(query, key, mask, how).cast(kind(&value)),
+fn attention_by_parts(read: [Tensor<2>; 3], mask: Tensor<3>, how: Attention, parts: Vec<Part>) -> Tensor<2> {
+    let (heads, dims, kept) = (how.heads, read[0].dims(), kind(&read[2]));
+    let context = Joined::new(dims, kept, how.products, &mask.device());
+    let of_part = |context: Joined, part: Part| {
+        let ([query, key, value], mask) = (read.each_ref().map(|x| part.rows(x)), part.mask(&mask));
+        let (query, key) = (heads.split_queries(query, part.width), heads.split_keys(key, part.width));
+        let probabilities = match how.kernels {
+            Some(own) => (own.softmax)(scores(query, key, how), mask, heads.scale() as f32, kept),
+            None => probabilities(query, key, mask, how).cast(kept),
+        };
+        context.with(probabilities, heads.split_keys(value, part.width), heads.group())
     };
-    heads.join_queries(product(probabilities, heads.split_keys(value, width), how.products))
+    parts.into_iter().fold(context, of_part).whole()
 }
 
 /// The gradients of [`attention`] with respect to query, key and value for an incoming gradient `dy` `[B·T, H·hd]`.
 ///
 /// With P the probabilities and dP = dY·Vᵀ: dS = P ∘ (dP − rowsum(dP ∘ P)), dQ = dS·K/√hd, dK = dSᵀ·Q/√hd, dV = Pᵀ·dY. The row sums are
 /// also those of dY ∘ Y, T/hd times shorter (FlashAttention, §3.1); but with Y of bf16 they moved a gradient of the parity test by 5%.
+///
+/// Those of query and key are f32, to be turned back before they are rounded.
 pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Tensor<3>, how: Attention) -> [Tensor<2>; 3] {
     let parts = parts(&dy, &mask, how.heads);
-    if parts.len() == 1 {
-        return attention_backward_of_part(read, dy, mask, how);
-    }
-    let mut gradients: [Vec<Tensor<2>>; 3] = Default::default();
-    for part in parts {
-        let read = read.each_ref().map(|x| part.rows(x));
-        let of_part = attention_backward_of_part(read, part.rows(&dy), part.mask(&mask), how);
-        gradients.iter_mut().zip(of_part).for_each(|(all, part)| all.push(part));
-    }
-    gradients.map(|parts| Tensor::cat(parts, 0))
+    attention_backward_by_parts(read, dy, mask, how, parts)
 }
 
-fn attention_backward_of_part(
-    [query, key, value]: [Tensor<2>; 3],
+fn attention_backward_by_parts(
+    read: [Tensor<2>; 3],
     dy: Tensor<2>,
     mask: Tensor<3>,
     how: Attention,
+    parts: Vec<Part>,
 ) -> [Tensor<2>; 3] {
-    let (width, heads) = (mask.dims()[1], how.heads);
-    let product = |left, right| product(left, right, how.products);
-    let (query, dy) = (heads.split_queries(query, width), heads.split_queries(dy, width)); // [B, KV, G·T, hd]
-    let (key, value) = (heads.split_keys(key, width), heads.split_keys(value, width));
-    let dp = wide_product(dy.clone(), value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
-    let kept = kind(&dy);
-    let (probabilities, ds) = match how.kernels {
-        Some(own) => {
-            let scores = scores(query.clone(), key.clone(), how);
-            (own.softmax_backward)(scores, dp, mask, heads.scale() as f32, kept)
-        }
-        None => {
-            let probabilities = probabilities(query.clone(), key.clone(), mask, how); // [B, KV, G·T, T]
-            let totals = (dp.clone() * probabilities.clone()).sum_dim(3); // [B, KV, G·T, 1]
-            let ds = (probabilities.clone() * (dp - totals)).mul_scalar(heads.scale());
-            (probabilities.cast(kept), ds.cast(kept))
-        }
+    let (heads, device, kept) = (how.heads, dy.device(), kind(&dy));
+    let types = [FloatDType::F32, FloatDType::F32, kept];
+    let joined: [Joined; 3] = std::array::from_fn(|i| Joined::new(read[i].dims(), types[i], how.products, &device));
+    let of_part = |[dq, dk, dv]: [Joined; 3], part: Part| {
+        let [query, key, value] = read.each_ref().map(|x| part.rows(x));
+        let split = |x| heads.split_queries(x, part.width);
+        let (query, dy) = (split(query), split(part.rows(&dy))); // [B, KV, G·T, hd]
+        let (key, value) = (heads.split_keys(key, part.width), heads.split_keys(value, part.width));
+        let dp = wide_product(dy.clone(), value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
+        let (p, ds) = softmax_backward([query.clone(), key.clone()], dp, part.mask(&mask), (how, kept));
+        [dq.with(ds.clone(), key, heads.group()), dk.with(ds.swap_dims(2, 3), query, 1), dv.with(p.swap_dims(2, 3), dy, 1)]
     };
-    let value_gradient = product(probabilities.swap_dims(2, 3), dy); // [B, KV, T, hd]
-    // Those of query and key are to be turned back before they are rounded.
-    let query_gradient = open_product(ds.clone(), key, how.products);
-    let key_gradient = open_product(ds.swap_dims(2, 3), query, how.products);
-    [heads.join_queries(query_gradient), heads.join_keys(key_gradient), heads.join_keys(value_gradient)]
+    parts.into_iter().fold(joined, of_part).map(Joined::whole)
+}
+
+/// P and dS, both `[B, KV, G·T, T]` and of a type.
+fn softmax_backward(
+    [query, key]: [Tensor<4>; 2],
+    dp: Tensor<4>,
+    mask: Tensor<3>,
+    (how, kept): (Attention, FloatDType),
+) -> (Tensor<4>, Tensor<4>) {
+    let scale = how.heads.scale();
+    if let Some(own) = how.kernels {
+        return (own.softmax_backward)(scores(query, key, how), dp, mask, scale as f32, kept);
+    }
+    let probabilities = probabilities(query, key, mask, how);
+    let totals = (dp.clone() * probabilities.clone()).sum_dim(3); // [B, KV, G·T, 1]
+    let ds = (probabilities.clone() * (dp - totals)).mul_scalar(scale);
+    (probabilities.cast(kept), ds.cast(kept))
+}
+
+/// Products of heads side by side, those of some rows of a batch below those of the rows before.
+enum Joined {
+    /// Where they are written to, and how many rows are.
+    Into(Library, Tensor<2>, usize),
+    /// To be laid below each other.
+    Below(Vec<Tensor<2>>, FloatDType, Products),
+}
+
+impl Joined {
+    fn new(dims: [usize; 2], to: FloatDType, products: Products, device: &Device) -> Self {
+        match products {
+            Products::Library(library) => Self::Into(library, Tensor::empty(dims, (device, DType::from(to))), 0),
+            Products::Plain | Products::Split => Self::Below(Vec::new(), to, products),
+        }
+    }
+
+    /// And `left` `[B, KV, G·T, K]` · `right` `[B, KV, K, hd]`: `[B·T, KV·G·hd]`.
+    fn with(self, left: Tensor<4>, right: Tensor<4>, group: usize) -> Self {
+        let [texts, key_heads, rows, _] = left.dims();
+        let (width, dim) = (rows / group, right.dims()[3]);
+        match self {
+            Self::Into(library, into, from) => {
+                Self::Into(library, (library.joined)(left, right, group, into, from), from + texts * width)
+            }
+            Self::Below(mut parts, to, products) => {
+                let product = product(left, right, products).cast(to).reshape([texts, key_heads * group, width, dim]);
+                parts.push(product.swap_dims(1, 2).reshape([texts * width, key_heads * group * dim]));
+                Self::Below(parts, to, products)
+            }
+        }
+    }
+
+    fn whole(self) -> Tensor<2> {
+        match self {
+            Self::Into(_, into, _) => into,
+            Self::Below(mut parts, ..) if parts.len() == 1 => parts.remove(0),
+            Self::Below(parts, ..) => Tensor::cat(parts, 0),
+        }
+    }
 }
 
 /// How many rows' scores exist at once: the `[H, T, T]` of several rows together have no more elements than this, unless those of
@@ -221,21 +247,16 @@ mod tests {
         let read = [random(24), random(12), random(12)];
         let dy = random(24);
         let owners: Vec<i32> = (0..3 * width as i32).map(|i| i / 3).collect();
+        let whole = || vec![Part { from: 0, len: 3, width }];
+        let single = || (0..3).map(|from| Part { from, len: 1, width }).collect();
         for mask in [causal_mask(width, &device), causal_mask(width, &device) + apart(&owners, width, &device)] {
-            let [query, key, value] = read.clone();
-            let whole = attention_of_part(query, key, value, mask.clone(), how);
-            let backward = attention_backward_of_part(read.clone(), dy.clone(), mask.clone(), how);
-            for row in 0..3 {
-                let part = Part { from: row, len: 1, width };
-                let [query, key, value] = read.each_ref().map(|x| part.rows(x));
-                let found = attention_of_part(query, key, value, part.mask(&mask), how);
-                found.into_data().assert_approx_eq::<f32>(&part.rows(&whole).into_data(), Default::default());
-                let read = read.each_ref().map(|x| part.rows(x));
-                let of_part = attention_backward_of_part(read, part.rows(&dy), part.mask(&mask), how);
-                for (found, expected) in of_part.into_iter().zip(&backward) {
-                    found.into_data().assert_approx_eq::<f32>(&part.rows(expected).into_data(), Default::default());
-                }
-            }
+            let same = |found: Tensor<2>, expected: Tensor<2>| {
+                found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Default::default());
+            };
+            let forward = |parts| attention_by_parts(read.clone(), mask.clone(), how, parts);
+            same(forward(single()), forward(whole()));
+            let backward = |parts| attention_backward_by_parts(read.clone(), dy.clone(), mask.clone(), how, parts);
+            backward(single()).into_iter().zip(backward(whole())).for_each(|(found, expected)| same(found, expected));
         }
         assert_eq!((rows_at_once(32, 1024), rows_at_once(32, 1 << 14), rows_at_once(9, 512)), (4, 1, 56));
     }

@@ -42,6 +42,25 @@ where
     }
 }
 
+/// `sum` + `left` · `right`, in f32.
+pub(crate) fn added_product(sum: Tensor<2>, left: Tensor<2>, right: Tensor<2>, products: Products) -> Tensor<2> {
+    match products {
+        Products::Library(library) => (library.added)(left, right, sum),
+        Products::Plain | Products::Split => sum + open_product(left, right, products),
+    }
+}
+
+/// `left` · `right`, which outlasts the pass.
+pub(crate) fn lasting_product(left: Tensor<2>, right: Tensor<2>, products: Products) -> Tensor<2> {
+    match products {
+        Products::Library(library) => {
+            let to = kind(&left);
+            (library.lasting)(left, right, to)
+        }
+        Products::Plain | Products::Split => product(left, right, products),
+    }
+}
+
 /// What a [`Library`] multiplies.
 pub(crate) trait Multiplied<const D: usize> {
     fn by(library: Library) -> Multiply<D>;

@@ -7,7 +7,7 @@ use crate::compute::{Compute, Kernels, Products};
 use crate::engine::Texts;
 use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
 use crate::kernel::norm::{norm, norm_backward};
-use crate::kernel::product::{open_product, product};
+use crate::kernel::product::{added_product, lasting_product, open_product, product};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
 use crate::kernel::{kind, wide};
@@ -170,9 +170,19 @@ impl<'a> Layer<'a> {
         self.product(dy.clone(), self.weight(unit).transpose())
     }
 
-    /// The same in f32, for what is added up before it is rounded.
-    fn open_back(&self, dy: &Tensor<2>, unit: LayerUnit) -> Tensor<2> {
-        open_product(dy.clone(), self.weight(unit).transpose(), self.products)
+    /// The sum of several of these in f32.
+    fn sum_back<const N: usize>(&self, parts: [(&Tensor<2>, LayerUnit); N]) -> Tensor<2> {
+        let factors = |(dy, unit): (&Tensor<2>, LayerUnit)| (dy.clone(), self.weight(unit).transpose());
+        let mut parts = parts.into_iter().map(factors);
+        let (dy, weight) = parts.next().expect("one at least");
+        let first = open_product(dy, weight, self.products);
+        parts.fold(first, |sum, (dy, weight)| added_product(sum, dy, weight, self.products))
+    }
+
+    /// The gradient of a unit's weights.
+    fn weight_gradient(&self, x: Tensor<2>, dy: &Tensor<2>) -> Tensor<2> {
+        let multiply = if self.kernels.is_some() { lasting_product } else { product };
+        multiply(x.transpose(), dy.clone(), self.products)
     }
 
     fn product(&self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
@@ -197,12 +207,12 @@ impl<'a> Layer<'a> {
     }
 
     fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>) -> (Tensor<2>, [Tensor<2>; 4]) {
-        let down = self.product(self.activated(kept).transpose(), dy.clone()); // [F, D]
+        let down = self.weight_gradient(self.activated(kept), &dy); // [F, D]
         let da = self.back(&dy, LayerUnit::Down); // [N, F]
         let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
-        let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm).transpose(); // [D, N]
-        let (gate, up) = (self.product(normed.clone(), dg.clone()), self.product(normed, du.clone()));
-        let dn = self.open_back(&dg, LayerUnit::Gate) + self.open_back(&du, LayerUnit::Up);
+        let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm);
+        let (gate, up) = (self.weight_gradient(normed.clone(), &dg), self.weight_gradient(normed, &du));
+        let dn = self.sum_back([(&dg, LayerUnit::Gate), (&du, LayerUnit::Up)]);
         let (dx, norm) = self.norm_backward(kept.middle.clone(), LayerUnit::FeedForwardNorm, dn, dy);
         (dx, [norm, gate, up, down])
     }
@@ -214,19 +224,18 @@ impl<'a> Layer<'a> {
         dy: Tensor<2>,
         shared: &LayerInput,
     ) -> (Tensor<2>, AttentionGradients) {
-        let output = self.product(kept.context.clone().transpose(), dy.clone());
+        let output = self.weight_gradient(kept.context.clone(), &dy);
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
         let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.attention);
         let [dq, dk] = [dq, dk].map(|d| shared.turned(d, Turn::Backward, kind(&dy)));
-        let normed = self.norm(input.clone(), LayerUnit::AttentionNorm).transpose(); // [D, N]
-        let [query, key, value] = [&dq, &dk, &dv].map(|d| self.product(normed.clone(), d.clone()));
+        let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
+        let [query, key, value] = [&dq, &dk, &dv].map(|d| self.weight_gradient(normed.clone(), d));
         let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
             Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
             None => Vec::new(),
         };
-        let [query_part, key_part] = [(&dq, LayerUnit::Query), (&dk, LayerUnit::Key)].map(|(d, unit)| self.open_back(d, unit));
-        let dn = query_part + key_part + self.open_back(&dv, LayerUnit::Value);
+        let dn = self.sum_back([(&dq, LayerUnit::Query), (&dk, LayerUnit::Key), (&dv, LayerUnit::Value)]);
         let (dx, norm) = self.norm_backward(input, LayerUnit::AttentionNorm, dn, dy);
         (dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
     }

@@ -68,6 +68,7 @@ impl Policy {
             check_shape(unit, &data)?;
             weights.push(unit, data);
         }
+        compute.settled();
         let readout = match config.head {
             HeadKind::Vocabulary => Readout::LogProbs,
             HeadKind::Value => Readout::ValueAfter,
@@ -136,6 +137,11 @@ impl Policy {
     /// A unit's weights as [`Bf16Split`](crate::compute::Weights::Bf16Split) keeps them, where it does.
     pub(crate) fn split(&self, unit: usize) -> Option<Split> {
         self.weights.split(unit)
+    }
+
+    /// Takes them out: their memory has one owner then, and can be changed in place. [`put_split`](Self::put_split) must follow.
+    pub(crate) fn take_split(&mut self, unit: usize) -> Option<Split> {
+        self.weights.take_split(unit)
     }
 
     /// Sets them.

@@ -14,6 +14,8 @@ pub(super) struct Weights {
     pub(super) coarse: Tensors,
     /// What each unit has beyond that.
     fine: Vec<Fine>,
+    /// What stands in the place of a tensor that was taken.
+    vacant: Tensor<2>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +32,8 @@ enum Fine {
 impl Weights {
     /// None yet, to be kept as `compute` says.
     pub(super) fn new(compute: Compute) -> Self {
-        Self { compute, coarse: Vec::new(), fine: Vec::new() }
+        let vacant = Tensor::zeros([1, 1], &compute.device);
+        Self { compute, coarse: Vec::new(), fine: Vec::new(), vacant }
     }
 
     /// Takes the next unit's weights, f32. Vectors have f32 masters wherever there is bf16: they cost nothing, and norms are so
@@ -43,7 +46,7 @@ impl Weights {
                 (self.coarse(&values, unit.dims()), Fine::Elsewhere(values))
             }
             Kept::F32 => (Tensor::from_data(data, device), Fine::Nothing),
-            Kept::Bf16Split if !unit.is_vector() => split(Tensor::from_data(data, device)),
+            Kept::Bf16Split if !unit.is_vector() => self.compute.staying(data, |data| split(Tensor::from_data(data, device))),
             Kept::Bf16Split | Kept::Bf16Master => {
                 let full: Tensor<2> = Tensor::from_data(data, device);
                 (full.clone().cast(FloatDType::BF16), Fine::Master(full))
@@ -83,8 +86,8 @@ impl Weights {
     /// Takes a unit's weights out, f32: nobody else holds their memory then. [`put`](Self::put) must follow.
     pub(super) fn take(&mut self, unit: usize) -> Tensor<2> {
         match &mut self.fine[unit] {
-            Fine::Nothing => taken(&mut self.coarse[unit]),
-            Fine::Master(master) => taken(master),
+            Fine::Nothing => std::mem::replace(&mut self.coarse[unit], self.vacant.clone()),
+            Fine::Master(master) => std::mem::replace(master, self.vacant.clone()),
             Fine::Remainder(_) | Fine::Elsewhere(_) => self.full(unit),
         }
     }
@@ -107,6 +110,17 @@ impl Weights {
         match &self.fine[unit] {
             Fine::Remainder(remainder) => Some((self.coarse[unit].clone(), remainder.clone())),
             _ => None,
+        }
+    }
+
+    /// Takes a unit's weights out where they are split. [`put_split`](Self::put_split) must follow.
+    pub(super) fn take_split(&mut self, unit: usize) -> Option<Split> {
+        match std::mem::replace(&mut self.fine[unit], Fine::Nothing) {
+            Fine::Remainder(remainder) => Some((std::mem::replace(&mut self.coarse[unit], self.vacant.clone()), remainder)),
+            other => {
+                self.fine[unit] = other;
+                None
+            }
         }
     }
 
@@ -140,11 +154,6 @@ impl Weights {
             self.put(unit, Tensor::from_data(TensorData::new(values, dims), &self.compute.device));
         }
     }
-}
-
-fn taken(tensor: &mut Tensor<2>) -> Tensor<2> {
-    let none = Tensor::zeros([1, 1], &tensor.device());
-    std::mem::replace(tensor, none)
 }
 
 /// Remainders count in this part of the bf16 they belong to: 2¹⁴ of them make the largest one, half a step of bf16, so that

@@ -170,6 +170,7 @@ impl AdamW {
             for (unit, gradient) in work {
                 self.update(policy, unit, gradient, (rate, &norms));
             }
+            self.end_step(policy.compute());
         }
         self.share(policy, reduce).await;
         Ok(norms)
@@ -178,6 +179,13 @@ impl AdamW {
     /// Counts a step; updates of its units follow.
     pub(super) fn begin_step(&mut self) {
         self.steps += 1;
+    }
+
+    /// After the first step all moments are there: what the making of them took goes back.
+    pub(super) fn end_step(&self, compute: &Compute) {
+        if self.steps == 1 {
+            compute.settled();
+        }
     }
 
     /// Updates one unit for a gradient as [`Measured::pulled`] left it.

@@ -76,19 +76,20 @@ pub(super) async fn sum(parts: Vec<Tensor<1>>) -> Result<Sums, Error> {
 
 /// Second pass: clips and steps.
 pub(super) fn update(policy: &mut Policy, unit: usize, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) {
-    let (Some(own), Some(split)) = (policy.compute().layout.kernels, policy.split(unit)) else {
+    let own = policy.compute().layout.kernels;
+    let Some((own, split)) = own.and_then(|own| Some((own, policy.take_split(unit)?))) else {
         let weights = policy.take(unit);
         return policy.put(unit, updated(weights, wide(gradient), moments, c));
     };
     let numbers = [c.clip, c.rate, c.keep, c.beta1, c.beta2, c.eps, c.correction1, c.correction2].map(|number| number as f32);
-    let (split, [first, second]) = (own.adamw)(gradient, (split, [tensor(moments.0), tensor(moments.1)]), numbers);
+    let (split, [first, second]) = (own.adamw)(gradient, (split, [taken(moments.0), taken(moments.1)]), numbers);
     policy.put_split(unit, split);
     (*moments.0, *moments.1) = (Slab::Device(first), Slab::Device(second));
 }
 
 fn updated(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {
     let gradient = gradient * c.clip;
-    let (first, second) = (tensor(moments.0), tensor(moments.1));
+    let (first, second) = (taken(moments.0), taken(moments.1));
     let kept: FloatDType = first.dtype().into();
     let (first, second) = (first.cast(FloatDType::F32), second.cast(FloatDType::F32));
     let first = first.clone() + (gradient.clone() - first) * (1.0 - c.beta1);
@@ -121,4 +122,9 @@ fn tensor(slab: &Slab) -> Tensor<2> {
         Slab::Device(tensor) => tensor.clone(),
         Slab::Host(_) | Slab::Lent(_) => unreachable!("slabs of a device are on it"),
     }
+}
+
+/// The tensor of a slab that gets another one next: its memory has one owner then, and can be changed in place.
+fn taken(slab: &mut Slab) -> Tensor<2> {
+    tensor(&std::mem::replace(slab, Slab::Host(Vec::new())))
 }

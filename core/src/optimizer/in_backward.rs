@@ -91,6 +91,7 @@ impl<'a> Update<'a> {
         while let Some((unit, gradient)) = self.measure.arrivals.rest() {
             self.update(unit, gradient);
         }
+        self.optimizer.end_step(self.measure.policy.compute());
         drop(optimizer);
         self.measure.norms().await
     }

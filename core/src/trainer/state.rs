@@ -204,6 +204,7 @@ impl<R: Reduce> Trainer<R> {
             let (first, second) = (self.slabs(TensorSet::FirstMoment, read)?, self.slabs(TensorSet::SecondMoment, read)?);
             self.check_moments(&running.frozen, [&first, &second])?;
             running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, progress.steps as u64);
+            self.policy.compute().settled();
         }
         if let Some(Pull { anchor, .. }) = &mut running.pull {
             *anchor = all(self.slabs(TensorSet::Anchor, read)?)
@@ -257,7 +258,8 @@ impl<R: Reduce> Trainer<R> {
         Ok(match set {
             TensorSet::Anchor => Slab::anchor(values, unit.dims(), compute),
             TensorSet::FirstMoment | TensorSet::SecondMoment => {
-                Slab::from_values(values, unit.dims(), compute).cast(compute.layout.precision.moments.dtype())
+                let kept = compute.layout.precision.moments.dtype();
+                compute.staying(values, |values| Slab::from_values(values, unit.dims(), compute).cast(kept))
             }
             _ => Slab::from_values(values, unit.dims(), compute),
         })

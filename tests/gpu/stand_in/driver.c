@@ -153,7 +153,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
 CUresult cuMemFree_v2(CUdeviceptr at) {
     char *page = (char *)at - PAGE;
     size_t bytes = *(size_t *)page;
-    held -= bytes;
+    long now = atomic_fetch_sub(&held, bytes) - bytes;
+    if (log_file) fprintf(log_file, "%zu bytes given back, %ld held\n", bytes, now);
     return munmap(page, bytes + PAGE), state();
 }
 
