@@ -64,15 +64,15 @@ pub struct Kernels {
     /// Heads turned by tables, rotate-half convention: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]` of f32,
     /// into a type.
     pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
-    /// softmax(scores·scale + mask), row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, and a mask `[1, T, T]` or
-    /// `[B, T, T]` that masks at least what lies above the diagonal, which is not read.
-    pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,
-    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, mask, scale, type.
-    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<3>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
+    /// position that each position sees, up to itself, `[1 or B, T]`, scale.
+    pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
+    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, firsts, scale, type.
+    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
     /// silu(gate)·up, element by element.
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
-    /// Its gradients: gate, up, da; (dgate, dup).
-    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// Its gradients, and itself again: gate, up, da; (dgate, dup, silu(gate)·up).
+    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> [Tensor<2>; 3],
     /// log π of targets, and log Σ exp of each row: logits `[R, V]` of f32, targets `[R]`.
     pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
     /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.

@@ -147,14 +147,15 @@ pub struct Kernels {
     /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`, the
     /// type that comes out.
     pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
-    /// Probabilities of attention in the type asked for: scores `[B, KV, G·T, T]`, a mask at least causal `[1 or B, T, T]`, scale.
-    pub softmax: fn(Tensor<4>, Tensor<3>, f32, FloatDType) -> Tensor<4>,
-    /// The same, and the gradient of the scores: scores, the gradient of the probabilities, mask, scale, type.
-    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<3>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
+    /// position that each position sees, up to itself, `[1 or B, T]`, scale.
+    pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
+    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, firsts, scale, type.
+    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
     /// silu(gate)·up.
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
-    /// Its gradients: gate, up, da; (dgate, dup).
-    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> (Tensor<2>, Tensor<2>),
+    /// Its gradients, and itself again: gate, up, da; (dgate, dup, silu(gate)·up).
+    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> [Tensor<2>; 3],
     /// log π of targets, and log Σ exp of each row: logits `[R, V]` of f32, targets `[R]`.
     pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
     /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.

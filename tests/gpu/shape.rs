@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use hbat::compute::{Compute, Moments, Offload, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
@@ -126,13 +126,18 @@ fn whole(shape: &str) -> LlamaConfig {
     serde_json::from_str(text).expect("a configuration")
 }
 
-/// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1.
+/// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1. They are numbers that bf16
+/// holds, as those of published models are: what is compared is what is computed with them.
 pub(crate) fn policy(config: LlamaConfig, compute: Compute) -> Policy {
     let mut rng = stream(0, "noise", &[]);
     let noise: Vec<f32> = (0..1_000_003).map(|_| 0.02 * normal(&mut rng) as f32).collect();
-    let values = |unit: &Unit| {
-        let offset = if unit.is_vector() { 1.0 } else { 0.0 };
+    let [matrices, vectors] = [0.0, 1.0].map(|offset| {
         let block: Vec<f32> = noise.iter().map(|value| offset + value).collect();
+        let block = TensorData::new(block, [noise.len()]).convert_dtype(DType::BF16).convert::<f32>();
+        block.try_into_vec::<f32>().expect("numbers")
+    });
+    let values = |unit: &Unit| {
+        let block = if unit.is_vector() { &vectors } else { &matrices };
         let mut values = Vec::with_capacity(unit.elements());
         while values.len() < unit.elements() {
             let rest = unit.elements() - values.len();

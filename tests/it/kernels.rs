@@ -59,7 +59,8 @@ fn activations_on_a_gpu() {
         let sigma = sigmoid(gate.clone());
         let silu = gate * sigma.clone();
         same((own.swiglu)(gate_there.clone(), up_there.clone()), silu.clone() * up.clone());
-        let (dg, du) = (own.swiglu_backward)(gate_there, up_there, da_there);
+        let [dg, du, activated] = (own.swiglu_backward)(gate_there, up_there, da_there);
+        same(activated, silu.clone() * up.clone());
         same(dg, da.clone() * up * (sigma.clone() + silu.clone() * (sigma.neg() + 1.0)));
         same(du, da * silu);
     }
@@ -81,28 +82,34 @@ fn turned_heads_on_a_gpu() {
     }
 }
 
-/// A mask at least causal, for each of so many texts.
-fn mask(texts: usize, width: usize, device: &Device) -> Tensor<3> {
-    // Later texts' rows do not see their first position, unless they are it.
-    let hidden = |text: usize, row: usize, column: usize| column > row || (text > 0 && column == 0 && row > 0);
-    let places = (0..texts).flat_map(|text| (0..width * width).map(move |i| (text, i / width, i % width)));
-    let values: Vec<f32> = places.map(|(text, row, column)| if hidden(text, row, column) { -1e30 } else { 0.0 }).collect();
-    Tensor::from_data(TensorData::new(values, [texts, width, width]), device)
+/// The first position that each sees, up to itself: later texts' rows hold another text from their third position on.
+fn firsts(texts: usize, width: usize) -> Vec<i32> {
+    let first = |text: usize, position: usize| if text > 0 && position > 1 { 2 } else { 0 };
+    (0..texts).flat_map(|text| (0..width).map(move |position| first(text, position))).collect()
+}
+
+/// The same, to be added to scores.
+fn mask(firsts: &[i32], width: usize) -> Tensor<3> {
+    let seen = |row: usize, column: usize| (firsts[row] as usize..=row % width).contains(&column);
+    let values: Vec<f32> = (0..firsts.len() * width).map(|i| if seen(i / width, i % width) { 0.0 } else { -1e30 }).collect();
+    Tensor::from_data(TensorData::new(values, [firsts.len() / width, width, width]), &Device::flex())
 }
 
 #[test]
 fn attention_s_probabilities_on_a_gpu() {
     let Some((device, own)) = gpu() else { return };
     let (texts, key_heads, group, scale) = (2, 2, 3, 0.3);
-    for (width, masks) in [(8, 1), (8, texts), (5, texts), (40, 1), (1, 1)] {
+    for (width, layouts) in [(8, 1), (8, texts), (5, texts), (40, 1), (200, texts), (1, 1)] {
         let dims = [texts, key_heads, group * width, width];
-        let of = |device: &Device| ([1, 2].map(|seed| noise(seed, dims, device)), mask(masks, width, device));
-        let ([scores, dp], seen) = of(&Device::flex());
+        let firsts = firsts(layouts, width);
+        let of = |device: &Device| [1, 2].map(|seed| noise(seed, dims, device) * 5.0);
+        let [scores, dp] = of(&Device::flex());
         let heads = scores.mul_scalar(scale).reshape([texts, key_heads * group, width, width]);
-        let expected = softmax(heads + seen.reshape([masks, 1, width, width]), 3).reshape(dims);
+        let mask = mask(&firsts, width).reshape([layouts, 1, width, width]);
+        let expected = softmax(heads + mask, 3).reshape(dims);
         let mean = (expected.clone() * dp.clone()).sum_dim(3);
         let gradient = expected.clone() * (dp - mean) * scale;
-        let ([scores, dp], seen) = of(&device);
+        let ([scores, dp], seen) = (of(&device), Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device));
         same((own.softmax)(scores.clone(), seen.clone(), scale, FloatDType::F32), expected.clone());
         let (probabilities, found) = (own.softmax_backward)(scores, dp, seen, scale, FloatDType::F32);
         same(probabilities, expected);

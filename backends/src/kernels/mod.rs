@@ -58,16 +58,22 @@ fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, to: FloatDType) -> Tensor<
     Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), to))
 }
 
-/// softmax(`scores`·scale + mask), row by row, in the type asked for: `scores` `[B, KV, G·T, T]` of f32 and a `mask` `[1, T, T]` or
-/// `[B, T, T]`, which masks at least what lies above the diagonal. What does is 0 and not read.
-fn softmax(scores: Tensor<4>, mask: Tensor<3>, scale: f32, to: FloatDType) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::masked_softmax(scores.into_dispatch(), mask.into_dispatch(), scale, to))
+/// softmax(`scores`·scale), row by row, in the type asked for: `scores` `[B, KV, G·T, T]` of f32, and for each position the first one that it
+/// sees, `[1, T]` or `[B, T]`, up to itself. What it does not see is 0 and not read.
+fn softmax(scores: Tensor<4>, firsts: Tensor<2, Int>, scale: f32, to: FloatDType) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::causal_softmax(scores.into_dispatch(), firsts.into_dispatch(), scale, to))
 }
 
 /// P = [`softmax`], and dS = P ∘ (dP − rowsum(dP ∘ P))·scale, the gradient of `scores` for that of P, `dp`, of f32.
-fn softmax_backward(scores: Tensor<4>, dp: Tensor<4>, mask: Tensor<3>, scale: f32, to: FloatDType) -> (Tensor<4>, Tensor<4>) {
-    let (scores, dp, mask) = (scores.into_dispatch(), dp.into_dispatch(), mask.into_dispatch());
-    let (probabilities, gradient) = Dispatch::masked_softmax_backward(scores, dp, mask, scale, to);
+fn softmax_backward(
+    scores: Tensor<4>,
+    dp: Tensor<4>,
+    firsts: Tensor<2, Int>,
+    scale: f32,
+    to: FloatDType,
+) -> (Tensor<4>, Tensor<4>) {
+    let (scores, dp, firsts) = (scores.into_dispatch(), dp.into_dispatch(), firsts.into_dispatch());
+    let (probabilities, gradient) = Dispatch::causal_softmax_backward(scores, dp, firsts, scale, to);
     (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(gradient))
 }
 
@@ -76,11 +82,11 @@ fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::swiglu_elements(gate.into_dispatch(), up.into_dispatch()))
 }
 
-/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`.
-fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, and [`swiglu`] again.
+fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>) -> [Tensor<2>; 3] {
     let [gate, up, da] = [gate, up, da].map(Tensor::into_dispatch);
-    let (gate, up) = Dispatch::swiglu_elements_backward(gate, up, da);
-    (Tensor::from_dispatch(gate), Tensor::from_dispatch(up))
+    let (gate, up, activated) = Dispatch::swiglu_elements_backward(gate, up, da);
+    [gate, up, activated].map(Tensor::from_dispatch)
 }
 
 /// log π of `targets` `[R]` under softmax(`logits` `[R, V]`) of f32, and log Σ exp of each row, both `[R]`.

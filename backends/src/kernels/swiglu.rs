@@ -13,12 +13,13 @@ pub(super) trait SwigluKernels: Backend {
     #[fusion(meta = |gate, _up| gate.clone())]
     fn swiglu_elements(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[fusion(meta = |gate, up, _da| (gate.clone(), up.clone()))]
+    /// Also the activation itself, which the gradient of the next weights needs.
+    #[fusion(meta = |gate, up, _da| (gate.clone(), up.clone(), gate.clone()))]
     fn swiglu_elements_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         da: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl SwigluKernels for CubeBackend {
@@ -48,14 +49,14 @@ impl SwigluKernels for CubeBackend {
         out
     }
 
-    fn swiglu_elements_backward(gate: CubeTensor, up: CubeTensor, da: CubeTensor) -> (CubeTensor, CubeTensor) {
+    fn swiglu_elements_backward(gate: CubeTensor, up: CubeTensor, da: CubeTensor) -> (CubeTensor, CubeTensor, CubeTensor) {
         let (gate, up, da) = (contiguous(gate), contiguous(up), contiguous(da));
         let [rows, width] = gate.meta.shape().dims::<2>();
-        let [dg, du] = [(); 2].map(|()| empty(&gate, &[rows, width], gate.dtype));
+        let [dg, du, activated] = [(); 3].map(|()| empty(&gate, &[rows, width], gate.dtype));
         let (size, kind, wide, client) = (vector(width, gate.dtype), element(gate.dtype), address([&gate]), gate.client.clone());
         let count = rows * width / size;
         let (cubes, dim) = elements(&gate, count);
-        // SAFETY: every index is below `count`, and all five tensors have as many vectors.
+        // SAFETY: every index is below `count`, and all six tensors have as many vectors.
         #[allow(unsafe_code)]
         unsafe {
             swiglu_backward::launch_unchecked(
@@ -69,11 +70,12 @@ impl SwigluKernels for CubeBackend {
                 da.into_tensor_arg(),
                 dg.clone().into_tensor_arg(),
                 du.clone().into_tensor_arg(),
+                activated.clone().into_tensor_arg(),
                 count as u32,
                 kind,
             );
         }
-        (dg, du)
+        (dg, du, activated)
     }
 }
 
@@ -101,6 +103,7 @@ fn swiglu_backward<F: Float, N: Size>(
     da: &Tensor<Vector<F, N>>,
     dg: &mut Tensor<Vector<F, N>>,
     du: &mut Tensor<Vector<F, N>>,
+    activated: &mut Tensor<Vector<F, N>>,
     count: u32,
     #[define(F)] _kind: ElemType,
 ) {
@@ -116,6 +119,7 @@ fn swiglu_backward<F: Float, N: Size>(
     let slope = sigma + silu * (Vector::new(1.0f32) - sigma);
     dg[i] = Vector::cast_from(d * u * slope);
     du[i] = Vector::cast_from(d * silu);
+    activated[i] = Vector::cast_from(silu * u);
 }
 
 #[cube]

@@ -1,10 +1,10 @@
 //! Causal grouped-query attention. The `[heads, T, T]` matrix of probabilities is made anew for the backward pass and never kept.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation::softmax};
 
 use super::kind;
 use super::product::{product, wide_product};
-use crate::compute::{Kernels, Library, Products};
+use crate::compute::{Compute, Kernels, Library, Products};
 
 /// The heads of an attention block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,24 +50,77 @@ pub(crate) struct Attention {
     pub(crate) kernels: Option<Kernels>,
 }
 
+/// Which positions of a row see which: those of the same text up to themselves.
+#[derive(Debug, Clone)]
+pub(crate) enum Mask {
+    /// To be added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`.
+    Added(Tensor<3>),
+    /// The first position that each sees, `[1, T]` for all rows alike or `[B, T]`, for whoever computes attention then.
+    Firsts(Tensor<2, Int>),
+}
+
+impl Mask {
+    /// For rows of one text each, or for the texts that positions `[B·T]` belong to.
+    pub(crate) fn new(width: usize, owners: Option<&[i32]>, compute: &Compute) -> Self {
+        let device = &compute.device;
+        match (compute.layout.kernels, owners) {
+            (Some(_), owners) => {
+                let firsts = owners.map_or_else(|| vec![0; width], |owners| firsts(owners, width));
+                let rows = firsts.len() / width;
+                Self::Firsts(Tensor::from_data(TensorData::new(firsts, [rows, width]), device))
+            }
+            (None, None) => Self::Added(causal_mask(width, device)),
+            (None, Some(owners)) => Self::Added(causal_mask(width, device) + apart(owners, width, device)),
+        }
+    }
+
+    /// T.
+    fn width(&self) -> usize {
+        match self {
+            Self::Added(mask) => mask.dims()[1],
+            Self::Firsts(firsts) => firsts.dims()[1],
+        }
+    }
+
+    /// That of some rows.
+    fn part(&self, part: &Part) -> Self {
+        match self {
+            Self::Added(mask) if mask.dims()[0] > 1 => Self::Added(mask.clone().narrow(0, part.from, part.len)),
+            Self::Firsts(firsts) if firsts.dims()[0] > 1 => Self::Firsts(firsts.clone().narrow(0, part.from, part.len)),
+            alike => alike.clone(),
+        }
+    }
+}
+
+/// Where the text of each position begins in its row.
+fn firsts(owners: &[i32], width: usize) -> Vec<i32> {
+    let of_row = |row: &[i32]| {
+        let mut first = 0;
+        let position = |t: usize| {
+            first = if t > 0 && row[t] != row[t - 1] { t } else { first };
+            first as i32
+        };
+        (0..width).map(position).collect::<Vec<_>>()
+    };
+    owners.chunks(width).flat_map(of_row).collect()
+}
+
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
-///
-/// `mask` is added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`: [`causal_mask`], and [`apart`] where rows hold several
-/// texts.
-pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Tensor<3>, how: Attention) -> Tensor<2> {
-    let parts = parts(&query, &mask, how.heads);
+pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Mask, how: Attention) -> Tensor<2> {
+    let parts = parts(&query, mask.width(), how.heads);
     attention_by_parts([query, key, value], mask, how, parts)
 }
 
-fn attention_by_parts(read: [Tensor<2>; 3], mask: Tensor<3>, how: Attention, parts: Vec<Part>) -> Tensor<2> {
+fn attention_by_parts(read: [Tensor<2>; 3], mask: Mask, how: Attention, parts: Vec<Part>) -> Tensor<2> {
     let (heads, dims, kept) = (how.heads, read[0].dims(), kind(&read[2]));
-    let context = Joined::new(dims, kept, how.products, &mask.device());
+    let context = Joined::new(dims, kept, how.products, &read[0].device());
     let of_part = |context: Joined, part: Part| {
-        let ([query, key, value], mask) = (read.each_ref().map(|x| part.rows(x)), part.mask(&mask));
+        let [query, key, value] = read.each_ref().map(|x| part.rows(x));
         let (query, key) = (heads.split_queries(query, part.width), heads.split_keys(key, part.width));
-        let probabilities = match how.kernels {
-            Some(own) => (own.softmax)(scores(query, key, how), mask, heads.scale() as f32, kept),
-            None => probabilities(query, key, mask, how).cast(kept),
+        let probabilities = match (how.kernels, mask.part(&part)) {
+            (Some(own), Mask::Firsts(firsts)) => (own.softmax)(scores(query, key, how), firsts, heads.scale() as f32, kept),
+            (_, Mask::Added(mask)) => probabilities(query, key, mask, how).cast(kept),
+            (None, Mask::Firsts(_)) => unreachable!("such masks are for kernels"),
         };
         context.with(probabilities, heads.split_keys(value, part.width), heads.group())
     };
@@ -80,15 +133,15 @@ fn attention_by_parts(read: [Tensor<2>; 3], mask: Tensor<3>, how: Attention, par
 /// also those of dY ∘ Y, T/hd times shorter (FlashAttention, §3.1); but with Y of bf16 they moved a gradient of the parity test by 5%.
 ///
 /// Those of query and key are f32, to be turned back before they are rounded.
-pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Tensor<3>, how: Attention) -> [Tensor<2>; 3] {
-    let parts = parts(&dy, &mask, how.heads);
+pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Mask, how: Attention) -> [Tensor<2>; 3] {
+    let parts = parts(&dy, mask.width(), how.heads);
     attention_backward_by_parts(read, dy, mask, how, parts)
 }
 
 fn attention_backward_by_parts(
     read: [Tensor<2>; 3],
     dy: Tensor<2>,
-    mask: Tensor<3>,
+    mask: Mask,
     how: Attention,
     parts: Vec<Part>,
 ) -> [Tensor<2>; 3] {
@@ -101,7 +154,7 @@ fn attention_backward_by_parts(
         let (query, dy) = (split(query), split(part.rows(&dy))); // [B, KV, G·T, hd]
         let (key, value) = (heads.split_keys(key, part.width), heads.split_keys(value, part.width));
         let dp = wide_product(dy.clone(), value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
-        let (p, ds) = softmax_backward([query.clone(), key.clone()], dp, part.mask(&mask), (how, kept));
+        let (p, ds) = softmax_backward([query.clone(), key.clone()], dp, mask.part(&part), (how, kept));
         [dq.with(ds.clone(), key, heads.group()), dk.with(ds.swap_dims(2, 3), query, 1), dv.with(p.swap_dims(2, 3), dy, 1)]
     };
     parts.into_iter().fold(joined, of_part).map(Joined::whole)
@@ -111,13 +164,17 @@ fn attention_backward_by_parts(
 fn softmax_backward(
     [query, key]: [Tensor<4>; 2],
     dp: Tensor<4>,
-    mask: Tensor<3>,
+    mask: Mask,
     (how, kept): (Attention, FloatDType),
 ) -> (Tensor<4>, Tensor<4>) {
     let scale = how.heads.scale();
-    if let Some(own) = how.kernels {
-        return (own.softmax_backward)(scores(query, key, how), dp, mask, scale as f32, kept);
-    }
+    let mask = match (how.kernels, mask) {
+        (Some(own), Mask::Firsts(firsts)) => {
+            return (own.softmax_backward)(scores(query, key, how), dp, firsts, scale as f32, kept);
+        }
+        (_, Mask::Added(mask)) => mask,
+        (None, Mask::Firsts(_)) => unreachable!("such masks are for kernels"),
+    };
     let probabilities = probabilities(query, key, mask, how);
     let totals = (dp.clone() * probabilities.clone()).sum_dim(3); // [B, KV, G·T, 1]
     let ds = (probabilities.clone() * (dp - totals)).mul_scalar(scale);
@@ -186,14 +243,9 @@ impl Part {
     fn rows(&self, x: &Tensor<2>) -> Tensor<2> {
         x.clone().narrow(0, self.from * self.width, self.len * self.width)
     }
-
-    fn mask(&self, mask: &Tensor<3>) -> Tensor<3> {
-        if mask.dims()[0] == 1 { mask.clone() } else { mask.clone().narrow(0, self.from, self.len) }
-    }
 }
 
-fn parts(query: &Tensor<2>, mask: &Tensor<3>, heads: Heads) -> Vec<Part> {
-    let width = mask.dims()[1];
+fn parts(query: &Tensor<2>, width: usize, heads: Heads) -> Vec<Part> {
     let (rows, step) = (query.dims()[0] / width, rows_at_once(heads.query, width));
     (0..rows).step_by(step).map(|from| Part { from, len: step.min(rows - from), width }).collect()
 }
@@ -220,7 +272,7 @@ pub(crate) fn causal_mask(width: usize, device: &Device) -> Tensor<3> {
 
 /// 0 between positions of the same text, a very negative number between others, for the texts that positions `[B·T]` belong to.
 /// `[B, T, T]`
-pub(crate) fn apart(owners: &[i32], width: usize, device: &Device) -> Tensor<3> {
+fn apart(owners: &[i32], width: usize, device: &Device) -> Tensor<3> {
     let rows = owners.len() / width;
     let owners: Vec<f32> = owners.iter().map(|owner| *owner as f32).collect();
     let owners = Tensor::<3>::from_data(TensorData::new(owners, [rows, width, 1]), device);
@@ -237,6 +289,11 @@ mod tests {
     use crate::testing::Noise;
 
     #[test]
+    fn texts_begin_where_the_owner_changes() {
+        assert_eq!(firsts(&[0, 0, 1, 1, -1, 2, 2, 2, -1, -1], 5), [0, 0, 2, 2, 4, 0, 0, 0, 3, 3]);
+    }
+
+    #[test]
     fn rows_one_after_the_other_are_the_rows_together() {
         let heads = Heads { query: 4, key_value: 2, dim: 6 };
         let (how, width, device) = (Attention { heads, products: Products::Plain, kernels: None }, 5, Device::flex());
@@ -249,7 +306,8 @@ mod tests {
         let owners: Vec<i32> = (0..3 * width as i32).map(|i| i / 3).collect();
         let whole = || vec![Part { from: 0, len: 3, width }];
         let single = || (0..3).map(|from| Part { from, len: 1, width }).collect();
-        for mask in [causal_mask(width, &device), causal_mask(width, &device) + apart(&owners, width, &device)] {
+        for owners in [None, Some(owners.as_slice())] {
+            let mask = Mask::new(width, owners, &Compute::device(device.clone()));
             let same = |found: Tensor<2>, expected: Tensor<2>| {
                 found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Default::default());
             };

@@ -15,10 +15,10 @@ pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>, kernels: Option<Kernels>) -
     (gate.clone() * sigmoid(gate) * wide(up)).cast(kept)
 }
 
-/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, all `[N, F]`.
+/// The gradients of [`swiglu`] with respect to `gate` and `up` for an incoming gradient `da`, and the activation itself, all `[N, F]`.
 ///
 /// silu'(g) = σ + silu(g)·(1 − σ).
-pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>, kernels: Option<Kernels>) -> (Tensor<2>, Tensor<2>) {
+pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>, kernels: Option<Kernels>) -> [Tensor<2>; 3] {
     if let Some(own) = kernels {
         return (own.swiglu_backward)(gate, up, da);
     }
@@ -27,5 +27,5 @@ pub(crate) fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, da: Tensor<2>, ker
     let sigma = sigmoid(gate.clone());
     let silu = gate * sigma.clone();
     let slope = sigma.clone() + silu.clone() * (sigma.neg() + 1.0);
-    ((da.clone() * up * slope).cast(kept), (da * silu).cast(kept))
+    [da.clone() * up.clone() * slope, da * silu.clone(), silu * up].map(|x| x.cast(kept))
 }

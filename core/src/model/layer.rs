@@ -5,7 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 use super::LlamaConfig;
 use crate::compute::{Compute, Kernels, Products};
 use crate::engine::Texts;
-use crate::kernel::attention::{Attention, apart, attention, attention_backward, causal_mask};
+use crate::kernel::attention::{Attention, Mask, attention, attention_backward};
 use crate::kernel::norm::{norm, norm_backward};
 use crate::kernel::product::{added_product, lasting_product, open_product, product};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
@@ -16,7 +16,7 @@ use crate::kernel::{kind, wide};
 #[derive(Debug, Clone)]
 pub(crate) struct LayerInput {
     rotary: Rotary,
-    mask: Tensor<3>,
+    mask: Mask,
     attention: Attention,
     eps: f64,
 }
@@ -26,13 +26,11 @@ impl LayerInput {
     pub(crate) fn new(config: &LlamaConfig, texts: &Texts, compute: &Compute) -> Self {
         let (device, products, kernels) = (&compute.device, compute.layout.precision.products, compute.layout.kernels);
         let angles = Angles::new(config, texts.width);
-        let (rotary, mask) = match texts.packed() {
-            false => (Rotary::new(angles, device), causal_mask(texts.width, device)),
-            true => (
-                Rotary::at(&angles, &texts.places(), device),
-                causal_mask(texts.width, device) + apart(&texts.owners(), texts.width, device),
-            ),
+        let (rotary, owners) = match texts.packed() {
+            false => (Rotary::new(angles, device), None),
+            true => (Rotary::at(&angles, &texts.places(), device), Some(texts.owners())),
         };
+        let mask = Mask::new(texts.width, owners.as_deref(), compute);
         let attention = Attention { heads: config.heads(), products, kernels };
         Self { rotary, mask, attention, eps: config.rms_norm_eps }
     }
@@ -123,11 +121,7 @@ impl<'a> Layer<'a> {
 
     /// The residual stream after the layer, `[N, D]`.
     pub(crate) fn output(&self, kept: &Kept) -> Tensor<2> {
-        kept.middle.clone() + self.project(self.activated(kept), LayerUnit::Down)
-    }
-
-    fn activated(&self, kept: &Kept) -> Tensor<2> {
-        swiglu(kept.gate.clone(), kept.up.clone(), self.kernels)
+        kept.middle.clone() + self.project(swiglu(kept.gate.clone(), kept.up.clone(), self.kernels), LayerUnit::Down)
     }
 
     fn norm(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
@@ -207,9 +201,9 @@ impl<'a> Layer<'a> {
     }
 
     fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>) -> (Tensor<2>, [Tensor<2>; 4]) {
-        let down = self.weight_gradient(self.activated(kept), &dy); // [F, D]
         let da = self.back(&dy, LayerUnit::Down); // [N, F]
-        let (dg, du) = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
+        let [dg, du, activated] = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
+        let down = self.weight_gradient(activated, &dy); // [F, D]
         let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm);
         let (gate, up) = (self.weight_gradient(normed.clone(), &dg), self.weight_gradient(normed, &du));
         let dn = self.sum_back([(&dg, LayerUnit::Gate), (&du, LayerUnit::Up)]);
