@@ -5,8 +5,8 @@
 //!     gpu_parts memory DEVICE SHAPE ROWS WIDTH
 //!                                        predicted and measured peak of steps on rows of so many tokens
 //!     gpu_parts product DEVICE SHAPE     bf16 matrix products at the shapes of a model, and attention
-//!     gpu_parts speed DEVICE SHAPE ROWS STEPS
-//!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens
+//!     gpu_parts speed DEVICE SHAPE ROWS STEPS [PASSES]
+//!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens, of one pass or several
 //!     gpu_parts profile DEVICE SHAPE ROWS
 //!                                        what such a step's time goes into
 //!
@@ -26,7 +26,7 @@ mod update;
 use shape::Target;
 
 /// What it takes.
-const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | speed DEVICE SHAPE ROWS STEPS | \
+const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | speed DEVICE SHAPE ROWS STEPS [PASSES] | \
                      profile DEVICE SHAPE ROWS";
 
 fn main() {
@@ -43,7 +43,10 @@ fn main() {
             }
             ["memory", name, shape, rows, width] => memory::run(Target::parse(name), shape, (number(rows), number(width))).await,
             ["product", name, shape] => product::run(Target::parse(name), shape).await,
-            ["speed", name, shape, rows, steps] => speed::run(Target::parse(name), shape, number(rows), number(steps)).await,
+            ["speed", name, shape, rows, steps, ref passes @ ..] if passes.len() < 2 => {
+                let passes = passes.first().map_or(1, |passes| number(passes));
+                speed::run(Target::parse(name), shape, (number(rows), passes), number(steps)).await;
+            }
             ["profile", name, shape, rows] => speed::profile(Target::parse(name), shape, number(rows)).await,
             _ => panic!("{WORDS}"),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Offload, Weights};
+use hbat::compute::{Compute, Moments, Offload, Sums, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
 use hbat_backends::{Cublas, DeviceName, Full, cublas, open, start_cublas};
@@ -42,8 +42,8 @@ impl Target {
 
     /// In the layout that fits 7 billion parameters into 80 GB; `None` where the device does not compute in bf16.
     pub(crate) fn narrow(self) -> Option<Compute> {
-        let (weights, moments, offload) = (Weights::Bf16Split, Moments::Bf16, Offload::Anchor);
-        let compute = self.compute(EngineSection { weights, moments, offload, ..RunFile::default().engine });
+        let (weights, moments, sums, offload) = (Weights::Bf16Split, Moments::Bf16, Sums::Bf16, Offload::Anchor);
+        let compute = self.compute(EngineSection { weights, moments, sums, offload, ..RunFile::default().engine });
         compute.device.supports_dtype(weights.dtype()).then_some(compute)
     }
 

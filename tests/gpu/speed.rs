@@ -27,11 +27,13 @@ struct Bench {
     optimizer: AdamW,
     pull: Pull,
     device: (Target, Compute),
+    /// Of a pass, and passes of a step.
     rows: usize,
+    passes: usize,
 }
 
-pub(crate) async fn run(target: Target, shape: &str, rows: usize, steps: usize) {
-    let mut bench = Bench::new(target, shape, rows, target.narrowest()).await;
+pub(crate) async fn run(target: Target, shape: &str, (rows, passes): (usize, usize), steps: usize) {
+    let mut bench = Bench::new(target, shape, (rows, passes), target.narrowest()).await;
     for objective in ["sft", "dpo"] {
         bench.measure(shape, objective, steps).await;
     }
@@ -41,12 +43,13 @@ pub(crate) async fn run(target: Target, shape: &str, rows: usize, steps: usize) 
 pub(crate) async fn profile(target: Target, shape: &str, rows: usize) {
     let compute = target.narrowest();
     let recorder = Arc::new(Recorder::new(End::Done(compute.device.clone())));
-    let Bench { mut policy, mut optimizer, pull, .. } = Bench::new(target, shape, rows, compute.watched(recorder.clone())).await;
+    let Bench { mut policy, mut optimizer, pull, .. } =
+        Bench::new(target, shape, (rows, 1), compute.watched(recorder.clone())).await;
     for objective in ["sft", "dpo"] {
         let (term, mut seconds) = (term(objective, rows), 0.0);
         for _ in 0..=WARM_UP {
             recorder.take();
-            seconds = step(&mut policy, &mut optimizer, Some(&pull), &term).await;
+            seconds = step(&mut policy, &mut optimizer, Some(&pull), (&term, 1)).await;
         }
         let spans = recorder.take();
         let parts: serde_json::Map<_, _> =
@@ -59,11 +62,11 @@ pub(crate) async fn profile(target: Target, shape: &str, rows: usize) {
 }
 
 impl Bench {
-    async fn new(target: Target, shape: &str, rows: usize, compute: Compute) -> Self {
+    async fn new(target: Target, shape: &str, (rows, passes): (usize, usize), compute: Compute) -> Self {
         let policy = policy(config(shape), compute.clone());
         let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
         let pull = pull(&policy).await;
-        Self { policy, optimizer, pull, device: (target, compute), rows }
+        Self { policy, optimizer, pull, device: (target, compute), rows, passes }
     }
 
     /// Steps without and with the penalty take turns, so that both meet the same clocks.
@@ -71,7 +74,7 @@ impl Bench {
         let (mut seconds, term) = ([Vec::new(), Vec::new()], term(objective, self.rows));
         for number in 0..WARM_UP + steps {
             for (pull, seconds) in [None, Some(&self.pull)].into_iter().zip(&mut seconds) {
-                let took = step(&mut self.policy, &mut self.optimizer, pull, &term).await;
+                let took = step(&mut self.policy, &mut self.optimizer, pull, (&term, self.passes)).await;
                 if number >= WARM_UP {
                     seconds.push(took);
                 }
@@ -80,12 +83,12 @@ impl Bench {
         let [free, held] = [median(&seconds[0]), median(&seconds[1])];
         let weights: usize = self.policy.units().iter().map(Unit::elements).sum();
         let (target, compute) = &self.device;
-        let tokens = (self.rows * WIDTH) as f64;
+        let tokens = (self.passes * self.rows * WIDTH) as f64;
         let flops = 6.0 * weights as f64 * tokens / free;
         let peak = peak_flops(target.name, compute.layout.precision.weights.dtype());
         println!(
             "{}",
-            json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows, "width": WIDTH,
+            json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows, "passes": self.passes, "width": WIDTH,
                 "weights": compute.layout.precision.weights, "tokens_per_second": tokens / free, "model_flops": flops,
                 "mfu": peak.map(|peak| flops / peak), "penalty_ratio": held / free, "step_seconds": seconds,
                 "memory": usage(target.name, &compute.device).map(|usage| usage.peak) })
@@ -109,12 +112,13 @@ fn term(objective: &str, rows: usize) -> Work {
 /// What a step minimises, and on what.
 type Work = (Box<dyn Objective>, Vec<Group>);
 
-/// Seconds of a step, the device waited for.
-async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (objective, groups): &Work) -> f64 {
+/// Seconds of a step of so many passes, the device waited for.
+async fn step(policy: &mut Policy, optimizer: &mut AdamW, pull: Option<&Pull>, (work, passes): (&Work, usize)) -> f64 {
+    let (objective, groups) = work;
     let began = Instant::now();
     let frozen = vec![false; policy.units().len()];
     let mut sink = Consolidate::new(policy, pull, &frozen);
-    let terms = [Term { objective: objective.as_ref(), batches: vec![Batch::new(groups, 1)], factor: 1.0 }];
+    let terms = [Term { objective: objective.as_ref(), batches: vec![Batch::new(groups, 1); passes], factor: 1.0 }];
     accumulate(Engine::Segmented, policy, &terms, &mut sink, &Alone).await.expect("a gradient");
     let consolidated = sink.into_consolidated();
     optimizer.finish(policy, consolidated, 1e-6).await.expect("a step");
