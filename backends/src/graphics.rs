@@ -23,6 +23,8 @@ struct Adapter {
     api: WgpuBackend,
     info: wgpu::AdapterInfo,
     memory: Option<u64>,
+    /// Whether its units work in groups that add up among themselves.
+    planes: bool,
     started: OnceLock<Result<Started, String>>,
 }
 
@@ -92,6 +94,11 @@ fn report(index: usize, adapter: &Adapter) -> DeviceReport {
     DeviceReport { name, hardware }
 }
 
+/// Whether the n-th adapter's units work in groups.
+pub(crate) fn has_planes(index: usize) -> bool {
+    adapters().get(index).is_some_and(|adapter| adapter.planes)
+}
+
 /// The machine's adapters. Looked for once: the Vulkan loader does not like instances that come and go on several threads.
 fn adapters() -> &'static [Adapter] {
     static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
@@ -138,7 +145,8 @@ fn selectable(api: WgpuBackend, found: &[wgpu::Adapter]) -> Vec<Adapter> {
             (wgpu::DeviceType::Cpu | wgpu::DeviceType::Other, _) => return None,
         };
         let (info, memory) = (adapter.get_info(), vulkan_memory(adapter));
-        Some(Adapter { kind, selector, api, info, memory, started: OnceLock::new() })
+        let planes = adapter.features().contains(wgpu::Features::SUBGROUP);
+        Some(Adapter { kind, selector, api, info, memory, planes, started: OnceLock::new() })
     };
     found.iter().enumerate().filter_map(adapter).collect()
 }

@@ -67,8 +67,8 @@ pub struct Kernels {
     /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
     /// position that each position sees, up to itself, `[1 or B, T]`, scale.
     pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
-    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, firsts, scale, type.
-    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores and dP, firsts, scale, type.
+    pub softmax_backward: fn([Tensor<4>; 2], Tensor<2, Int>, f32, FloatDType) -> [Tensor<4>; 2],
     /// silu(gate)·up, element by element.
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients, and itself again: gate, up, da; (dgate, dup, silu(gate)·up).
@@ -102,6 +102,18 @@ pub fn kernels() -> Option<Kernels> {
     return Some(crate::kernels::ALL);
     #[cfg(not(feature = "kernels"))]
     None
+}
+
+/// Whether a device runs them: its units must work in planes, also called warps, waves or subgroups.
+pub fn has_planes(name: DeviceName) -> bool {
+    match name {
+        DeviceName::Cpu => false,
+        DeviceName::Cuda(_) => true,
+        #[cfg(feature = "wgpu")]
+        DeviceName::Wgpu(index) => crate::graphics::has_planes(index),
+        #[cfg(not(feature = "wgpu"))]
+        DeviceName::Wgpu(_) => false,
+    }
 }
 
 /// Brings what ordinary memory holds to a device that computes meanwhile.

@@ -150,8 +150,8 @@ pub struct Kernels {
     /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
     /// position that each position sees, up to itself, `[1 or B, T]`, scale.
     pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
-    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores, dP, firsts, scale, type.
-    pub softmax_backward: fn(Tensor<4>, Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> (Tensor<4>, Tensor<4>),
+    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores and dP, firsts, scale, type.
+    pub softmax_backward: fn([Tensor<4>; 2], Tensor<2, Int>, f32, FloatDType) -> [Tensor<4>; 2],
     /// silu(gate)·up.
     pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Its gradients, and itself again: gate, up, da; (dgate, dup, silu(gate)·up).

@@ -222,6 +222,8 @@ fn a_run_in_bf16_trains_and_goes_on_where_it_was_stopped() {
     );
     let library = ["engine.matmul=\"cublas\""];
     refused(&train("library", &library), folder.path(), 78, &["engine.matmul", "cpu is no card of NVIDIA's"]);
+    let kernels = train("kernels", &["engine.kernels=\"hbat\""]);
+    refused(&kernels, folder.path(), 78, &["engine.kernels", "graphics cards", "cpu is none", "auto"]);
     for setting in ["engine.offload=\"anchor\"", "engine.layer_inputs=\"host\""] {
         let segmented = "engine.kind=\"segmented\"";
         refused(&train("held", &[setting, segmented]), folder.path(), 78, &["engine.", "no memory but the host's"]);

@@ -111,7 +111,7 @@ fn attention_s_probabilities_on_a_gpu() {
         let gradient = expected.clone() * (dp - mean) * scale;
         let ([scores, dp], seen) = (of(&device), Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device));
         same((own.softmax)(scores.clone(), seen.clone(), scale, FloatDType::F32), expected.clone());
-        let (probabilities, found) = (own.softmax_backward)(scores, dp, seen, scale, FloatDType::F32);
+        let [probabilities, found] = (own.softmax_backward)([scores, dp], seen, scale, FloatDType::F32);
         same(probabilities, expected);
         same(found, gradient);
     }

@@ -65,16 +65,10 @@ fn softmax(scores: Tensor<4>, firsts: Tensor<2, Int>, scale: f32, to: FloatDType
 }
 
 /// P = [`softmax`], and dS = P ∘ (dP − rowsum(dP ∘ P))·scale, the gradient of `scores` for that of P, `dp`, of f32.
-fn softmax_backward(
-    scores: Tensor<4>,
-    dp: Tensor<4>,
-    firsts: Tensor<2, Int>,
-    scale: f32,
-    to: FloatDType,
-) -> (Tensor<4>, Tensor<4>) {
-    let (scores, dp, firsts) = (scores.into_dispatch(), dp.into_dispatch(), firsts.into_dispatch());
-    let (probabilities, gradient) = Dispatch::causal_softmax_backward(scores, dp, firsts, scale, to);
-    (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(gradient))
+fn softmax_backward(scores_and_dp: [Tensor<4>; 2], firsts: Tensor<2, Int>, scale: f32, to: FloatDType) -> [Tensor<4>; 2] {
+    let [scores, dp] = scores_and_dp.map(Tensor::into_dispatch);
+    let (probabilities, gradient) = Dispatch::causal_softmax_backward(scores, dp, firsts.into_dispatch(), scale, to);
+    [probabilities, gradient].map(Tensor::from_dispatch)
 }
 
 /// silu(`gate`)·`up`, element by element.

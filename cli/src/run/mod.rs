@@ -93,9 +93,9 @@ fn multiplies(plan: &Plan) -> anyhow::Result<()> {
         let problem = format!("{} does not round factors", plan.device);
         return Err(plan.refuse("engine.products", problem, "leave it at \"f32\", or take a card of NVIDIA's").into());
     }
-    if plan.run.engine.kernels == KernelChoice::Hbat && plan.device == DeviceName::Cpu {
-        let remedy = "leave it at \"auto\", or take a graphics card";
-        return Err(plan.refuse("engine.kernels", "hbat's kernels are for graphics cards", remedy).into());
+    if plan.run.engine.kernels == KernelChoice::Hbat && !hbat_backends::has_planes(plan.device) {
+        let problem = format!("hbat's kernels are for graphics cards whose units work in subgroups, and {} is none", plan.device);
+        return Err(plan.refuse("engine.kernels", problem, "leave it at \"auto\", or take another device").into());
     }
     match config::matmul(plan.device, &plan.run.engine) {
         Matmul::Auto | Matmul::Burn => Ok(()),

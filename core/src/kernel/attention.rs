@@ -154,7 +154,7 @@ fn attention_backward_by_parts(
         let (query, dy) = (split(query), split(part.rows(&dy))); // [B, KV, G·T, hd]
         let (key, value) = (heads.split_keys(key, part.width), heads.split_keys(value, part.width));
         let dp = wide_product(dy.clone(), value.swap_dims(2, 3), how.products); // [B, KV, G·T, T]
-        let (p, ds) = softmax_backward([query.clone(), key.clone()], dp, mask.part(&part), (how, kept));
+        let [p, ds] = softmax_backward([query.clone(), key.clone()], dp, mask.part(&part), (how, kept));
         [dq.with(ds.clone(), key, heads.group()), dk.with(ds.swap_dims(2, 3), query, 1), dv.with(p.swap_dims(2, 3), dy, 1)]
     };
     parts.into_iter().fold(joined, of_part).map(Joined::whole)
@@ -166,11 +166,11 @@ fn softmax_backward(
     dp: Tensor<4>,
     mask: Mask,
     (how, kept): (Attention, FloatDType),
-) -> (Tensor<4>, Tensor<4>) {
+) -> [Tensor<4>; 2] {
     let scale = how.heads.scale();
     let mask = match (how.kernels, mask) {
         (Some(own), Mask::Firsts(firsts)) => {
-            return (own.softmax_backward)(scores(query, key, how), dp, firsts, scale as f32, kept);
+            return (own.softmax_backward)([scores(query, key, how), dp], firsts, scale as f32, kept);
         }
         (_, Mask::Added(mask)) => mask,
         (None, Mask::Firsts(_)) => unreachable!("such masks are for kernels"),
@@ -178,7 +178,7 @@ fn softmax_backward(
     let probabilities = probabilities(query, key, mask, how);
     let totals = (dp.clone() * probabilities.clone()).sum_dim(3); // [B, KV, G·T, 1]
     let ds = (probabilities.clone() * (dp - totals)).mul_scalar(scale);
-    (probabilities.cast(kept), ds.cast(kept))
+    [probabilities, ds].map(|x| x.cast(kept))
 }
 
 /// Products of heads side by side, those of some rows of a batch below those of the rows before.
