@@ -88,7 +88,8 @@ impl Bench {
         let peak = peak_flops(target.name, compute.layout.precision.weights.dtype());
         println!(
             "{}",
-            json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows, "passes": self.passes, "width": WIDTH,
+            json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows,
+                "passes": self.passes, "width": WIDTH,
                 "weights": compute.layout.precision.weights, "tokens_per_second": tokens / free, "model_flops": flops,
                 "mfu": peak.map(|peak| flops / peak), "penalty_ratio": held / free, "step_seconds": seconds,
                 "memory": usage(target.name, &compute.device).map(|usage| usage.peak) })
