@@ -160,6 +160,9 @@ pub struct Kernels {
     pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
     /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.
     pub logits_gradient: fn(Tensor<2>, Tensor<1>, Tensor<1, Int>, Tensor<1>, FloatDType) -> Tensor<2>,
+    /// The gradient of an embedding: a table `[V, D]`, gradients `[N, D]`, their order by tokens, where in it each token's begin and the last
+    /// one's end `[V + 1]`; the table with each token's gradients added.
+    pub embedded_backward: fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1, Int>) -> Tensor<2>,
     /// Σ g², and two zeros, `[3]`.
     pub measured: fn(Tensor<2>) -> Tensor<1>,
     /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*

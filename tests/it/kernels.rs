@@ -140,6 +140,25 @@ fn log_probabilities_of_targets_on_a_gpu() {
     }
 }
 
+#[test]
+fn gradients_of_an_embedding_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for width in [12, 5] {
+        // Of seven tokens the third comes three times, the last not at all.
+        let (order, starts) = (vec![2, 0, 1, 4, 3], vec![0, 1, 1, 4, 4, 4, 5, 5]);
+        let of = |device: &Device| (noise(1, [7, width], device), noise(2, [5, width], device));
+        let (table, gradient) = of(&Device::flex());
+        let tokens = Tensor::<1, Int>::from_data(TensorData::new(vec![2, 2, 0, 5, 2], [5]), &Device::flex());
+        let expected = table.select_assign(0, tokens, gradient, IndexingUpdateOp::Add);
+        let (table, gradient) = of(&device);
+        let [order, starts] = [order, starts].map(|ints: Vec<i32>| {
+            let count = ints.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ints, [count]), &device)
+        });
+        same((own.embedded_backward)(table, gradient, order, starts), expected);
+    }
+}
+
 /// In place where nobody else holds what changes, and not where somebody does.
 #[test]
 fn what_others_hold_is_not_changed_on_a_gpu() {

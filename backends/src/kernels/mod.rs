@@ -3,6 +3,7 @@
 //! not in its autodiff.
 
 mod adamw;
+mod embedding;
 mod launch;
 mod norm;
 mod rotary;
@@ -14,6 +15,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Int, Tensor};
 
 use adamw::OptimizerKernels;
+use embedding::EmbeddingKernel;
 #[cfg(feature = "cuda")]
 pub(crate) use launch::{empty, lasting, owned};
 use norm::NormKernels;
@@ -35,6 +37,7 @@ pub(crate) const ALL: Kernels = Kernels {
     swiglu_backward,
     log_probs,
     logits_gradient,
+    embedded_backward,
     measured,
     pulled,
     adamw,
@@ -93,6 +96,13 @@ fn log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> (Tensor<1>, Tensor<1
 fn logits_gradient(logits: Tensor<2>, sums: Tensor<1>, targets: Tensor<1, Int>, seeds: Tensor<1>, to: FloatDType) -> Tensor<2> {
     let (logits, sums, seeds) = (logits.into_dispatch(), sums.into_dispatch(), seeds.into_dispatch());
     Tensor::from_dispatch(Dispatch::target_gradient(logits, sums, targets.into_dispatch(), seeds, to))
+}
+
+/// `table` `[V, D]`, with the rows `order[starts[v]..starts[v + 1]]` of `gradient` `[N, D]` added to its v-th.
+fn embedded_backward(table: Tensor<2>, gradient: Tensor<2>, order: Tensor<1, Int>, starts: Tensor<1, Int>) -> Tensor<2> {
+    let ([table, gradient], [order, starts]) =
+        ([table, gradient].map(Tensor::into_dispatch), [order, starts].map(Tensor::into_dispatch));
+    Tensor::from_dispatch(Dispatch::rows_of_tokens(table, gradient, order, starts))
 }
 
 /// Σ g², and two zeros, `[3]`.

@@ -42,6 +42,7 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
         swiglu_backward: own.swiglu_backward,
         log_probs: own.log_probs,
         logits_gradient: own.logits_gradient,
+        embedded_backward: own.embedded_backward,
         measured: own.measured,
         pulled: own.pulled,
         adamw: own.adamw,

@@ -71,7 +71,8 @@ pub(super) fn gradients<L: Layers, H: Head>(
             sink.take(config.layer_start(layer) + offset, unit);
         }
     }
-    let table = embedding.unwrap_or_else(|| Tensor::zeros([config.vocab_size, config.hidden_size], &read.device()));
+    let zeros = || Tensor::zeros([config.vocab_size, config.hidden_size], (&read.device(), read.dtype()));
+    let table = embedding.unwrap_or_else(zeros);
     let embedding = layers.embed_backward(table, gradient);
     drop(backward);
     sink.take(0, embedding);

@@ -21,7 +21,10 @@ pub(super) fn indices(values: &[i32], device: &Device) -> Tensor<1, Int> {
 pub(super) struct TensorLayers {
     stack: Stack,
     shared: LayerInput,
-    tokens: Tensor<1, Int>,
+    /// Of all positions.
+    tokens: Vec<i32>,
+    /// Of all positions, −1 where there is only padding.
+    owners: Vec<i32>,
     compute: Compute,
 }
 
@@ -31,7 +34,8 @@ impl TensorLayers {
         Self {
             stack: policy.stack(),
             shared: LayerInput::new(policy.config(), texts, &compute),
-            tokens: indices(&texts.tokens, &compute.device),
+            tokens: texts.tokens.to_vec(),
+            owners: texts.owners(),
             compute,
         }
     }
@@ -46,7 +50,7 @@ impl Layers for TensorLayers {
     type Kept = Kept;
 
     fn embed(&self) -> Tensor<2> {
-        self.stack.embed(self.tokens.clone())
+        self.stack.embed(indices(&self.tokens, &self.compute.device))
     }
 
     fn forward(&self, layer: usize, input: &Tensor<2>) -> (Tensor<2>, Kept) {
@@ -84,15 +88,33 @@ impl Layers for TensorLayers {
     }
 
     fn spread(&self, gradient: Tensor<2>, positions: &[i32]) -> Tensor<2> {
-        let device = gradient.device();
-        let zeros = Tensor::zeros([self.tokens.dims()[0], gradient.dims()[1]], (&device, gradient.dtype()));
-        zeros.select_assign(0, indices(positions, &device), gradient, IndexingUpdateOp::Add)
+        let (device, [rows, width]) = (gradient.device(), gradient.dims());
+        let nothing = Tensor::zeros([1, width], (&device, gradient.dtype()));
+        // Where each position's row is; behind the last row are the zeros.
+        let mut places = vec![rows as i32; self.tokens.len()];
+        positions.iter().zip(0..).for_each(|(position, row)| places[*position as usize] = row);
+        Tensor::cat(vec![gradient, nothing], 0).select(0, indices(&places, &device))
     }
 
     fn embed_backward(&self, table: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        let kept = kind(&gradient);
-        wide(table).select_assign(0, self.tokens.clone(), wide(gradient), IndexingUpdateOp::Add).cast(kept)
+        let (kept, device) = (kind(&gradient), &self.compute.device);
+        if let Some(own) = self.compute.layout.kernels {
+            let (order, starts) = by_token(&self.tokens, &self.owners, table.dims()[0]);
+            return (own.embedded_backward)(table.cast(kept), gradient, indices(&order, device), indices(&starts, device));
+        }
+        let tokens = indices(&self.tokens, device);
+        wide(table).select_assign(0, tokens, wide(gradient), IndexingUpdateOp::Add).cast(kept)
     }
+}
+
+/// Positions in the order of their tokens, padding left out, and where those of each token begin.
+fn by_token(tokens: &[i32], owners: &[i32], vocabulary: usize) -> (Vec<i32>, Vec<i32>) {
+    let mut order: Vec<i32> = (0..tokens.len() as i32).filter(|position| owners[*position as usize] >= 0).collect();
+    order.sort_by_key(|position| tokens[*position as usize]);
+    let mut starts = vec![0; vocabulary + 1];
+    order.iter().for_each(|position| starts[tokens[*position as usize] as usize + 1] += 1);
+    (0..vocabulary).for_each(|token| starts[token + 1] += starts[token]);
+    (order, starts)
 }
 
 /// Puts a tensor into ordinary memory.
@@ -240,5 +262,16 @@ impl Head for Value {
 
     fn gradients(self) -> HeadGradients {
         HeadGradients { norm: or_zeros(self.norm.gradient, &self.norm.weight), weight: or_zeros(self.gradient, &self.weight) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_token;
+
+    #[test]
+    fn positions_of_a_token_lie_together_and_padding_nowhere() {
+        let (order, starts) = by_token(&[3, 1, 0, 3, 0, 1], &[0, 0, -1, 1, 1, 1], 5);
+        assert_eq!((order, starts), (vec![4, 1, 5, 0, 3], vec![0, 1, 3, 3, 5, 5]));
     }
 }
