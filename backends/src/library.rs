@@ -25,7 +25,7 @@ pub struct Cublas {
     pub batches: Multiply<4>,
     /// `[M, K]` · `[K, N]` into memory of just its size: what stays for long does not hold up a page of what comes and goes.
     pub lasting: Multiply<2>,
-    /// `[M, K]` · `[K, N]` added to a sum of f32, in its place where nobody else holds it.
+    /// `[M, K]` · `[K, N]` added to a sum before it is rounded, in its type, and in its place where nobody else holds it.
     pub added: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Heads side by side: `[B, KV, G·T, K]` · `[B, KV, K, hd]`, G, into the `B`·`T` rows of a tensor `[N, KV·G·hd]` from one on, in its place
     /// where nobody else holds it.

@@ -110,7 +110,7 @@ pub struct Library {
     pub batches: Multiply<4>,
     /// `[M, K]` · `[K, N]`, into memory of just its size where there are pages for what comes and goes.
     pub lasting: Multiply<2>,
-    /// `[M, K]` · `[K, N]` added to a sum of f32, which may be changed in place.
+    /// `[M, K]` · `[K, N]` added to a sum before it is rounded, in its type; the sum may be changed in place.
     pub added: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
     /// Heads side by side: `[B, KV, G·T, K]` · `[B, KV, K, hd]`, G, into the `B`·`T` rows of a tensor `[N, KV·G·hd]` from one on, which may be
     /// changed in place.

@@ -67,11 +67,11 @@ async fn exactness(target: Target, device: &Device) {
             let exact = exact(exact_left, exact_right);
             compare(target, (of, to), (own.matrices)(left.clone(), right.clone(), to), exact.clone()).await;
             compare(target, (of, to), (own.lasting)(left.clone(), right.clone(), to), exact.clone()).await;
-            if to == FloatDType::F32 {
-                let once = (own.matrices)(left.clone(), right.clone(), to);
-                let twice = (own.added)(left.clone(), right.clone(), once);
-                compare(target, (of, to), (own.added)(left, right, twice), exact.mul_scalar(3.0)).await;
-            }
+            // Where nobody else holds what it is added to, and where somebody does.
+            let once = (own.matrices)(left.clone(), right.clone(), to);
+            let twice = (own.added)(left.clone(), right.clone(), once.clone());
+            compare(target, (of, to), (own.added)(left, right, twice), exact.clone().mul_scalar(3.0)).await;
+            compare(target, (of, to), once, exact).await;
         }
         side_by_side(target, (of, to)).await;
     }

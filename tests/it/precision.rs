@@ -99,7 +99,10 @@ fn counted() -> Library {
         let heads = multiply(left, right, to).reshape([texts, key_heads * group, width, dim]).swap_dims(1, 2);
         into.slice_assign([from..from + texts * width, 0..all], heads.reshape([texts * width, all]))
     }
-    let added = |left, right, sum| sum + multiply(left, right, FloatDType::F32);
+    let added = |left, right, sum: Tensor<2>| {
+        let to: FloatDType = sum.dtype().into();
+        (sum.cast(FloatDType::F32) + multiply(left, right, FloatDType::F32)).cast(to)
+    };
     Library { name: "counted", matrices: multiply, batches: multiply, lasting: multiply, added, joined }
 }
 

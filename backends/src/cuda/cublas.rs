@@ -54,15 +54,6 @@ impl Kind {
     }
 }
 
-/// What a product is added to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Onto {
-    /// Nothing: it is written over what was there.
-    Nothing,
-    /// What is there.
-    Sum,
-}
-
 /// What cuBLASLt was asked for, once per shape.
 struct Prepared {
     description: lt::cublasLtMatmulDesc_t,
@@ -95,7 +86,8 @@ impl Library {
         Ok(Self { context, handle, workspaces: HashMap::new(), prepared: HashMap::new() })
     }
 
-    /// Queues a product of what lies at the first two addresses into the third.
+    /// Queues a product of what lies at the first two addresses into the third, added to what lies at another one, if any, as the product
+    /// lies: there, or elsewhere.
     ///
     /// # Errors
     /// What cuBLASLt or the driver says.
@@ -107,8 +99,8 @@ impl Library {
     pub(super) unsafe fn multiply(
         &mut self,
         (gemm, offsets): (&Gemm, &[[usize; 3]]),
-        (kind, onto): (Kind, Onto),
-        addresses: [u64; 3],
+        kind: Kind,
+        (addresses, onto): ([u64; 3], Option<u64>),
         stream: sys::CUstream,
     ) -> Result<(), String> {
         // SAFETY: the context is never released.
@@ -118,7 +110,7 @@ impl Library {
         for offset in offsets {
             let at = |which: usize, size: usize| addresses[which] + (offset[which] * size) as u64;
             // SAFETY: the caller's.
-            unsafe { self.call((gemm, kind, onto), [at(0, factor), at(1, factor), at(2, product)], (stream, workspace)) }?;
+            unsafe { self.call((gemm, kind), ([at(0, factor), at(1, factor), at(2, product)], onto), (stream, workspace)) }?;
         }
         Ok(())
     }
@@ -136,11 +128,11 @@ impl Library {
     #[allow(unsafe_code)]
     unsafe fn call(
         &mut self,
-        (gemm, kind, onto): (&Gemm, Kind, Onto),
-        addresses: [u64; 3],
+        (gemm, kind): (&Gemm, Kind),
+        (addresses, onto): ([u64; 3], Option<u64>),
         (stream, workspace): (sys::CUstream, sys::CUdeviceptr),
     ) -> Result<(), String> {
-        let key = (*gemm, kind, alignments(gemm, kind, addresses));
+        let key = (*gemm, kind, alignments(gemm, kind, addresses, onto));
         let prepared = match self.prepared.entry(key) {
             Entry::Occupied(prepared) => prepared.into_mut(),
             Entry::Vacant(free) => {
@@ -149,8 +141,9 @@ impl Library {
             }
         };
         let Prepared { description, layouts: [first, second, product], algorithm } = *prepared;
-        let [a, b, c] = addresses.map(|address| address as *mut c_void);
-        let (one, onto) = (1.0f32, if onto == Onto::Sum { 1.0f32 } else { 0.0 });
+        let [a, b, d] = addresses.map(|address| address as *mut c_void);
+        let (one, times) = (1.0f32, if onto.is_some() { 1.0f32 } else { 0.0 });
+        let c = onto.map_or(d, |address| address as *mut c_void);
         // SAFETY: descriptors live as long as `self`; the factors of the sum are f32, as the description says; of the memory the
         // caller vouches for.
         let done = unsafe {
@@ -158,14 +151,14 @@ impl Library {
                 self.handle,
                 description,
                 from_ref(&one).cast(),
-                from_ref(&onto).cast(),
+                from_ref(&times).cast(),
                 a,
                 first,
                 b,
                 second,
                 c,
                 product,
-                c,
+                d,
                 product,
                 &algorithm,
                 workspace as *mut c_void,
@@ -263,12 +256,11 @@ fn algorithm(
 }
 
 /// What the addresses of all matrices of a call are multiples of.
-fn alignments(gemm: &Gemm, kind: Kind, addresses: [u64; 3]) -> [usize; 3] {
+fn alignments(gemm: &Gemm, kind: Kind, [a, b, d]: [u64; 3], onto: Option<u64>) -> [usize; 3] {
     let (factor, product) = kind.sizes();
     let aligned = |matrix: Matrix, size: usize, address: u64| {
         let bits = address as usize | (matrix.batch_stride * size) | ALIGNMENT;
         1 << bits.trailing_zeros()
     };
-    let [a, b, c] = addresses;
-    [aligned(gemm.first, factor, a), aligned(gemm.second, factor, b), aligned(gemm.product, product, c)]
+    [aligned(gemm.first, factor, a), aligned(gemm.second, factor, b), aligned(gemm.product, product, d | onto.unwrap_or(0))]
 }

@@ -14,7 +14,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
-use super::cublas::{Kind, Library, Onto};
+use super::cublas::{Kind, Library};
 use super::stream::{Server, stream};
 use crate::gemm::{Calls, Strided, calls, product_shape, rows};
 use crate::kernels::{empty, lasting, owned};
@@ -88,12 +88,12 @@ fn multiply<const D: usize, F: Factors>(left: Tensor<D>, right: Tensor<D>, to: F
     Tensor::from_dispatch(Dispatch::cublas_product(left.into_dispatch(), right.into_dispatch(), kind, place))
 }
 
-/// `sum` + `left` · `right`, `sum` of f32.
+/// `sum` + `left` · `right`, in the type of `sum`.
 ///
 /// # Panics
 /// As [`multiply`].
 fn added<F: Factors>(left: Tensor<2>, right: Tensor<2>, sum: Tensor<2>) -> Tensor<2> {
-    let kind = kind::<2, F>(&left, &right, FloatDType::F32);
+    let kind = kind::<2, F>(&left, &right, sum.dtype().into());
     let [left, right, sum] = [left, right, sum].map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::cublas_added(left, right, sum, kind))
 }
@@ -157,14 +157,16 @@ impl CublasProduct for CubeBackend {
         let make = if place == Place::Lasting { lasting } else { empty };
         let product = make(&left, &shape, dtype(kind));
         let (left, right) = (readable(left), readable(right));
-        write([&left, &right, &product], [strided(&left), strided(&right), rows(&shape)], 0, (kind, Onto::Nothing));
+        write([&left, &right, &product], [strided(&left), strided(&right), rows(&shape)], 0, (kind, None));
         product
     }
 
     fn cublas_added(left: CubeTensor, right: CubeTensor, sum: CubeTensor, kind: Kind) -> CubeTensor {
-        let (left, right, sum) = (readable(left), readable(right), owned(sum));
-        write([&left, &right, &sum], [&left, &right, &sum].map(strided), 0, (kind, Onto::Sum));
-        sum
+        let (left, right, sum) = (readable(left), readable(right), into_contiguous(sum));
+        let shape = sum.meta.shape().to_vec();
+        let product = if sum.can_mut() { sum.clone() } else { empty(&sum, &shape, sum.dtype) };
+        write([&left, &right, &product], [strided(&left), strided(&right), rows(&shape)], 0, (kind, Some(&sum)));
+        product
     }
 
     fn cublas_joined(left: CubeTensor, right: CubeTensor, into: CubeTensor, kind: Kind, group: usize, from: usize) -> CubeTensor {
@@ -176,13 +178,13 @@ impl CublasProduct for CubeBackend {
         let heads =
             Strided { sizes: vec![texts, key_heads, group, width, dim], strides: vec![width * all, group * dim, dim, all, 1] };
         let tensors = [strided(&left).cut(2, group), strided(&right).cut(2, 1), heads];
-        write([&left, &right, &into], tensors, from * all, (kind, Onto::Nothing));
+        write([&left, &right, &into], tensors, from * all, (kind, None));
         into
     }
 }
 
-/// Queues left · right into a third tensor, which holds the product from an element on.
-fn write(tensors: [&CubeTensor; 3], strided: [Strided; 3], from: usize, how: (Kind, Onto)) {
+/// Queues left · right into a third tensor, which holds the product from an element on, added to another one of just that product.
+fn write(tensors: [&CubeTensor; 3], strided: [Strided; 3], from: usize, how: (Kind, Option<&CubeTensor>)) {
     let [left, right, product] = strided;
     let mut calls = calls(&left, &right, &product).expect("what is contiguous can be read");
     calls.offsets.iter_mut().for_each(|offset| offset[2] += from);
@@ -200,24 +202,26 @@ fn strided(tensor: &CubeTensor) -> Strided {
 }
 
 /// Queues a product in the stream that computes these tensors; nothing else is queued meanwhile.
-fn queue(calls: &Calls, how: (Kind, Onto), tensors: [&CubeTensor; 3]) -> Result<(), String> {
+fn queue(calls: &Calls, (kind, onto): (Kind, Option<&CubeTensor>), tensors: [&CubeTensor; 3]) -> Result<(), String> {
     let [first, second, product] = tensors;
     let CubeDevice::Cuda(device) = &product.device else { panic!("cuBLASLt multiplies on NVIDIA's cards") };
     let index = device.index;
     let handles = [first, second, product].map(|tensor| tensor.handle.clone());
+    let onto = onto.map(|tensor| tensor.handle.clone());
     let client = &product.client;
     let address = |handle: Handle| client.get_resource::<Server>(handle).map_err(|error| error.to_string());
     let work = || {
         let [first, second, product] = handles.map(address);
-        let (first, second, product) = (first?, second?, product?);
+        let (first, second, product, onto) = (first?, second?, product?, onto.map(address).transpose()?);
         let addresses = [&first, &second, &product].map(|held| held.resource().ptr);
+        let onto = onto.as_ref().map(|held| held.resource().ptr);
         let stream = stream(client)?;
         on(index, |cublas| {
             // SAFETY: Burn says where its tensors lie, has the stream wait for what others put there, and keeps them there as long as these are
             // held, or for what the stream comes to later; what they hold, their shapes and strides tell.
             #[allow(unsafe_code)]
             unsafe {
-                cublas.multiply((&calls.gemm, &calls.offsets), how, addresses, stream)
+                cublas.multiply((&calls.gemm, &calls.offsets), kind, (addresses, onto), stream)
             }
         })
     };

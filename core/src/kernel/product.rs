@@ -42,11 +42,14 @@ where
     }
 }
 
-/// `sum` + `left` · `right`, in f32.
+/// `sum` + `left` · `right` in the type of `sum`. By a library, the sum of both is rounded and no part of it before.
 pub(crate) fn added_product(sum: Tensor<2>, left: Tensor<2>, right: Tensor<2>, products: Products) -> Tensor<2> {
     match products {
         Products::Library(library) => (library.added)(left, right, sum),
-        Products::Plain | Products::Split => sum + open_product(left, right, products),
+        Products::Plain | Products::Split => {
+            let to = kind(&sum);
+            sum + product(left, right, products).cast(to)
+        }
     }
 }
 

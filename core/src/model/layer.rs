@@ -113,7 +113,7 @@ impl<'a> Layer<'a> {
         let key = shared.turned(self.open_project(normed.clone(), LayerUnit::Key), Turn::Forward, kept);
         let value = self.project(normed, LayerUnit::Value);
         let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
-        let middle = input + self.project(context.clone(), LayerUnit::Output);
+        let middle = self.project_onto(input, context.clone(), LayerUnit::Output);
         let normed = self.norm(middle.clone(), LayerUnit::FeedForwardNorm);
         let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
         Kept { query, key, value, context, middle, gate, up }
@@ -121,7 +121,8 @@ impl<'a> Layer<'a> {
 
     /// The residual stream after the layer, `[N, D]`.
     pub(crate) fn output(&self, kept: &Kept) -> Tensor<2> {
-        kept.middle.clone() + self.project(swiglu(kept.gate.clone(), kept.up.clone(), self.kernels), LayerUnit::Down)
+        let activated = swiglu(kept.gate.clone(), kept.up.clone(), self.kernels);
+        self.project_onto(kept.middle.clone(), activated, LayerUnit::Down)
     }
 
     fn norm(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
@@ -143,6 +144,14 @@ impl<'a> Layer<'a> {
         match self.bias(unit) {
             Some(bias) => product + bias,
             None => product,
+        }
+    }
+
+    /// `residual` + `x` · W + b.
+    fn project_onto(&self, residual: Tensor<2>, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        match self.bias(unit) {
+            Some(_) => residual + self.project(x, unit),
+            None => added_product(residual, x, self.weight(unit), self.products),
         }
     }
 

@@ -82,13 +82,14 @@ int cublasLtMatmul(void *handle, const Description *how, const float *alpha, con
     snprintf(line, sizeof line, "product %dx %lux%lux%lu, transposed %d %d, types %d %d", of_d->batch, m, depth, n, how->transposed[0],
              how->transposed[1], of_a->type, of_d->type);
     stand_in_log(line);
-    if (depth != other || m != of_d->rows || n != of_d->columns || how->scale != F32 || *alpha != 1 || (*beta != 0 && *beta != 1) || c != d) return INVALID;
+    if (depth != other || m != of_d->rows || n != of_d->columns || how->scale != F32 || *alpha != 1) return INVALID;
+    if ((*beta != 0 && *beta != 1) || of_c != of_d) return INVALID;
     if (of_a->batch != of_d->batch || of_b->batch != of_d->batch || !workspace || !stream) return INVALID;
     if (getenv("STAND_IN_COPY")) return OK;
     for (int batch = 0; batch < of_d->batch; batch++)
         for (uint64_t j = 0; j < n; j++)
             for (uint64_t i = 0; i < m; i++) {
-                double sum = *beta ? element(d, of_d, batch, i, j) : 0;
+                double sum = *beta ? element(c, of_c, batch, i, j) : 0;
                 for (uint64_t k = 0; k < depth; k++)
                     sum += element(a, of_a, batch, how->transposed[0] ? k : i, how->transposed[0] ? i : k) *
                            element(b, of_b, batch, how->transposed[1] ? j : k, how->transposed[1] ? k : j);
