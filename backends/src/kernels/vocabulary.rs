@@ -39,15 +39,16 @@ impl VocabularyKernels for CubeBackend {
         let (logits, targets) = (contiguous(logits), contiguous(targets));
         let [rows, width] = logits.meta.shape().dims::<2>();
         let [chosen, sums] = [(); 2].map(|()| empty(&logits, &[rows], DType::F32));
-        let (size, wide, client) = (vector(width, logits.dtype), address([&logits]), logits.client.clone());
+        let (size, wide, client, (cubes, dim)) =
+            (vector(width, logits.dtype), address([&logits]), logits.client.clone(), cubes(rows));
         let kind = integer(targets.dtype);
         // SAFETY: there is a cube for every row; vectors are below `width / size`.
         #[allow(unsafe_code)]
         unsafe {
             log_probs::launch_unchecked(
                 &client,
-                CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d(UNITS),
+                cubes,
+                dim,
                 wide,
                 size,
                 logits.into_tensor_arg(),
@@ -71,15 +72,16 @@ impl VocabularyKernels for CubeBackend {
         let [logits, sums, targets, seeds] = [logits, sums, targets, seeds].map(contiguous);
         let [rows, width] = logits.meta.shape().dims::<2>();
         let out = empty(&logits, &[rows, width], to.into());
-        let (size, wide, client) = (vector(width, logits.dtype), address([&logits]), logits.client.clone());
+        let (size, wide, client, (cubes, dim)) =
+            (vector(width, logits.dtype), address([&logits]), logits.client.clone(), cubes(rows));
         let kinds = [integer(targets.dtype), element(to.into())];
         // SAFETY: there is a cube for every row; vectors are below `width / size`.
         #[allow(unsafe_code)]
         unsafe {
             gradient::launch_unchecked(
                 &client,
-                CubeCount::Static(rows as u32, 1, 1),
-                CubeDim::new_1d(UNITS),
+                cubes,
+                dim,
                 wide,
                 size,
                 logits.into_tensor_arg(),
@@ -93,6 +95,11 @@ impl VocabularyKernels for CubeBackend {
         }
         out
     }
+}
+
+/// A cube for each of so many rows.
+fn cubes(rows: usize) -> (CubeCount, CubeDim) {
+    (CubeCount::Static(rows as u32, 1, 1), CubeDim::new_1d(UNITS))
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]

@@ -5,7 +5,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use super::passes::{BringBack, Head, HeadGradients, Layers, Texts};
 use crate::compute::{Compute, Kernels, LayerInputs, Products};
 use crate::kernel::norm::{norm, norm_backward};
-use crate::kernel::product::{added_product, open_product};
+use crate::kernel::product::{open_product, summed_product};
 use crate::kernel::vocabulary::{log_probs, logits, logits_gradient};
 use crate::kernel::{kind, wide};
 use crate::model::{Kept, Layer, LayerInput, Policy, Stack};
@@ -145,8 +145,7 @@ impl Norm {
     }
 
     fn backward(&mut self, read: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        let nothing = read.zeros_like();
-        let (gradient, weight) = norm_backward([read, self.weight.clone(), gradient, nothing], self.eps, self.kernels);
+        let (gradient, weight) = norm_backward([read, self.weight.clone(), gradient], None, self.eps, self.kernels);
         add(&mut self.gradient, weight);
         gradient
     }
@@ -171,19 +170,17 @@ pub(super) struct Vocabulary {
     weight: Tensor<2>,
     tied: bool,
     products: Products,
-    kernels: Option<Kernels>,
     gradient: Option<Tensor<2>>,
 }
 
 impl Vocabulary {
     pub(super) fn new(policy: &Policy) -> Self {
-        let (index, layout) = (policy.config().head_index(), policy.compute().layout);
+        let index = policy.config().head_index();
         Self {
             norm: Norm::new(policy),
             weight: policy.tensors()[index].clone(),
             tied: index == 0,
-            products: layout.precision.products,
-            kernels: layout.kernels,
+            products: policy.compute().layout.precision.products,
             gradient: None,
         }
     }
@@ -205,23 +202,20 @@ impl Head for Vocabulary {
 
     fn forward(&self, read: Tensor<2>, targets: &[i32]) -> (Tensor<1>, Self::Kept) {
         let (targets, logits) = (indices(targets, &read.device()), self.logits(read));
-        let (scores, sums) = log_probs(logits.clone(), targets, self.kernels);
+        let (scores, sums) = log_probs(logits.clone(), targets, self.norm.kernels);
         (scores, (logits, sums))
     }
 
     fn backward(&mut self, read: Tensor<2>, kept: Self::Kept, targets: &[i32], seeds: Tensor<1>) -> Tensor<2> {
         let targets = indices(targets, &read.device());
-        let dlogits = logits_gradient(kept, targets, seeds, (kind(&read), self.kernels)); // [C, V]
+        let dlogits = logits_gradient(kept, targets, seeds, (kind(&read), self.norm.kernels)); // [C, V]
         let normed = self.norm.forward(read.clone());
         // In the layout of the weight, so that the product comes out contiguous.
         let (left, right) = match self.tied {
             true => (dlogits.clone().transpose(), normed),  // [V, D]
             false => (normed.transpose(), dlogits.clone()), // [D, V]
         };
-        self.gradient = Some(match self.gradient.take() {
-            Some(sum) => added_product(sum, left, right, self.products),
-            None => open_product(left, right, self.products),
-        });
+        self.gradient = Some(summed_product(self.gradient.take(), left, right, self.products));
         self.norm.backward(read, open_product(dlogits, self.head().transpose(), self.products))
     }
 

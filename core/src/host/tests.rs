@@ -124,7 +124,7 @@ fn attention_of_texts_as_long_as_each_other() {
         let input = Input { query: &query, key: &key, value: &value };
         let (context, log_sums) = attention::attention(input, &sequences, heads);
         let mask = Mask::new(width, None, &Compute::device(Device::flex()));
-        let how = Attention { heads, products: Products::Plain, kernels: None };
+        let how = Attention { heads, products: Products::Plain };
         let tensors = [tensor(&query, [rows, q]), tensor(&key, [rows, kv]), tensor(&value, [rows, kv])];
         let [q_tensor, k_tensor, v_tensor] = tensors.clone();
         let expected = kernel::attention::attention(q_tensor, k_tensor, v_tensor, mask.clone(), how);

@@ -47,7 +47,6 @@ impl Heads {
 pub(crate) struct Attention {
     pub(crate) heads: Heads,
     pub(crate) products: Products,
-    pub(crate) kernels: Option<Kernels>,
 }
 
 /// Which positions of a row see which: those of the same text up to themselves.
@@ -55,8 +54,8 @@ pub(crate) struct Attention {
 pub(crate) enum Mask {
     /// To be added to the scores, `[1, T, T]` for all rows alike or `[B, T, T]`.
     Added(Tensor<3>),
-    /// The first position that each sees, `[1, T]` for all rows alike or `[B, T]`, for whoever computes attention then.
-    Firsts(Tensor<2, Int>),
+    /// Who computes attention then, and the first position that each sees, `[1, T]` for all rows alike or `[B, T]`.
+    Firsts(Kernels, Tensor<2, Int>),
 }
 
 impl Mask {
@@ -64,10 +63,10 @@ impl Mask {
     pub(crate) fn new(width: usize, owners: Option<&[i32]>, compute: &Compute) -> Self {
         let device = &compute.device;
         match (compute.layout.kernels, owners) {
-            (Some(_), owners) => {
+            (Some(own), owners) => {
                 let firsts = owners.map_or_else(|| vec![0; width], |owners| firsts(owners, width));
                 let rows = firsts.len() / width;
-                Self::Firsts(Tensor::from_data(TensorData::new(firsts, [rows, width]), device))
+                Self::Firsts(own, Tensor::from_data(TensorData::new(firsts, [rows, width]), device))
             }
             (None, None) => Self::Added(causal_mask(width, device)),
             (None, Some(owners)) => Self::Added(causal_mask(width, device) + apart(owners, width, device)),
@@ -78,7 +77,7 @@ impl Mask {
     fn width(&self) -> usize {
         match self {
             Self::Added(mask) => mask.dims()[1],
-            Self::Firsts(firsts) => firsts.dims()[1],
+            Self::Firsts(_, firsts) => firsts.dims()[1],
         }
     }
 
@@ -86,7 +85,9 @@ impl Mask {
     fn part(&self, part: &Part) -> Self {
         match self {
             Self::Added(mask) if mask.dims()[0] > 1 => Self::Added(mask.clone().narrow(0, part.from, part.len)),
-            Self::Firsts(firsts) if firsts.dims()[0] > 1 => Self::Firsts(firsts.clone().narrow(0, part.from, part.len)),
+            Self::Firsts(own, firsts) if firsts.dims()[0] > 1 => {
+                Self::Firsts(*own, firsts.clone().narrow(0, part.from, part.len))
+            }
             alike => alike.clone(),
         }
     }
@@ -117,10 +118,9 @@ fn attention_by_parts(read: [Tensor<2>; 3], mask: Mask, how: Attention, parts: V
     let of_part = |context: Joined, part: Part| {
         let [query, key, value] = read.each_ref().map(|x| part.rows(x));
         let (query, key) = (heads.split_queries(query, part.width), heads.split_keys(key, part.width));
-        let probabilities = match (how.kernels, mask.part(&part)) {
-            (Some(own), Mask::Firsts(firsts)) => (own.softmax)(scores(query, key, how), firsts, heads.scale() as f32, kept),
-            (_, Mask::Added(mask)) => probabilities(query, key, mask, how).cast(kept),
-            (None, Mask::Firsts(_)) => unreachable!("such masks are for kernels"),
+        let probabilities = match mask.part(&part) {
+            Mask::Firsts(own, firsts) => (own.softmax)(scores(query, key, how), firsts, heads.scale() as f32, kept),
+            Mask::Added(mask) => probabilities(query, key, mask, how).cast(kept),
         };
         context.with(probabilities, heads.split_keys(value, part.width), heads.group())
     };
@@ -168,14 +168,11 @@ fn softmax_backward(
     (how, kept): (Attention, FloatDType),
 ) -> [Tensor<4>; 2] {
     let scale = how.heads.scale();
-    let mask = match (how.kernels, mask) {
-        (Some(own), Mask::Firsts(firsts)) => {
-            return (own.softmax_backward)([scores(query, key, how), dp], firsts, scale as f32, kept);
-        }
-        (_, Mask::Added(mask)) => mask,
-        (None, Mask::Firsts(_)) => unreachable!("such masks are for kernels"),
+    let mask = match mask {
+        Mask::Firsts(own, firsts) => return (own.softmax_backward)([scores(query, key, how), dp], firsts, scale as f32, kept),
+        Mask::Added(mask) => mask,
     };
-    let probabilities = probabilities(query, key, mask, how);
+    let probabilities = probabilities(query, key, mask, how); // [B, KV, G·T, T]
     let totals = (dp.clone() * probabilities.clone()).sum_dim(3); // [B, KV, G·T, 1]
     let ds = (probabilities.clone() * (dp - totals)).mul_scalar(scale);
     [probabilities, ds].map(|x| x.cast(kept))
@@ -296,7 +293,7 @@ mod tests {
     #[test]
     fn rows_one_after_the_other_are_the_rows_together() {
         let heads = Heads { query: 4, key_value: 2, dim: 6 };
-        let (how, width, device) = (Attention { heads, products: Products::Plain, kernels: None }, 5, Device::flex());
+        let (how, width, device) = (Attention { heads, products: Products::Plain }, 5, Device::flex());
         let mut noise = Noise(5);
         let mut random = |columns: usize| -> Tensor<2> {
             Tensor::from_data(TensorData::new(noise.values(3 * width * columns, 1.0), [3 * width, columns]), &device)

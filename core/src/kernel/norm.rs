@@ -35,17 +35,23 @@ pub(crate) fn norm(x: Tensor<2>, weight: Tensor<2>, eps: f64, kernels: Option<Ke
     }
 }
 
-/// [`rms_norm_backward`] by whoever computes layers, with what comes around the norm added to the gradient of `x`.
+/// [`rms_norm_backward`] by whoever computes layers, with what comes around the norm, if anything, added to the gradient of `x`.
 pub(crate) fn norm_backward(
-    [x, weight, dy, carried]: [Tensor<2>; 4],
+    [x, weight, dy]: [Tensor<2>; 3],
+    carried: Option<Tensor<2>>,
     eps: f64,
     kernels: Option<Kernels>,
 ) -> (Tensor<2>, Tensor<2>) {
     if let Some(own) = kernels {
+        let carried = carried.unwrap_or_else(|| x.zeros_like());
         return (own.rms_norm_backward)(x, weight, dy, carried, eps as f32);
     }
     let (dx, weight) = rms_norm_backward(x, weight, dy, eps);
-    (carried + dx, weight)
+    let dx = match carried {
+        Some(carried) => carried + dx,
+        None => dx,
+    };
+    (dx, weight)
 }
 
 fn inverse_rms(x: Tensor<2>, eps: f64) -> Tensor<2> {

@@ -53,6 +53,14 @@ pub(crate) fn added_product(sum: Tensor<2>, left: Tensor<2>, right: Tensor<2>, p
     }
 }
 
+/// `left` · `right` in f32, added to a sum of f32 that may have begun.
+pub(crate) fn summed_product(sum: Option<Tensor<2>>, left: Tensor<2>, right: Tensor<2>, products: Products) -> Tensor<2> {
+    match sum {
+        Some(sum) => added_product(sum, left, right, products),
+        None => open_product(left, right, products),
+    }
+}
+
 /// `left` · `right`, which outlasts the pass.
 pub(crate) fn lasting_product(left: Tensor<2>, right: Tensor<2>, products: Products) -> Tensor<2> {
     match products {

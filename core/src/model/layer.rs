@@ -7,7 +7,7 @@ use crate::compute::{Compute, Kernels, Products};
 use crate::engine::Texts;
 use crate::kernel::attention::{Attention, Mask, attention, attention_backward};
 use crate::kernel::norm::{norm, norm_backward};
-use crate::kernel::product::{added_product, lasting_product, open_product, product};
+use crate::kernel::product::{added_product, lasting_product, open_product, product, summed_product};
 use crate::kernel::rotary::{Angles, Rotary, Turn};
 use crate::kernel::swiglu::{swiglu, swiglu_backward};
 use crate::kernel::{kind, wide};
@@ -18,6 +18,7 @@ pub(crate) struct LayerInput {
     rotary: Rotary,
     mask: Mask,
     attention: Attention,
+    kernels: Option<Kernels>,
     eps: f64,
 }
 
@@ -31,8 +32,8 @@ impl LayerInput {
             true => (Rotary::at(&angles, &texts.places(), device), Some(texts.owners())),
         };
         let mask = Mask::new(texts.width, owners.as_deref(), compute);
-        let attention = Attention { heads: config.heads(), products, kernels };
-        Self { rotary, mask, attention, eps: config.rms_norm_eps }
+        let attention = Attention { heads: config.heads(), products };
+        Self { rotary, mask, attention, kernels, eps: config.rms_norm_eps }
     }
 
     /// How matrices are multiplied.
@@ -41,7 +42,7 @@ impl LayerInput {
     }
 
     fn turned(&self, x: Tensor<2>, turn: Turn, to: FloatDType) -> Tensor<2> {
-        self.rotary.turn(x, self.attention.heads.dim, turn, (to, self.attention.kernels))
+        self.rotary.turn(x, self.attention.heads.dim, turn, (to, self.kernels))
     }
 }
 
@@ -101,8 +102,7 @@ pub(crate) struct Kept {
 impl<'a> Layer<'a> {
     /// With these weights.
     pub(crate) fn new(weights: &'a [Tensor<2>], shared: &LayerInput) -> Self {
-        let Attention { products, kernels, .. } = shared.attention;
-        Self { weights, products, kernels, eps: shared.eps }
+        Self { weights, products: shared.products(), kernels: shared.kernels, eps: shared.eps }
     }
 
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
@@ -131,7 +131,7 @@ impl<'a> Layer<'a> {
 
     /// The gradients of what a norm reads, with what comes around the norm added to it, and of its weight.
     fn norm_backward(&self, x: Tensor<2>, unit: LayerUnit, dy: Tensor<2>, carried: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        norm_backward([x, self.weight(unit), dy, carried], self.eps, self.kernels)
+        norm_backward([x, self.weight(unit), dy], Some(carried), self.eps, self.kernels)
     }
 
     fn weight(&self, unit: LayerUnit) -> Tensor<2> {
@@ -175,11 +175,10 @@ impl<'a> Layer<'a> {
 
     /// The sum of several of these in f32.
     fn sum_back<const N: usize>(&self, parts: [(&Tensor<2>, LayerUnit); N]) -> Tensor<2> {
-        let factors = |(dy, unit): (&Tensor<2>, LayerUnit)| (dy.clone(), self.weight(unit).transpose());
-        let mut parts = parts.into_iter().map(factors);
-        let (dy, weight) = parts.next().expect("one at least");
-        let first = open_product(dy, weight, self.products);
-        parts.fold(first, |sum, (dy, weight)| added_product(sum, dy, weight, self.products))
+        let sum = parts
+            .into_iter()
+            .fold(None, |sum, (dy, unit)| Some(summed_product(sum, dy.clone(), self.weight(unit).transpose(), self.products)));
+        sum.expect("one at least")
     }
 
     /// The gradient of a unit's weights.
