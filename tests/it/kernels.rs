@@ -117,6 +117,54 @@ fn attention_s_probabilities_on_a_gpu() {
     }
 }
 
+/// [texts · width, heads · dim] → [texts, key heads, group · width, dim], the heads that share a key one below the other.
+fn by_heads(x: Tensor<2>, [texts, width, key_heads]: [usize; 3], dim: usize) -> Tensor<4> {
+    let heads = x.dims()[1] / dim;
+    x.reshape([texts, width, heads, dim]).swap_dims(1, 2).reshape([texts, key_heads, heads / key_heads * width, dim])
+}
+
+/// And back.
+fn side_by_side(x: Tensor<4>, width: usize) -> Tensor<2> {
+    let [texts, key_heads, rows, dim] = x.dims();
+    let heads = key_heads * rows / width;
+    x.reshape([texts, heads, width, dim]).swap_dims(1, 2).reshape([texts * width, heads * dim])
+}
+
+#[test]
+fn attention_without_its_scores_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    let scale = 0.3;
+    for (dim, [heads, key_heads], [texts, width], layouts) in [
+        (16, [2, 2], [1, 1], 1),
+        (16, [3, 1], [2, 5], 2),
+        (16, [1, 1], [2, 64], 1),
+        (32, [4, 2], [2, 70], 2),
+        (32, [1, 1], [1, 33], 1),
+        (16, [2, 1], [2, 200], 2),
+    ] {
+        let of = |device: &Device| {
+            [(1, heads), (2, key_heads), (3, key_heads), (4, heads)].map(|(seed, heads)| noise(seed, [texts * width, heads * dim], device))
+        };
+        let firsts = firsts(layouts, width);
+        let [query, key, value, dy] = of(&Device::flex()).map(|x| by_heads(x, [texts, width, key_heads], dim));
+        let scores = query.clone().matmul(key.clone().swap_dims(2, 3)) * scale;
+        let (dims, mask) = (scores.dims(), mask(&firsts, width).reshape([layouts, 1, width, width]));
+        let p = softmax(scores.reshape([texts, heads, width, width]) + mask, 3).reshape(dims);
+        let dp = dy.clone().matmul(value.clone().swap_dims(2, 3));
+        let ds = p.clone() * (dp.clone() - (dp * p.clone()).sum_dim(3)) * scale;
+        let turned = |x: &Tensor<4>| x.clone().swap_dims(2, 3);
+        let (dk, dv) = (turned(&ds).matmul(query), turned(&p).matmul(dy));
+        let expected = [p.matmul(value), ds.matmul(key), dk, dv].map(|x| side_by_side(x, width));
+
+        let [query, key, value, dy] = of(&device);
+        let seen = Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device);
+        let (read, numbers) = ([query, key, value], [heads, key_heads]);
+        let context = (own.attention)(read.clone(), seen.clone(), numbers, scale as f32);
+        let [dq, dk, dv] = (own.attention_backward)(read, dy, seen, numbers, scale as f32);
+        [context, dq, dk, dv].into_iter().zip(expected).for_each(|(found, expected)| same(found, expected));
+    }
+}
+
 #[test]
 fn log_probabilities_of_targets_on_a_gpu() {
     let Some((device, own)) = gpu() else { return };

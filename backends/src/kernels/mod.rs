@@ -3,6 +3,7 @@
 //! not in its autodiff.
 
 mod adamw;
+mod attention;
 mod embedding;
 mod launch;
 mod norm;
@@ -15,6 +16,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Int, Tensor};
 
 use adamw::OptimizerKernels;
+use attention::AttentionKernels;
 use embedding::EmbeddingKernel;
 #[cfg(feature = "cuda")]
 pub(crate) use launch::{empty, lasting, owned};
@@ -31,6 +33,8 @@ pub(crate) const ALL: Kernels = Kernels {
     rms_norm,
     rms_norm_backward,
     turn,
+    attention,
+    attention_backward,
     softmax,
     softmax_backward,
     swiglu,
@@ -59,6 +63,25 @@ fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Te
 /// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention, into a type.
 fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, to: FloatDType) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), to))
+}
+
+/// softmax(Q·Kᵀ·scale)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]` of one type, `firsts` as below, H and KV.
+fn attention([query, key, value]: [Tensor<2>; 3], firsts: Tensor<2, Int>, heads: [usize; 2], scale: f32) -> Tensor<2> {
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::attend(query, key, value, firsts.into_dispatch(), heads, scale))
+}
+
+/// The gradients of [`attention`] for an incoming gradient `dy`: of query and key, f32, and of value.
+fn attention_backward(
+    [query, key, value]: [Tensor<2>; 3],
+    dy: Tensor<2>,
+    firsts: Tensor<2, Int>,
+    heads: [usize; 2],
+    scale: f32,
+) -> [Tensor<2>; 3] {
+    let [query, key, value, dy] = [query, key, value, dy].map(Tensor::into_dispatch);
+    let (dq, dk, dv) = Dispatch::attend_backward(query, key, value, dy, firsts.into_dispatch(), heads, scale);
+    [dq, dk, dv].map(Tensor::from_dispatch)
 }
 
 /// softmax(`scores`·scale), row by row, in the type asked for: `scores` `[B, KV, G·T, T]` of f32, and for each position the first one that it

@@ -36,6 +36,8 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
         rms_norm: own.rms_norm,
         rms_norm_backward: own.rms_norm_backward,
         turn: own.turn,
+        attention: own.attention,
+        attention_backward: own.attention_backward,
         softmax: own.softmax,
         softmax_backward: own.softmax_backward,
         swiglu: own.swiglu,

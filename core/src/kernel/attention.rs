@@ -28,6 +28,16 @@ impl Heads {
         1.0 / (self.dim as f64).sqrt()
     }
 
+    fn counts(&self) -> [usize; 2] {
+        [self.query, self.key_value]
+    }
+
+    /// Whether kernels of a device's own compute attention in one go: of bf16, where a card's matrix units are; in f32 three products of
+    /// a library's are faster.
+    pub(crate) fn fit(&self, products: FloatDType) -> bool {
+        products == FloatDType::BF16 && self.dim.is_multiple_of(16) && self.dim <= 128
+    }
+
     /// `[B·T, H·hd]` → `[B, KV, G·T, hd]`: the queries that share a key head, one below the other.
     fn split_queries(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
         let rows = x.dims()[0] / width;
@@ -108,6 +118,9 @@ fn firsts(owners: &[i32], width: usize) -> Vec<i32> {
 
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Mask, how: Attention) -> Tensor<2> {
+    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.fit(kind(&value))) {
+        return (own.attention)([query, key, value], firsts.clone(), how.heads.counts(), how.heads.scale() as f32);
+    }
     let parts = parts(&query, mask.width(), how.heads);
     attention_by_parts([query, key, value], mask, how, parts)
 }
@@ -134,6 +147,9 @@ fn attention_by_parts(read: [Tensor<2>; 3], mask: Mask, how: Attention, parts: V
 ///
 /// Those of query and key are f32, to be turned back before they are rounded.
 pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Mask, how: Attention) -> [Tensor<2>; 3] {
+    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.fit(kind(&dy))) {
+        return (own.attention_backward)(read, dy, firsts.clone(), how.heads.counts(), how.heads.scale() as f32);
+    }
     let parts = parts(&dy, mask.width(), how.heads);
     attention_backward_by_parts(read, dy, mask, how, parts)
 }
