@@ -32,8 +32,8 @@ use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
 pub use library::{
-    AdamWState, Carrier, Cublas, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas, has_planes, kernels,
-    start_cublas,
+    AdamWState, AttentionBackward, Carrier, Cublas, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas,
+    has_planes, kernels, start_cublas,
 };
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};

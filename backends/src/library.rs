@@ -64,11 +64,11 @@ pub struct Kernels {
     /// Heads turned by tables, rotate-half convention: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]` of f32,
     /// into a type.
     pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
-    /// Causal attention, softmax(Q·Kᵀ·scale)·V, without a matrix of scores in memory: `[B·T, H·hd]`, twice `[B·T, KV·hd]`, of one type, hd a
-    /// multiple of 16; the first position that each position sees, up to itself, `[1 or B, T]`; H and KV; scale.
-    pub attention: fn([Tensor<2>; 3], Tensor<2, Int>, [usize; 2], f32) -> Tensor<2>,
+    /// Causal attention, softmax(Q·Kᵀ/√hd)·V, without a matrix of scores in memory: `[B·T, H·hd]`, twice `[B·T, KV·hd]`, of one type, hd a
+    /// multiple of 16; the first position that each position sees, up to itself, `[1 or B, T]`; H and KV.
+    pub attention: fn([Tensor<2>; 3], Tensor<2, Int>, [usize; 2]) -> Tensor<2>,
     /// Its gradients: the same, and dy before the firsts. Those of query and key are f32.
-    pub attention_backward: fn([Tensor<2>; 3], Tensor<2>, Tensor<2, Int>, [usize; 2], f32) -> [Tensor<2>; 3],
+    pub attention_backward: AttentionBackward,
     /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
     /// position that each position sees, up to itself, `[1 or B, T]`, scale.
     pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
@@ -93,6 +93,9 @@ pub struct Kernels {
     /// Weights and moments after a step of AdamW: g, those before, numbers.
     pub adamw: fn(Tensor<2>, AdamWState, Update) -> AdamWState,
 }
+
+/// Gradients of attention: those of query, key and value.
+pub type AttentionBackward = fn([Tensor<2>; 3], Tensor<2>, Tensor<2, Int>, [usize; 2]) -> [Tensor<2>; 3];
 
 /// Weights as bf16, and how many 2⁻²² of that are missing to their f32.
 pub type Split = (Tensor<2>, Tensor<2, Int>);

@@ -5,8 +5,9 @@
 //!     gpu_parts memory DEVICE SHAPE ROWS WIDTH
 //!                                        predicted and measured peak of steps on rows of so many tokens
 //!     gpu_parts product DEVICE SHAPE     bf16 matrix products at the shapes of a model, and attention
-//!     gpu_parts speed DEVICE SHAPE ROWS STEPS [PASSES]
-//!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens, of one pass or several
+//!     gpu_parts attention DEVICE SHAPE   hbat's attention against the CPU's, and its times at the shape of a model
+//!     gpu_parts speed DEVICE SHAPE ROWS STEPS [PASSES]...
+//!                                        SFT and DPO steps with and without a penalty, rows of 1024 tokens, of one pass or so many
 //!     gpu_parts profile DEVICE SHAPE ROWS
 //!                                        what such a step's time goes into
 //!
@@ -16,6 +17,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod attention;
 mod memory;
 mod parity;
 mod product;
@@ -26,8 +28,8 @@ mod update;
 use shape::Target;
 
 /// What it takes.
-const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | speed DEVICE SHAPE ROWS STEPS [PASSES] | \
-                     profile DEVICE SHAPE ROWS";
+const WORDS: &str = "parity DEVICE | memory DEVICE SHAPE ROWS WIDTH | product DEVICE SHAPE | attention DEVICE SHAPE | \
+                     speed DEVICE SHAPE ROWS STEPS [PASSES]... | profile DEVICE SHAPE ROWS";
 
 fn main() {
     hbat_cli::memory::keep_freed();
@@ -42,10 +44,12 @@ fn main() {
                 parity::run(Target::parse(name)).await;
             }
             ["memory", name, shape, rows, width] => memory::run(Target::parse(name), shape, (number(rows), number(width))).await,
+            ["attention", name, shape] => attention::run(Target::parse(name), shape).await,
             ["product", name, shape] => product::run(Target::parse(name), shape).await,
-            ["speed", name, shape, rows, steps, ref passes @ ..] if passes.len() < 2 => {
-                let passes = passes.first().map_or(1, |passes| number(passes));
-                speed::run(Target::parse(name), shape, (number(rows), passes), number(steps)).await;
+            ["speed", name, shape, rows, steps, ref passes @ ..] => {
+                let several: Vec<usize> = passes.iter().map(|passes| number(passes)).collect();
+                let passes = if several.is_empty() { vec![1] } else { several };
+                speed::run(Target::parse(name), shape, number(rows), number(steps), &passes).await;
             }
             ["profile", name, shape, rows] => speed::profile(Target::parse(name), shape, number(rows)).await,
             _ => panic!("{WORDS}"),

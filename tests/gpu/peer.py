@@ -56,9 +56,10 @@ def products(shape: str) -> None:
         took = seconds(lambda: left @ right)
         print(json.dumps({"part": "peer-product", "shape": [m, k, n], "left": lie[0], "right": lie[1], "flops": 2 * m * k * n / took}), flush=True)
     dims = [PRODUCT_ROWS // 2, heads, WIDTH, d // heads]
-    query, key, value = random(*dims), random(*dims), random(*dims)
-    took = seconds(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True))
-    print(json.dumps({"part": "peer-attention", "shape": dims, "seconds": took}), flush=True)
+    query, key, value = (random(*dims).requires_grad_() for _ in range(3))
+    attention = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    forward, both = seconds(attention), seconds(lambda: attention().sum().backward())
+    print(json.dumps({"part": "peer-attention", "shape": dims, "forward": forward, "backward": both - forward}), flush=True)
 
 
 def seconds(compute) -> float:

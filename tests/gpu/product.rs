@@ -101,7 +101,7 @@ async fn side_by_side(target: Target, (of, to): (FloatDType, FloatDType)) {
     compare(target, (of, to), found, Tensor::cat(joined.into(), 0)).await;
 }
 
-fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: FloatDType, device: &Device) -> Tensor<D> {
+pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: FloatDType, device: &Device) -> Tensor<D> {
     let mut rng = stream(seed, "noise", &[]);
     let values: Vec<f32> = (0..dims.iter().product()).map(|_| normal(&mut rng) as f32).collect();
     let data = TensorData::new(values, dims).convert_dtype(dtype.into());
@@ -168,12 +168,12 @@ async fn attentions(dims: [usize; 4], device: &Device, dtype: DType) {
     );
 }
 
-fn random<const D: usize>(dims: [usize; D], device: &Device, dtype: DType) -> Tensor<D> {
+pub(crate) fn random<const D: usize>(dims: [usize; D], device: &Device, dtype: DType) -> Tensor<D> {
     Tensor::random(dims, Distribution::Normal(0.0, 1.0), (device, dtype))
 }
 
 /// The median over rounds of a computation's seconds, the device waited for.
-async fn seconds<const D: usize>(compute: impl Fn() -> Tensor<D>) -> f64 {
+pub(crate) async fn seconds<const D: usize>(compute: impl Fn() -> Tensor<D>) -> f64 {
     let mut seconds = Vec::new();
     for round in 0..=ROUNDS {
         let began = Instant::now();

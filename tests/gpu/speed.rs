@@ -20,6 +20,7 @@ use serde_json::json;
 use crate::shape::{Target, config, policy};
 
 const WIDTH: usize = 1024;
+/// Passes, at least, before steps are timed.
 const WARM_UP: usize = 2;
 
 struct Bench {
@@ -27,15 +28,17 @@ struct Bench {
     optimizer: AdamW,
     pull: Pull,
     device: (Target, Compute),
-    /// Of a pass, and passes of a step.
+    /// Of a pass.
     rows: usize,
-    passes: usize,
 }
 
-pub(crate) async fn run(target: Target, shape: &str, (rows, passes): (usize, usize), steps: usize) {
-    let mut bench = Bench::new(target, shape, (rows, passes), target.narrowest()).await;
-    for objective in ["sft", "dpo"] {
-        bench.measure(shape, objective, steps).await;
+/// Steps of one pass, or of several: of each of `passes`.
+pub(crate) async fn run(target: Target, shape: &str, rows: usize, steps: usize, passes: &[usize]) {
+    let mut bench = Bench::new(target, shape, rows, target.narrowest()).await;
+    for passes in passes {
+        for objective in ["sft", "dpo"] {
+            bench.measure(shape, objective, steps, *passes).await;
+        }
     }
 }
 
@@ -43,8 +46,7 @@ pub(crate) async fn run(target: Target, shape: &str, (rows, passes): (usize, usi
 pub(crate) async fn profile(target: Target, shape: &str, rows: usize) {
     let compute = target.narrowest();
     let recorder = Arc::new(Recorder::new(End::Done(compute.device.clone())));
-    let Bench { mut policy, mut optimizer, pull, .. } =
-        Bench::new(target, shape, (rows, 1), compute.watched(recorder.clone())).await;
+    let Bench { mut policy, mut optimizer, pull, .. } = Bench::new(target, shape, rows, compute.watched(recorder.clone())).await;
     for objective in ["sft", "dpo"] {
         let (term, mut seconds) = (term(objective, rows), 0.0);
         for _ in 0..=WARM_UP {
@@ -62,20 +64,21 @@ pub(crate) async fn profile(target: Target, shape: &str, rows: usize) {
 }
 
 impl Bench {
-    async fn new(target: Target, shape: &str, (rows, passes): (usize, usize), compute: Compute) -> Self {
+    async fn new(target: Target, shape: &str, rows: usize, compute: Compute) -> Self {
         let policy = policy(config(shape), compute.clone());
         let optimizer = AdamW::new(AdamWSettings::default(), policy.units().len());
         let pull = pull(&policy).await;
-        Self { policy, optimizer, pull, device: (target, compute), rows, passes }
+        Self { policy, optimizer, pull, device: (target, compute), rows }
     }
 
     /// Steps without and with the penalty take turns, so that both meet the same clocks.
-    async fn measure(&mut self, shape: &str, objective: &str, steps: usize) {
+    async fn measure(&mut self, shape: &str, objective: &str, steps: usize, passes: usize) {
+        let warm_up = WARM_UP.div_ceil(passes);
         let (mut seconds, term) = ([Vec::new(), Vec::new()], term(objective, self.rows));
-        for number in 0..WARM_UP + steps {
+        for number in 0..warm_up + steps {
             for (pull, seconds) in [None, Some(&self.pull)].into_iter().zip(&mut seconds) {
-                let took = step(&mut self.policy, &mut self.optimizer, pull, (&term, self.passes)).await;
-                if number >= WARM_UP {
+                let took = step(&mut self.policy, &mut self.optimizer, pull, (&term, passes)).await;
+                if number >= warm_up {
                     seconds.push(took);
                 }
             }
@@ -83,13 +86,13 @@ impl Bench {
         let [free, held] = [median(&seconds[0]), median(&seconds[1])];
         let weights: usize = self.policy.units().iter().map(Unit::elements).sum();
         let (target, compute) = &self.device;
-        let tokens = (self.passes * self.rows * WIDTH) as f64;
+        let tokens = (passes * self.rows * WIDTH) as f64;
         let flops = 6.0 * weights as f64 * tokens / free;
         let peak = peak_flops(target.name, compute.layout.precision.weights.dtype());
         println!(
             "{}",
             json!({ "part": "speed", "target": target.to_string(), "shape": shape, "objective": objective, "rows": self.rows,
-                "passes": self.passes, "width": WIDTH,
+                "passes": passes, "width": WIDTH,
                 "weights": compute.layout.precision.weights, "tokens_per_second": tokens / free, "model_flops": flops,
                 "mfu": peak.map(|peak| flops / peak), "penalty_ratio": held / free, "step_seconds": seconds,
                 "memory": usage(target.name, &compute.device).map(|usage| usage.peak) })

@@ -133,7 +133,6 @@ fn side_by_side(x: Tensor<4>, width: usize) -> Tensor<2> {
 #[test]
 fn attention_without_its_scores_on_a_gpu() {
     let Some((device, own)) = gpu() else { return };
-    let scale = 0.3;
     for (dim, [heads, key_heads], [texts, width], layouts) in [
         (16, [2, 2], [1, 1], 1),
         (16, [3, 1], [2, 5], 2),
@@ -142,8 +141,10 @@ fn attention_without_its_scores_on_a_gpu() {
         (32, [1, 1], [1, 33], 1),
         (16, [2, 1], [2, 200], 2),
     ] {
+        let scale = 1.0 / (dim as f64).sqrt();
         let of = |device: &Device| {
-            [(1, heads), (2, key_heads), (3, key_heads), (4, heads)].map(|(seed, heads)| noise(seed, [texts * width, heads * dim], device))
+            [(1, heads), (2, key_heads), (3, key_heads), (4, heads)]
+                .map(|(seed, heads)| noise(seed, [texts * width, heads * dim], device))
         };
         let firsts = firsts(layouts, width);
         let [query, key, value, dy] = of(&Device::flex()).map(|x| by_heads(x, [texts, width, key_heads], dim));
@@ -159,8 +160,8 @@ fn attention_without_its_scores_on_a_gpu() {
         let [query, key, value, dy] = of(&device);
         let seen = Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device);
         let (read, numbers) = ([query, key, value], [heads, key_heads]);
-        let context = (own.attention)(read.clone(), seen.clone(), numbers, scale as f32);
-        let [dq, dk, dv] = (own.attention_backward)(read, dy, seen, numbers, scale as f32);
+        let context = (own.attention)(read.clone(), seen.clone(), numbers);
+        let [dq, dk, dv] = (own.attention_backward)(read, dy, seen, numbers);
         [context, dq, dk, dv].into_iter().zip(expected).for_each(|(found, expected)| same(found, expected));
     }
 }

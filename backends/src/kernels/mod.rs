@@ -65,10 +65,10 @@ fn turn(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, to: FloatDType) -> Tensor<
     Tensor::from_dispatch(Dispatch::turn_heads(x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch(), to))
 }
 
-/// softmax(Q·Kᵀ·scale)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]` of one type, `firsts` as below, H and KV.
-fn attention([query, key, value]: [Tensor<2>; 3], firsts: Tensor<2, Int>, heads: [usize; 2], scale: f32) -> Tensor<2> {
+/// softmax(Q·Kᵀ/√hd)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]` of one type, `firsts` as below, H and KV.
+fn attention([query, key, value]: [Tensor<2>; 3], firsts: Tensor<2, Int>, heads: [usize; 2]) -> Tensor<2> {
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(Dispatch::attend(query, key, value, firsts.into_dispatch(), heads, scale))
+    Tensor::from_dispatch(Dispatch::attend(query, key, value, firsts.into_dispatch(), heads))
 }
 
 /// The gradients of [`attention`] for an incoming gradient `dy`: of query and key, f32, and of value.
@@ -77,10 +77,9 @@ fn attention_backward(
     dy: Tensor<2>,
     firsts: Tensor<2, Int>,
     heads: [usize; 2],
-    scale: f32,
 ) -> [Tensor<2>; 3] {
     let [query, key, value, dy] = [query, key, value, dy].map(Tensor::into_dispatch);
-    let (dq, dk, dv) = Dispatch::attend_backward(query, key, value, dy, firsts.into_dispatch(), heads, scale);
+    let (dq, dk, dv) = Dispatch::attend_backward(query, key, value, dy, firsts.into_dispatch(), heads);
     [dq, dk, dv].map(Tensor::from_dispatch)
 }
 

@@ -189,9 +189,12 @@ impl<'a> Sizes<'a> {
         [F32 * self.head, F32 * scores, gate, F32 * n * q, F32 * self.largest].into_iter().max().unwrap_or(0)
     }
 
-    /// Elements of the attention matrices that exist at once.
+    /// Elements of the attention matrices that exist at once; none where attention is computed in one go.
     fn scores(&self, pass: &Pass) -> usize {
         let heads = self.config.num_attention_heads;
+        if self.layout.kernels.is_some() && self.config.heads().in_one_go(self.layout.precision.weights.dtype()) {
+            return 0;
+        }
         pass.rows.min(rows_at_once(heads, pass.width)) * heads * pass.width * pass.width
     }
 

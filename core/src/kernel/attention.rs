@@ -34,7 +34,7 @@ impl Heads {
 
     /// Whether kernels of a device's own compute attention in one go: of bf16, where a card's matrix units are; in f32 three products of
     /// a library's are faster.
-    pub(crate) fn fit(&self, products: FloatDType) -> bool {
+    pub(crate) fn in_one_go(&self, products: FloatDType) -> bool {
         products == FloatDType::BF16 && self.dim.is_multiple_of(16) && self.dim <= 128
     }
 
@@ -118,8 +118,8 @@ fn firsts(owners: &[i32], width: usize) -> Vec<i32> {
 
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Mask, how: Attention) -> Tensor<2> {
-    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.fit(kind(&value))) {
-        return (own.attention)([query, key, value], firsts.clone(), how.heads.counts(), how.heads.scale() as f32);
+    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.in_one_go(kind(&value))) {
+        return (own.attention)([query, key, value], firsts.clone(), how.heads.counts());
     }
     let parts = parts(&query, mask.width(), how.heads);
     attention_by_parts([query, key, value], mask, how, parts)
@@ -147,8 +147,8 @@ fn attention_by_parts(read: [Tensor<2>; 3], mask: Mask, how: Attention, parts: V
 ///
 /// Those of query and key are f32, to be turned back before they are rounded.
 pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Mask, how: Attention) -> [Tensor<2>; 3] {
-    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.fit(kind(&dy))) {
-        return (own.attention_backward)(read, dy, firsts.clone(), how.heads.counts(), how.heads.scale() as f32);
+    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.in_one_go(kind(&dy))) {
+        return (own.attention_backward)(read, dy, firsts.clone(), how.heads.counts());
     }
     let parts = parts(&dy, mask.width(), how.heads);
     attention_backward_by_parts(read, dy, mask, how, parts)

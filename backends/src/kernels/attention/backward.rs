@@ -4,10 +4,9 @@
 
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 
-use super::forward::{Seen, masked};
+use super::forward::{Crew, most_of};
 use super::tiles::{
-    Form, Head, Pair, ROWS, add_by_tile, by_rows, crew_row, fill, lane, lefts, pair_column, row_most, row_sum, rows_by_rows, stage,
-    zeros,
+    Form, Head, Pair, ROWS, add_by_tile, by_rows, crew_row, fill, lane, lefts, pair_column, row_sum, rows_by_rows, stage, zeros,
 };
 
 /// Keys that are looked at together for queries, and queries for keys.
@@ -36,6 +35,7 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
     let queries = Head::new(text, head, heads, width, form.dim);
     let keys = Head::new(text, head / group as usize, heads / group as usize, width, form.dim);
     let start = text * apart as usize;
+    let crew = Crew::new::<I>(firsts, start, from, width);
     let mut tile = stage::<F, N>(ROWS, form);
     fill::<F, N>(&mut tile, query, &queries, from, ROWS, form);
     sync_cube();
@@ -65,24 +65,17 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
         fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
         sync_cube();
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
+        crew.hide(&mut scores, at, OTHERS);
         let dp = by_rows::<F, N>(&held_dy, &value_tile, OTHERS, form);
         #[unroll]
         for half in 0..2usize {
-            let seen = Seen::new::<I>(firsts, start, from + crew_row() + lane() / 4 + half * 8, width);
-            let mut highest = most[half];
-            #[unroll]
-            for n in 0..comptime!(OTHERS / 8) {
-                let pair = masked(scores[n * 2 + half], scale, at + n * 8 + pair_column(), &seen);
-                scores[n * 2 + half] = pair;
-                highest = max(highest, max(pair.extract(0usize), pair.extract(1usize)));
-            }
-            let highest = row_most(highest);
-            let less = (most[half] - highest).exp();
+            let highest = most_of(&scores, half, OTHERS, most[half]);
+            let less = ((most[half] - highest) * scale).exp();
             let mut total = sum[half] * less;
             let mut total_weighted = weighted[half] * less;
             #[unroll]
             for n in 0..comptime!(OTHERS / 8) {
-                let pair = (scores[n * 2 + half] - Pair::<f32>::new(highest)).exp();
+                let pair = (scores[n * 2 + half] * Pair::<f32>::new(scale) - Pair::<f32>::new(highest * scale)).exp();
                 let part = pair * dp[n * 2 + half];
                 total += pair.extract(0usize) + pair.extract(1usize);
                 total_weighted += part.extract(0usize) + part.extract(1usize);
@@ -97,7 +90,7 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
     for half in 0..2usize {
         let total = row_sum(sum[half]);
         let position = from + crew_row() + lane() / 4 + half * 8;
-        most[half] += total.ln(); // log Σ exp
+        most[half] = most[half] * scale + total.ln(); // log Σ exp
         weighted[half] = row_sum(weighted[half]) / total;
         if position < width && pair_column() == 0 {
             let rows = CUBE_COUNT_Z as usize * heads;
@@ -115,16 +108,15 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
         fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
         sync_cube();
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
+        crew.hide(&mut scores, at, OTHERS);
         let dp = by_rows::<F, N>(&held_dy, &value_tile, OTHERS, form);
         #[unroll]
         for half in 0..2usize {
-            let seen = Seen::new::<I>(firsts, start, from + crew_row() + lane() / 4 + half * 8, width);
             #[unroll]
             for n in 0..comptime!(OTHERS / 8) {
-                let pair = masked(scores[n * 2 + half], scale, at + n * 8 + pair_column(), &seen);
-                let probability = (pair - Pair::<f32>::new(most[half])).exp();
                 let away = dp[n * 2 + half] - Pair::<f32>::new(weighted[half]);
-                scores[n * 2 + half] = probability * away * Pair::<f32>::new(scale);
+                let scaled = scores[n * 2 + half] * Pair::<f32>::new(scale);
+                scores[n * 2 + half] = (scaled - Pair::<f32>::new(most[half])).exp() * away;
             }
         }
         add_by_tile::<F, N>(&mut gradient, &scores, &key_tile, OTHERS, form);
@@ -136,7 +128,7 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
         if position < width {
             #[unroll]
             for n in 0..comptime!(form.dim / 8) {
-                out[queries.pairs(position) + n * 4 + lane() % 4] = gradient[n * 2 + half];
+                out[queries.pairs(position) + n * 4 + lane() % 4] = gradient[n * 2 + half] * Pair::<f32>::new(scale);
             }
         }
     }
@@ -202,24 +194,42 @@ pub(super) fn key_gradient<F: Float, I: Int, N: Size>(
             let mut probabilities = rows_by_rows::<F, N>(&key_tile, crew_row(), &query_tile, OTHERS, form);
             let mut gradient = rows_by_rows::<F, N>(&value_tile, crew_row(), &dy_tile, OTHERS, form);
             #[unroll]
-            for half in 0..2usize {
-                let position = from + crew_row() + lane() / 4 + half * 8;
+            for n in 0..comptime!(OTHERS / 8) {
+                let mut sum = Pair::<f32>::new(0.0f32);
+                let mut mean = Pair::<f32>::new(0.0f32);
                 #[unroll]
-                for n in 0..comptime!(OTHERS / 8) {
-                    let mut probability = Pair::<f32>::new(0.0f32);
-                    let mut ds = Pair::<f32>::new(0.0f32);
-                    #[unroll]
-                    for e in 0..2usize {
-                        let other = n * 8 + pair_column() + e;
-                        if position as u32 >= begins[other] && position <= at + other {
-                            let p = (probabilities[n * 2 + half].extract(e) * scale - sums[other]).exp();
-                            probability.insert(e, p);
-                            ds.insert(e, p * (gradient[n * 2 + half].extract(e) - means[other]) * scale);
-                        }
-                    }
-                    probabilities[n * 2 + half] = probability;
-                    gradient[n * 2 + half] = ds;
+                for e in 0..2usize {
+                    sum.insert(e, sums[n * 8 + pair_column() + e]);
+                    mean.insert(e, means[n * 8 + pair_column() + e]);
                 }
+                #[unroll]
+                for half in 0..2usize {
+                    probabilities[n * 2 + half] = (probabilities[n * 2 + half] * Pair::<f32>::new(scale) - sum).exp();
+                    gradient[n * 2 + half] -= mean;
+                }
+            }
+            // The crew's last key is behind some query, or a later text's queries are among them.
+            if from + crew_row() + 15 > at || begins[OTHERS - 1] as usize > from + crew_row() {
+                #[unroll]
+                for half in 0..2usize {
+                    let position = from + crew_row() + lane() / 4 + half * 8;
+                    #[unroll]
+                    for n in 0..comptime!(OTHERS / 8) {
+                        let mut pair = probabilities[n * 2 + half];
+                        #[unroll]
+                        for e in 0..2usize {
+                            let other = n * 8 + pair_column() + e;
+                            if position > at + other || (position as u32) < begins[other] {
+                                pair.insert(e, 0.0f32);
+                            }
+                        }
+                        probabilities[n * 2 + half] = pair;
+                    }
+                }
+            }
+            #[unroll]
+            for i in 0..comptime!(OTHERS / 4) {
+                gradient[i] *= probabilities[i];
             }
             add_by_tile::<F, N>(&mut value_sums, &probabilities, &dy_tile, OTHERS, form);
             add_by_tile::<F, N>(&mut key_sums, &gradient, &query_tile, OTHERS, form);
@@ -234,7 +244,7 @@ pub(super) fn key_gradient<F: Float, I: Int, N: Size>(
             #[unroll]
             for n in 0..comptime!(form.dim / 8) {
                 let place = keys.pairs(position) + n * 4 + lane() % 4;
-                key_out[place] = key_sums[n * 2 + half];
+                key_out[place] = key_sums[n * 2 + half] * Pair::<f32>::new(scale);
                 value_out[place] = Pair::<F>::cast_from(value_sums[n * 2 + half]);
             }
         }

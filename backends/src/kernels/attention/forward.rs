@@ -2,38 +2,70 @@
 
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 
-use super::tiles::{Form, Head, Pair, ROWS, add_by_tile, by_rows, crew_row, fill, lane, lefts, pair_column, row_most, row_sum, stage, zeros};
+use super::tiles::{
+    Form, Head, Pair, ROWS, add_by_tile, by_rows, crew_row, fill, lane, lefts, pair_column, row_most, row_sum, stage, zeros,
+};
 
 /// Keys that are looked at together.
 const KEYS: usize = 64;
 
-/// Which keys a query sees, and the numbers of a row of scores.
+/// A crew's queries, and what they see of a text: keys from the first of theirs up to themselves.
 #[derive(CubeType)]
-pub(super) struct Seen {
-    pub(super) first: usize,
-    pub(super) last: usize,
+pub(super) struct Crew {
+    /// The unit's first row, the other is eight below; from the cube's first on.
+    row: usize,
+    /// The first key that each of the two sees.
+    firsts: Array<u32>,
+    /// The first key that all of the crew see, unless it is behind one of them.
+    last_first: usize,
 }
 
 #[cube]
-impl Seen {
-    /// Those of a position of a text, the last one's where it is none of it.
-    pub(super) fn new<I: Int>(firsts: &Tensor<I>, start: usize, position: usize, width: usize) -> Seen {
-        let last = min(position, width - 1);
-        Seen { first: usize::cast_from(firsts[start + last]), last }
+impl Crew {
+    /// `start` is where the firsts of the text begin; a position beyond its end sees what its last one does.
+    pub(super) fn new<I: Int>(firsts: &Tensor<I>, start: usize, from: usize, width: usize) -> Crew {
+        let row = from + crew_row() + lane() / 4;
+        let mut held = Array::<u32>::new(2usize);
+        #[unroll]
+        for half in 0..2usize {
+            held[half] = u32::cast_from(firsts[start + min(row + half * 8, width - 1)]);
+        }
+        Crew { row, firsts: held, last_first: usize::cast_from(firsts[start + min(from + crew_row() + 15, width - 1)]) }
     }
-}
 
-/// A pair of scores, scaled, from a key on; those that are not seen become what exp makes 0 of.
-#[cube]
-pub(super) fn masked(scores: Pair<f32>, scale: f32, key: usize, seen: &Seen) -> Pair<f32> {
-    let mut scores = scores * Pair::<f32>::new(scale);
-    #[unroll]
-    for e in 0..2usize {
-        if key + e < seen.first || key + e > seen.last {
-            scores.insert(e, -1e30f32);
+    /// Makes what exp turns into 0 of the scores, for so many keys from one on, that are not seen.
+    pub(super) fn hide(&self, scores: &mut Array<Pair<f32>>, key: usize, #[comptime] keys: usize) {
+        let first_row = self.row - lane() / 4;
+        if key + keys > first_row + 1 || key < self.last_first {
+            #[unroll]
+            for half in 0..2usize {
+                #[unroll]
+                for n in 0..comptime!(keys / 8) {
+                    let mut pair = scores[n * 2 + half];
+                    #[unroll]
+                    for e in 0..2usize {
+                        let at = key + n * 8 + pair_column() + e;
+                        if at > self.row + half * 8 || (at as u32) < self.firsts[half] {
+                            pair.insert(e, -1e30f32);
+                        }
+                    }
+                    scores[n * 2 + half] = pair;
+                }
+            }
         }
     }
-    scores
+}
+
+/// The largest of what a unit holds of one of its two rows of scores, and a number.
+#[cube]
+pub(super) fn most_of(scores: &Array<Pair<f32>>, #[comptime] half: usize, #[comptime] keys: usize, most: f32) -> f32 {
+    let mut highest = most;
+    #[unroll]
+    for n in 0..comptime!(keys / 8) {
+        let pair = scores[n * 2 + half];
+        highest = max(highest, max(pair.extract(0usize), pair.extract(1usize)));
+    }
+    row_most(highest)
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -57,6 +89,7 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
     let queries = Head::new(text, head, heads, width, form.dim);
     let keys = Head::new(text, head / group as usize, heads / group as usize, width, form.dim);
     let start = text * apart as usize;
+    let crew = Crew::new::<I>(firsts, start, from, width);
     let mut key_tile = stage::<F, N>(KEYS, form);
     let mut value_tile = stage::<F, N>(KEYS, form);
 
@@ -79,22 +112,15 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
         fill::<F, N>(&mut value_tile, value, &keys, at, KEYS, form);
         sync_cube();
         let mut scores = by_rows::<F, N>(&held, &key_tile, KEYS, form);
+        crew.hide(&mut scores, at, KEYS);
         #[unroll]
         for half in 0..2usize {
-            let seen = Seen::new::<I>(firsts, start, from + crew_row() + lane() / 4 + half * 8, width);
-            let mut highest = most[half];
-            #[unroll]
-            for n in 0..comptime!(KEYS / 8) {
-                let pair = masked(scores[n * 2 + half], scale, at + n * 8 + pair_column(), &seen);
-                scores[n * 2 + half] = pair;
-                highest = max(highest, max(pair.extract(0usize), pair.extract(1usize)));
-            }
-            let highest = row_most(highest);
-            let less = (most[half] - highest).exp();
+            let highest = most_of(&scores, half, KEYS, most[half]);
+            let less = ((most[half] - highest) * scale).exp();
             let mut total = sum[half] * less;
             #[unroll]
             for n in 0..comptime!(KEYS / 8) {
-                let pair = (scores[n * 2 + half] - Pair::<f32>::new(highest)).exp();
+                let pair = (scores[n * 2 + half] * Pair::<f32>::new(scale) - Pair::<f32>::new(highest * scale)).exp();
                 scores[n * 2 + half] = pair;
                 total += pair.extract(0usize) + pair.extract(1usize);
             }

@@ -19,17 +19,16 @@ use tiles::{Form, ROWS, UNITS};
 
 #[backend_extension(Cube, Fusion)]
 pub(super) trait AttentionKernels: Backend {
-    #[fusion(meta = |query, _key, _value, _firsts, _heads, _scale| like(query, query))]
+    #[fusion(meta = |query, _key, _value, _firsts, _heads| like(query, query))]
     fn attend(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
         firsts: IntTensor<Self>,
         heads: [usize; 2],
-        scale: f32,
     ) -> FloatTensor<Self>;
 
-    #[fusion(meta = |query, key, value, _dy, _firsts, _heads, _scale| (wide(query), wide(key), like(value, value)))]
+    #[fusion(meta = |query, key, value, _dy, _firsts, _heads| (wide(query), wide(key), like(value, value)))]
     fn attend_backward(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -37,7 +36,6 @@ pub(super) trait AttentionKernels: Backend {
         dy: FloatTensor<Self>,
         firsts: IntTensor<Self>,
         heads: [usize; 2],
-        scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -58,6 +56,7 @@ struct Plan {
     group: usize,
     /// From the firsts of one text to the next one's.
     apart: usize,
+    scale: f32,
     form: Form,
     /// Elements that are read at once.
     size: usize,
@@ -74,6 +73,7 @@ impl Plan {
             heads,
             group: heads / key_heads,
             apart: if layouts == 1 { 0 } else { width },
+            scale: 1.0 / (form.dim as f32).sqrt(),
             form,
             size: vector(form.dim, query.dtype),
             kinds: [element(query.dtype), integer(firsts.dtype)],
@@ -96,7 +96,7 @@ fn has_matrix_units(x: &CubeTensor) -> bool {
 }
 
 impl AttentionKernels for CubeBackend {
-    fn attend(query: CubeTensor, key: CubeTensor, value: CubeTensor, firsts: CubeTensor, heads: [usize; 2], scale: f32) -> CubeTensor {
+    fn attend(query: CubeTensor, key: CubeTensor, value: CubeTensor, firsts: CubeTensor, heads: [usize; 2]) -> CubeTensor {
         let [query, key, value, firsts] = [query, key, value, firsts].map(contiguous);
         let plan = Plan::new(&query, &firsts, heads);
         let (out, client) = (empty(&query, &query.meta.shape().to_vec(), query.dtype), query.client.clone());
@@ -115,7 +115,7 @@ impl AttentionKernels for CubeBackend {
                 value.into_tensor_arg(),
                 firsts.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
-                scale,
+                plan.scale,
                 plan.width as u32,
                 plan.heads as u32,
                 plan.group as u32,
@@ -134,7 +134,6 @@ impl AttentionKernels for CubeBackend {
         dy: CubeTensor,
         firsts: CubeTensor,
         heads: [usize; 2],
-        scale: f32,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [query, key, value, dy, firsts] = [query, key, value, dy, firsts].map(contiguous);
         let plan = Plan::new(&query, &firsts, heads);
@@ -160,7 +159,7 @@ impl AttentionKernels for CubeBackend {
                 firsts.clone().into_tensor_arg(),
                 dq.clone().into_tensor_arg(),
                 statistics.clone().into_tensor_arg(),
-                scale,
+                plan.scale,
                 number(plan.width),
                 number(plan.heads),
                 number(plan.group),
@@ -182,7 +181,7 @@ impl AttentionKernels for CubeBackend {
                 statistics.into_tensor_arg(),
                 dk.clone().into_tensor_arg(),
                 dv.clone().into_tensor_arg(),
-                scale,
+                plan.scale,
                 number(plan.width),
                 number(plan.heads),
                 number(plan.group),

@@ -119,7 +119,12 @@ fn element<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, 
 
 /// 16 rows and 16 columns of a tile, as a left factor.
 #[cube]
-pub(super) fn left<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, #[comptime] form: Form) -> Array<Pair<F>> {
+pub(super) fn left<F: Float, N: Size>(
+    tile: &[Vector<F, N>],
+    row: usize,
+    column: usize,
+    #[comptime] form: Form,
+) -> Array<Pair<F>> {
     let mut held = Array::<Pair<F>>::new(4usize);
     if comptime!(form.matrix_units) {
         let at = (row + lane() % 16) * staged_row::<N>(form.dim) + (column + lane() / 16 * 8) / N::value();
