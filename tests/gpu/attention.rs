@@ -1,7 +1,7 @@
 //! hbat's attention: small ones of every form against the CPU's, and how long those of a model take, eight sequences of 1024 tokens.
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation::softmax};
-use hbat_backends::{Kernels, dtype_name, kernels, open};
+use hbat_backends::{Kernels, dtype_name, has_planes, kernels, open};
 use serde_json::json;
 
 use crate::product::{noise, random, seconds};
@@ -50,6 +50,10 @@ impl Case {
 }
 
 pub(crate) async fn run(target: Target, shape: &str) {
+    if !has_planes(target.name) {
+        println!("{}", json!({ "part": "own-attention", "precision": "", "skipped": "hbat's kernels need a GPU" }));
+        return;
+    }
     let device = open(target.name).unwrap_or_else(|error| panic!("{error}"));
     let of = if device.supports_dtype(FloatDType::BF16) { FloatDType::BF16 } else { FloatDType::F32 };
     let own = kernels().expect("a device was compiled in");
@@ -116,7 +120,7 @@ async fn timed(own: Kernels, case: Case, device: &Device, of: FloatDType) {
     let product = (case.texts * case.heads[0] * case.width * case.width * case.dim) as f64;
     println!(
         "{}",
-        json!({ "part": "own-attention", "heads": case.heads, "dim": case.dim, "texts": case.texts, "width": case.width,
+        json!({ "part": "own-attention", "shape": [case.texts, case.heads[0], case.width, case.dim], "key_heads": case.heads[1],
             "forward": forward, "backward": backward, "forward_flops": 2.0 * product / forward, "backward_flops": 5.0 * product / backward })
     );
 }

@@ -55,10 +55,15 @@ def products(shape: str) -> None:
         left, right = matrix(m, k, lie[0]), matrix(k, n, lie[1])
         took = seconds(lambda: left @ right)
         print(json.dumps({"part": "peer-product", "shape": [m, k, n], "left": lie[0], "right": lie[1], "flops": 2 * m * k * n / took}), flush=True)
-    dims = [PRODUCT_ROWS // 2, heads, WIDTH, d // heads]
-    query, key, value = (random(*dims).requires_grad_() for _ in range(3))
-    attention = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    forward, both = seconds(attention), seconds(lambda: attention().sum().backward())
+    for texts in (PRODUCT_ROWS // 2, PRODUCT_ROWS):
+        attention([texts, heads, WIDTH, d // heads])
+
+
+def attention(dims: list[int]) -> None:
+    query, key, value = (torch.randn(*dims, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    dy = torch.randn(*dims, device=DEVICE, dtype=torch.bfloat16)
+    compute = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    forward, both = seconds(compute), seconds(lambda: compute().backward(dy))
     print(json.dumps({"part": "peer-attention", "shape": dims, "forward": forward, "backward": both - forward}), flush=True)
 
 

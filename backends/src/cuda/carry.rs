@@ -95,15 +95,16 @@ struct Lane {
     before: CUevent,
     /// Copies by where they go.
     under_way: HashMap<u64, Copy>,
-    /// Copies that somebody waits for in a stream, and which are perhaps not done.
-    awaited: VecDeque<Copy>,
+    /// What copies that Burn's stream waits for read, until they are done. Of what they write nothing is held any longer: whoever gets that
+    /// memory next is queued behind them. A host that is many layers ahead of its card would otherwise hold as many anchors there.
+    awaited: VecDeque<(CUevent, Load)>,
     unused: Vec<CUevent>,
 }
 
 struct Copy {
     done: CUevent,
-    /// The memory at both ends.
-    _ends: (Load, Held),
+    from: Load,
+    _to: Held,
 }
 
 // SAFETY: CUDA's handles may be used from any thread, and `&mut` lets one at a time.
@@ -119,17 +120,17 @@ impl Lane {
         Ok(lane)
     }
 
-    fn depart(&mut self, address: u64, ends: (Load, Held), burn: CUstream) -> Result<(), String> {
+    fn depart(&mut self, address: u64, (from, to): (Load, Held), burn: CUstream) -> Result<(), String> {
         // SAFETY: the context is never released.
         #[allow(unsafe_code)]
         unsafe { result::ctx::set_current(self.context) }.map_err(text)?;
         self.collect();
         let done = self.unused.pop().map_or_else(event, Ok)?;
         {
-            let data = ends.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let data = from.0.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes: &[u8] = data.bytes();
             // SAFETY: streams and events are this context's; the address has room for what its tensor was made of, for the tensor was made
-            // with this shape and type; both ends are kept until `done`.
+            // with this shape and type; what is read is kept until `done`, what is written until Burn's stream waits for that.
             #[allow(unsafe_code)]
             unsafe {
                 result::event::record(self.before, burn).map_err(text)?;
@@ -138,7 +139,7 @@ impl Lane {
                 result::event::record(done, self.stream).map_err(text)?;
             }
         }
-        self.under_way.insert(address, Copy { done, _ends: ends });
+        self.under_way.insert(address, Copy { done, from, _to: to });
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl Lane {
             result::ctx::set_current(self.context).map_err(text)?;
             wait(burn, copy.done)?;
         }
-        self.awaited.push_back(copy);
+        self.awaited.push_back((copy.done, copy.from));
         Ok(())
     }
 
@@ -158,8 +159,8 @@ impl Lane {
     fn collect(&mut self) {
         // SAFETY: the event is this context's, which is current.
         #[allow(unsafe_code)]
-        while self.awaited.front().is_some_and(|copy| unsafe { result::event::query(copy.done) }.is_ok()) {
-            self.unused.extend(self.awaited.pop_front().map(|copy| copy.done));
+        while self.awaited.front().is_some_and(|(done, _)| unsafe { result::event::query(*done) }.is_ok()) {
+            self.unused.extend(self.awaited.pop_front().map(|(done, _)| done));
         }
     }
 }

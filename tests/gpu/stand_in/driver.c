@@ -9,6 +9,7 @@
  *   STAND_IN_COPY     larger copies are left out, and what would come back is zeros (none)
  *   STAND_IN_KERNELS  a folder that takes the kernels' PTX
  *   STAND_IN_FAULT    after so many launches the card is gone (never)
+ *   STAND_IN_BEHIND   an event has happened so many launches after it was recorded (0)
  *   STAND_IN_LOG      a file that takes a line for every allocation, launch, and call that orders work (none)
  */
 #define _GNU_SOURCE
@@ -25,9 +26,11 @@ typedef int CUdevice;
 typedef void *Handle;
 typedef uint64_t CUdeviceptr;
 
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, ILLEGAL_ADDRESS = 700 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NOT_READY = 600, ILLEGAL_ADDRESS = 700 };
+enum { EVENTS = 1 << 16 };
 
 static atomic_long launches, modules, held, peak, to_card, from_card, handles = 4096;
+static long recorded[EVENTS];
 static FILE *log_file;
 
 static long setting(const char *name, long otherwise) {
@@ -220,10 +223,17 @@ CUresult cuStreamQuery(Handle stream) { return state(); }
 CUresult cuEventCreate(Handle *event, unsigned flags) { return fresh(event); }
 CUresult cuEventDestroy_v2(Handle event) { return OK; }
 CUresult cuEventSynchronize(Handle event) { return state(); }
-CUresult cuEventQuery(Handle event) { return state(); }
+CUresult cuEventQuery(Handle event) {
+    static long behind = -1;
+    if (behind < 0) behind = setting("STAND_IN_BEHIND", 0);
+    return launches - recorded[(uintptr_t)event % EVENTS] < behind ? NOT_READY : state();
+}
 CUresult cuEventElapsedTime(float *milliseconds, Handle from, Handle to) { return *milliseconds = 20, state(); }
 CUresult cuEventElapsedTime_v2(float *milliseconds, Handle from, Handle to) { return *milliseconds = 20, state(); }
-CUresult cuEventRecord(Handle event, Handle stream) { return stand_in_log("event recorded in a stream"), state(); }
+CUresult cuEventRecord(Handle event, Handle stream) {
+    recorded[(uintptr_t)event % EVENTS] = launches;
+    return stand_in_log("event recorded in a stream"), state();
+}
 CUresult cuStreamWaitEvent(Handle stream, Handle event, unsigned flags) { return stand_in_log("a stream waits"), state(); }
 CUresult cuCtxRecordEvent(Handle context, Handle event) { return stand_in_log("event recorded in the context"), state(); }
 CUresult cuCtxWaitEvent(Handle context, Handle event) { return stand_in_log("the context waits"), state(); }

@@ -1,41 +1,32 @@
-//! Attention's gradients: those of queries 64 to a cube, then those of keys and values (FlashAttention-2, algorithm 2). Nothing of the
-//! forward pass is kept: log Σ exp of a query's scores and rowsum(dP ∘ P) come out of a first look at its keys, where FlashAttention
-//! takes rowsum(dY ∘ Y), which rounding Y moves by far more.
+//! Attention's gradients, in three kernels: two numbers of every query, the queries' gradients, 64 to a cube, and those of keys and values
+//! (FlashAttention-2, algorithm 2). Nothing of the forward pass is kept: log Σ exp of a query's scores and rowsum(dP ∘ P) come out of a
+//! look at its keys of their own, where FlashAttention takes rowsum(dY ∘ Y), which rounding Y moves by far more.
 
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 
-use super::forward::{Crew, most_of};
-use super::tiles::{
-    Form, Head, Pair, ROWS, add_by_tile, by_rows, crew_row, fill, lane, lefts, pair_column, row_sum, rows_by_rows, stage, zeros,
-};
+use super::products::{Pair, add_by_tile, by_rows, lefts, rows_by_rows, zeros};
+use super::scores::{Running, Seen, row_sum};
+use super::tiles::{Form, ROWS, Texts, alike, crew_row, fill, pair_column, stage, unit_row, write};
 
 /// Keys that are looked at together for queries, and queries for keys.
 const OTHERS: usize = 32;
 
-/// `statistics` `[2, texts · heads, T]`: log Σ exp of the scores, and rowsum(dP ∘ P).
+/// `out` `[2, texts · heads, T]`: log Σ exp of the scores, and rowsum(dP ∘ P).
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
+pub(super) fn statistics<F: Float, I: Int, N: Size>(
     query: &Tensor<Vector<F, N>>,
     key: &Tensor<Vector<F, N>>,
     value: &Tensor<Vector<F, N>>,
     dy: &Tensor<Vector<F, N>>,
     firsts: &Tensor<I>,
-    out: &mut Tensor<Vector<f32, Const<2>>>,
-    statistics: &mut Tensor<f32>,
-    scale: f32,
-    width: u32,
-    heads: u32,
-    group: u32,
-    apart: u32,
+    out: &mut Tensor<f32>,
+    texts: Texts,
     #[comptime] form: Form,
     #[define(F, I)] _kinds: [ElemType; 2],
 ) {
-    let (width, heads, text, head) = (width as usize, heads as usize, CUBE_POS_Z as usize, CUBE_POS_Y as usize);
-    let from = ((width - 1) / ROWS - CUBE_POS_X as usize) * ROWS;
-    let queries = Head::new(text, head, heads, width, form.dim);
-    let keys = Head::new(text, head / group as usize, heads / group as usize, width, form.dim);
-    let start = text * apart as usize;
-    let crew = Crew::new::<I>(firsts, start, from, width);
+    let (head, from, width) = (CUBE_POS_Y as usize, texts.first_query(), texts.width as usize);
+    let (queries, keys) = (texts.queries(head, form.dim), texts.keys(head / texts.group as usize, form.dim));
+    let seen = Seen::new::<I>(firsts, &texts, from);
     let mut tile = stage::<F, N>(ROWS, form);
     fill::<F, N>(&mut tile, query, &queries, from, ROWS, form);
     sync_cube();
@@ -47,91 +38,177 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
 
     let mut key_tile = stage::<F, N>(OTHERS, form);
     let mut value_tile = stage::<F, N>(OTHERS, form);
-    let mut most = Array::<f32>::new(2usize);
-    let mut sum = Array::<f32>::new(2usize);
-    let mut weighted = Array::<f32>::new(2usize);
-    #[unroll]
-    for half in 0..2usize {
-        most[half] = -1e30f32;
-        sum[half] = 0.0f32;
-        weighted[half] = 0.0f32;
-    }
-    let begin = usize::cast_from(firsts[start + from]) / OTHERS * OTHERS;
-    let end = min(from + ROWS, width);
-    let mut at = begin;
-    while at < end {
+    let mut running = Running::new();
+    let mut weighted = alike(0.0f32);
+    let mut at = usize::cast_from(firsts[texts.firsts() + from]) / OTHERS * OTHERS;
+    while at < min(from + ROWS, width) {
         sync_cube();
         fill::<F, N>(&mut key_tile, key, &keys, at, OTHERS, form);
         fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
         sync_cube();
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
-        crew.hide(&mut scores, at, OTHERS);
+        seen.only(&mut scores, at, OTHERS);
+        let factors = running.add(&mut scores, texts.scale, OTHERS);
         let dp = by_rows::<F, N>(&held_dy, &value_tile, OTHERS, form);
         #[unroll]
         for half in 0..2usize {
-            let highest = most_of(&scores, half, OTHERS, most[half]);
-            let less = ((most[half] - highest) * scale).exp();
-            let mut total = sum[half] * less;
-            let mut total_weighted = weighted[half] * less;
+            let mut sum = weighted[half] * factors[half];
             #[unroll]
             for n in 0..comptime!(OTHERS / 8) {
-                let pair = (scores[n * 2 + half] * Pair::<f32>::new(scale) - Pair::<f32>::new(highest * scale)).exp();
-                let part = pair * dp[n * 2 + half];
-                total += pair.extract(0usize) + pair.extract(1usize);
-                total_weighted += part.extract(0usize) + part.extract(1usize);
+                let part = scores[n * 2 + half] * dp[n * 2 + half];
+                sum += part.extract(0usize) + part.extract(1usize);
             }
-            most[half] = highest;
-            sum[half] = total;
-            weighted[half] = total_weighted;
+            weighted[half] = sum;
         }
         at += OTHERS;
     }
     #[unroll]
     for half in 0..2usize {
-        let total = row_sum(sum[half]);
-        let position = from + crew_row() + lane() / 4 + half * 8;
-        most[half] = most[half] * scale + total.ln(); // log Σ exp
-        weighted[half] = row_sum(weighted[half]) / total;
-        if position < width && pair_column() == 0 {
-            let rows = CUBE_COUNT_Z as usize * heads;
-            let row = text * heads + head;
-            statistics[row * width + position] = most[half];
-            statistics[(rows + row) * width + position] = weighted[half];
+        let sum = row_sum(running.sum[half]);
+        let mean = row_sum(weighted[half]) / sum;
+        let row = from + unit_row() + half * 8;
+        if row < width && pair_column() == 0 {
+            out[texts.statistics(head) + row] = running.most[half] * texts.scale + sum.ln();
+            out[texts.all() + texts.statistics(head) + row] = mean;
         }
     }
+}
 
+/// Of f32, to be turned back before it is rounded.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
+    query: &Tensor<Vector<F, N>>,
+    key: &Tensor<Vector<F, N>>,
+    value: &Tensor<Vector<F, N>>,
+    dy: &Tensor<Vector<F, N>>,
+    firsts: &Tensor<I>,
+    statistics: &Tensor<f32>,
+    out: &mut Tensor<Pair<f32>>,
+    texts: Texts,
+    #[comptime] form: Form,
+    #[define(F, I)] _kinds: [ElemType; 2],
+) {
+    let (head, from, width) = (CUBE_POS_Y as usize, texts.first_query(), texts.width as usize);
+    let (queries, keys) = (texts.queries(head, form.dim), texts.keys(head / texts.group as usize, form.dim));
+    let seen = Seen::new::<I>(firsts, &texts, from);
+    let mut tile = stage::<F, N>(ROWS, form);
+    fill::<F, N>(&mut tile, query, &queries, from, ROWS, form);
+    sync_cube();
+    let held = lefts::<F, N>(&tile, crew_row(), form);
+    sync_cube();
+    fill::<F, N>(&mut tile, dy, &queries, from, ROWS, form);
+    sync_cube();
+    let held_dy = lefts::<F, N>(&tile, crew_row(), form);
+    let mut sums = Array::<f32>::new(2usize);
+    let mut means = Array::<f32>::new(2usize);
+    #[unroll]
+    for half in 0..2usize {
+        let row = texts.statistics(head) + min(from + unit_row() + half * 8, width - 1);
+        sums[half] = statistics[row];
+        means[half] = statistics[texts.all() + row];
+    }
+
+    let mut key_tile = stage::<F, N>(OTHERS, form);
+    let mut value_tile = stage::<F, N>(OTHERS, form);
     let mut gradient = zeros(form.dim);
-    let mut at = begin;
-    while at < end {
+    let mut at = usize::cast_from(firsts[texts.firsts() + from]) / OTHERS * OTHERS;
+    while at < min(from + ROWS, width) {
         sync_cube();
         fill::<F, N>(&mut key_tile, key, &keys, at, OTHERS, form);
         fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
         sync_cube();
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
-        crew.hide(&mut scores, at, OTHERS);
+        seen.only(&mut scores, at, OTHERS);
         let dp = by_rows::<F, N>(&held_dy, &value_tile, OTHERS, form);
         #[unroll]
         for half in 0..2usize {
             #[unroll]
             for n in 0..comptime!(OTHERS / 8) {
-                let away = dp[n * 2 + half] - Pair::<f32>::new(weighted[half]);
-                let scaled = scores[n * 2 + half] * Pair::<f32>::new(scale);
-                scores[n * 2 + half] = (scaled - Pair::<f32>::new(most[half])).exp() * away;
+                let probability = (scores[n * 2 + half] * Pair::<f32>::new(texts.scale) - Pair::<f32>::new(sums[half])).exp();
+                scores[n * 2 + half] = probability * (dp[n * 2 + half] - Pair::<f32>::new(means[half]));
             }
         }
         add_by_tile::<F, N>(&mut gradient, &scores, &key_tile, OTHERS, form);
         at += OTHERS;
     }
-    #[unroll]
-    for half in 0..2usize {
-        let position = from + crew_row() + lane() / 4 + half * 8;
-        if position < width {
+    write::<f32>(out, &queries, from, &gradient, &alike(texts.scale), form);
+}
+
+/// What 32 queries bring along for all keys: log Σ exp, rowsum(dP ∘ P), and the first key that each sees.
+#[derive(CubeType)]
+struct Others {
+    sums: Shared<[f32]>,
+    means: Shared<[f32]>,
+    firsts: Shared<[u32]>,
+}
+
+#[cube]
+impl Others {
+    fn new() -> Others {
+        Others { sums: Shared::new_slice(OTHERS), means: Shared::new_slice(OTHERS), firsts: Shared::new_slice(OTHERS) }
+    }
+
+    /// Those from one on. Queries beyond the end of a text see nothing.
+    fn fill<I: Int>(&mut self, statistics: &Tensor<f32>, firsts: &Tensor<I>, texts: &Texts, head: usize, at: usize) {
+        let (unit, width) = (UNIT_POS as usize, texts.width as usize);
+        if unit < OTHERS {
+            let position = min(at + unit, width - 1);
+            let row = texts.statistics(head) + position;
+            self.sums[unit] = statistics[row];
+            self.means[unit] = statistics[texts.all() + row];
+            self.firsts[unit] = select(at + unit < width, u32::cast_from(firsts[texts.firsts() + position]), 0xffff_ffffu32);
+        }
+    }
+
+    /// Scores of keys from `from` on (rows) for queries from `at` on (columns) become probabilities; what a query does not see, 0.
+    fn probabilities(&self, scores: &mut Array<Pair<f32>>, from: usize, at: usize, scale: f32) {
+        #[unroll]
+        for n in 0..comptime!(OTHERS / 8) {
+            let sums = pair_of(&self.sums, n * 8 + pair_column());
             #[unroll]
-            for n in 0..comptime!(form.dim / 8) {
-                out[queries.pairs(position) + n * 4 + lane() % 4] = gradient[n * 2 + half] * Pair::<f32>::new(scale);
+            for half in 0..2usize {
+                scores[n * 2 + half] = (scores[n * 2 + half] * Pair::<f32>::new(scale) - sums).exp();
+            }
+        }
+        // The crew's last key is behind a query, or a query belongs to a later text.
+        if from + crew_row() + 15 > at || self.firsts[OTHERS - 1] as usize > from + crew_row() {
+            #[unroll]
+            for half in 0..2usize {
+                let key = from + unit_row() + half * 8;
+                #[unroll]
+                for n in 0..comptime!(OTHERS / 8) {
+                    let mut pair = scores[n * 2 + half];
+                    #[unroll]
+                    for e in 0..2usize {
+                        let other = n * 8 + pair_column() + e;
+                        if key > at + other || (key as u32) < self.firsts[other] {
+                            pair.insert(e, 0.0f32);
+                        }
+                    }
+                    scores[n * 2 + half] = pair;
+                }
             }
         }
     }
+
+    /// dP becomes P ∘ (dP − rowsum(dP ∘ P)).
+    fn gradient(&self, dp: &mut Array<Pair<f32>>, probabilities: &Array<Pair<f32>>) {
+        #[unroll]
+        for n in 0..comptime!(OTHERS / 8) {
+            let means = pair_of(&self.means, n * 8 + pair_column());
+            #[unroll]
+            for half in 0..2usize {
+                dp[n * 2 + half] = probabilities[n * 2 + half] * (dp[n * 2 + half] - means);
+            }
+        }
+    }
+}
+
+#[cube]
+fn pair_of(numbers: &[f32], at: usize) -> Pair<f32> {
+    let mut pair = Pair::<f32>::new(numbers[at]);
+    pair.insert(1usize, numbers[at + 1]);
+    pair
 }
 
 /// `key_out` of f32, to be turned back before it is rounded; `value_out` of the factors' type.
@@ -143,110 +220,46 @@ pub(super) fn key_gradient<F: Float, I: Int, N: Size>(
     dy: &Tensor<Vector<F, N>>,
     firsts: &Tensor<I>,
     statistics: &Tensor<f32>,
-    key_out: &mut Tensor<Vector<f32, Const<2>>>,
-    value_out: &mut Tensor<Vector<F, Const<2>>>,
-    scale: f32,
-    width: u32,
-    heads: u32,
-    group: u32,
-    apart: u32,
+    key_out: &mut Tensor<Pair<f32>>,
+    value_out: &mut Tensor<Pair<F>>,
+    texts: Texts,
     #[comptime] form: Form,
     #[define(F, I)] _kinds: [ElemType; 2],
 ) {
-    let (width, heads, group) = (width as usize, heads as usize, group as usize);
-    let (text, key_head) = (CUBE_POS_Z as usize, CUBE_POS_Y as usize);
-    let from = CUBE_POS_X as usize * ROWS;
-    let keys = Head::new(text, key_head, heads / group, width, form.dim);
-    let start = text * apart as usize;
+    let (width, key_head, from) = (texts.width as usize, CUBE_POS_Y as usize, CUBE_POS_X as usize * ROWS);
+    let keys = texts.keys(key_head, form.dim);
     let mut key_tile = stage::<F, N>(ROWS, form);
     let mut value_tile = stage::<F, N>(ROWS, form);
     let mut query_tile = stage::<F, N>(OTHERS, form);
     let mut dy_tile = stage::<F, N>(OTHERS, form);
-    let mut sums = Shared::<[f32]>::new_slice(OTHERS);
-    let mut means = Shared::<[f32]>::new_slice(OTHERS);
-    let mut begins = Shared::<[u32]>::new_slice(OTHERS);
+    let mut others = Others::new();
     fill::<F, N>(&mut key_tile, key, &keys, from, ROWS, form);
     fill::<F, N>(&mut value_tile, value, &keys, from, ROWS, form);
     let mut key_sums = zeros(form.dim);
     let mut value_sums = zeros(form.dim);
-
     let last = min(from + ROWS, width) - 1;
     let mut member = 0usize;
-    while member < group {
-        let head = key_head * group + member;
-        let queries = Head::new(text, head, heads, width, form.dim);
-        let mut at = from / OTHERS * OTHERS;
+    while member < texts.group as usize {
+        let head = key_head * texts.group as usize + member;
+        let queries = texts.queries(head, form.dim);
+        let mut at = from;
         // Later queries see later keys.
-        while at < width && usize::cast_from(firsts[start + min(at, width - 1)]) <= last {
+        while at < width && usize::cast_from(firsts[texts.firsts() + min(at, width - 1)]) <= last {
             sync_cube();
             fill::<F, N>(&mut query_tile, query, &queries, at, OTHERS, form);
             fill::<F, N>(&mut dy_tile, dy, &queries, at, OTHERS, form);
-            let unit = UNIT_POS as usize;
-            if unit < OTHERS {
-                let position = min(at + unit, width - 1);
-                let row = text * heads + head;
-                sums[unit] = statistics[row * width + position];
-                means[unit] = statistics[(CUBE_COUNT_Z as usize * heads + row) * width + position];
-                // Nobody sees anything from beyond the end of a text.
-                begins[unit] = select(at + unit < width, u32::cast_from(firsts[start + position]), 0xffff_ffffu32);
-            }
+            others.fill::<I>(statistics, firsts, &texts, head, at);
             sync_cube();
             let mut probabilities = rows_by_rows::<F, N>(&key_tile, crew_row(), &query_tile, OTHERS, form);
+            others.probabilities(&mut probabilities, from, at, texts.scale);
             let mut gradient = rows_by_rows::<F, N>(&value_tile, crew_row(), &dy_tile, OTHERS, form);
-            #[unroll]
-            for n in 0..comptime!(OTHERS / 8) {
-                let mut sum = Pair::<f32>::new(0.0f32);
-                let mut mean = Pair::<f32>::new(0.0f32);
-                #[unroll]
-                for e in 0..2usize {
-                    sum.insert(e, sums[n * 8 + pair_column() + e]);
-                    mean.insert(e, means[n * 8 + pair_column() + e]);
-                }
-                #[unroll]
-                for half in 0..2usize {
-                    probabilities[n * 2 + half] = (probabilities[n * 2 + half] * Pair::<f32>::new(scale) - sum).exp();
-                    gradient[n * 2 + half] -= mean;
-                }
-            }
-            // The crew's last key is behind some query, or a later text's queries are among them.
-            if from + crew_row() + 15 > at || begins[OTHERS - 1] as usize > from + crew_row() {
-                #[unroll]
-                for half in 0..2usize {
-                    let position = from + crew_row() + lane() / 4 + half * 8;
-                    #[unroll]
-                    for n in 0..comptime!(OTHERS / 8) {
-                        let mut pair = probabilities[n * 2 + half];
-                        #[unroll]
-                        for e in 0..2usize {
-                            let other = n * 8 + pair_column() + e;
-                            if position > at + other || (position as u32) < begins[other] {
-                                pair.insert(e, 0.0f32);
-                            }
-                        }
-                        probabilities[n * 2 + half] = pair;
-                    }
-                }
-            }
-            #[unroll]
-            for i in 0..comptime!(OTHERS / 4) {
-                gradient[i] *= probabilities[i];
-            }
+            others.gradient(&mut gradient, &probabilities);
             add_by_tile::<F, N>(&mut value_sums, &probabilities, &dy_tile, OTHERS, form);
             add_by_tile::<F, N>(&mut key_sums, &gradient, &query_tile, OTHERS, form);
             at += OTHERS;
         }
         member += 1usize;
     }
-    #[unroll]
-    for half in 0..2usize {
-        let position = from + crew_row() + lane() / 4 + half * 8;
-        if position < width {
-            #[unroll]
-            for n in 0..comptime!(form.dim / 8) {
-                let place = keys.pairs(position) + n * 4 + lane() % 4;
-                key_out[place] = key_sums[n * 2 + half] * Pair::<f32>::new(scale);
-                value_out[place] = Pair::<F>::cast_from(value_sums[n * 2 + half]);
-            }
-        }
-    }
+    write::<f32>(key_out, &keys, from, &key_sums, &alike(texts.scale), form);
+    write::<F>(value_out, &keys, from, &value_sums, &alike(1.0f32), form);
 }

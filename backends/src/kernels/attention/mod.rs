@@ -2,6 +2,8 @@
 
 mod backward;
 mod forward;
+mod products;
+mod scores;
 mod tiles;
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -15,7 +17,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::launch::{address, contiguous, element, empty, integer, vector};
-use tiles::{Form, ROWS, UNITS};
+use tiles::{Form, ROWS, TextsLaunch, UNITS};
 
 #[backend_extension(Cube, Fusion)]
 pub(super) trait AttentionKernels: Backend {
@@ -56,7 +58,6 @@ struct Plan {
     group: usize,
     /// From the firsts of one text to the next one's.
     apart: usize,
-    scale: f32,
     form: Form,
     /// Elements that are read at once.
     size: usize,
@@ -73,7 +74,6 @@ impl Plan {
             heads,
             group: heads / key_heads,
             apart: if layouts == 1 { 0 } else { width },
-            scale: 1.0 / (form.dim as f32).sqrt(),
             form,
             size: vector(form.dim, query.dtype),
             kinds: [element(query.dtype), integer(firsts.dtype)],
@@ -81,10 +81,20 @@ impl Plan {
     }
 
     /// A cube for 64 rows of each of so many heads of a text.
-    fn cubes(&self, heads: usize) -> (CubeCount, CubeDim) {
+    fn cubes(&self, heads: usize) -> CubeCount {
         let [x, y, z] = [self.width.div_ceil(ROWS), heads, self.texts].map(|count| count as u32);
-        (CubeCount::Static(x, y, z), CubeDim::new_1d(UNITS as u32))
+        CubeCount::Static(x, y, z)
     }
+
+    fn texts(&self) -> TextsLaunch {
+        let [width, heads, group, apart] = [self.width, self.heads, self.group, self.apart].map(|number| number as u32);
+        TextsLaunch::new(1.0 / (self.form.dim as f32).sqrt(), width, heads, group, apart)
+    }
+}
+
+/// The units of a cube.
+fn units() -> CubeDim {
+    CubeDim::new_1d(UNITS as u32)
 }
 
 /// Those that the kernels' products are written for.
@@ -100,26 +110,21 @@ impl AttentionKernels for CubeBackend {
         let [query, key, value, firsts] = [query, key, value, firsts].map(contiguous);
         let plan = Plan::new(&query, &firsts, heads);
         let (out, client) = (empty(&query, &query.meta.shape().to_vec(), query.dtype), query.client.clone());
-        let (wide, (cubes, dim)) = (address([&query]), plan.cubes(plan.heads));
         // SAFETY: heads and texts are as many as there are cubes; rows at or beyond `width` are neither read nor written.
         #[allow(unsafe_code)]
         unsafe {
             forward::attend::launch_unchecked(
                 &client,
-                cubes,
-                dim,
-                wide,
+                plan.cubes(plan.heads),
+                units(),
+                address([&query]),
                 plan.size,
                 query.into_tensor_arg(),
                 key.into_tensor_arg(),
                 value.into_tensor_arg(),
                 firsts.into_tensor_arg(),
                 out.clone().into_tensor_arg(),
-                plan.scale,
-                plan.width as u32,
-                plan.heads as u32,
-                plan.group as u32,
-                plan.apart as u32,
+                plan.texts(),
                 plan.form,
                 plan.kinds,
             );
@@ -141,15 +146,13 @@ impl AttentionKernels for CubeBackend {
         let dv = empty(&value, &value.meta.shape().to_vec(), value.dtype);
         let statistics = empty(&query, &[2, plan.texts * plan.heads, plan.width], DType::F32);
         let (client, wide) = (query.client.clone(), address([&dq]));
-        let [queries, keys] = [plan.heads, plan.heads / plan.group].map(|heads| plan.cubes(heads));
-        let number = |x: usize| x as u32;
-        // SAFETY: as above; the first kernel writes all statistics that the second reads.
+        // SAFETY: as above; the first kernel writes all the statistics that the others read.
         #[allow(unsafe_code)]
         unsafe {
-            backward::query_gradient::launch_unchecked(
+            backward::statistics::launch_unchecked(
                 &client,
-                queries.0,
-                queries.1,
+                plan.cubes(plan.heads),
+                units(),
                 wide,
                 plan.size,
                 query.clone().into_tensor_arg(),
@@ -157,20 +160,32 @@ impl AttentionKernels for CubeBackend {
                 value.clone().into_tensor_arg(),
                 dy.clone().into_tensor_arg(),
                 firsts.clone().into_tensor_arg(),
-                dq.clone().into_tensor_arg(),
                 statistics.clone().into_tensor_arg(),
-                plan.scale,
-                number(plan.width),
-                number(plan.heads),
-                number(plan.group),
-                number(plan.apart),
+                plan.texts(),
+                plan.form,
+                plan.kinds,
+            );
+            backward::query_gradient::launch_unchecked(
+                &client,
+                plan.cubes(plan.heads),
+                units(),
+                wide,
+                plan.size,
+                query.clone().into_tensor_arg(),
+                key.clone().into_tensor_arg(),
+                value.clone().into_tensor_arg(),
+                dy.clone().into_tensor_arg(),
+                firsts.clone().into_tensor_arg(),
+                statistics.clone().into_tensor_arg(),
+                dq.clone().into_tensor_arg(),
+                plan.texts(),
                 plan.form,
                 plan.kinds,
             );
             backward::key_gradient::launch_unchecked(
                 &client,
-                keys.0,
-                keys.1,
+                plan.cubes(plan.heads / plan.group),
+                units(),
                 wide,
                 plan.size,
                 query.into_tensor_arg(),
@@ -181,11 +196,7 @@ impl AttentionKernels for CubeBackend {
                 statistics.into_tensor_arg(),
                 dk.clone().into_tensor_arg(),
                 dv.clone().into_tensor_arg(),
-                plan.scale,
-                number(plan.width),
-                number(plan.heads),
-                number(plan.group),
-                number(plan.apart),
+                plan.texts(),
                 plan.form,
                 plan.kinds,
             );

@@ -1,23 +1,17 @@
-//! Products of small matrices in registers and shared memory: on the matrix units of a card, or in loops where there are none.
-//!
-//! A crew of 32 units (a card's plane) holds 16 rows of a left factor and of a product, four units to a row and the one eight below. Of 8
-//! columns each of them holds two that lie side by side, a pair: `lane / 4` is its row, `lane % 4` its pair. That is how the instruction
-//! `mma.m16n8k16` has it, and what comes out of one product is at once the left factor of the next.
+//! Rows of a head in shared memory, and which of them a unit has.
 
-use burn_cubecl::cubecl::cmma::{MatrixIdent, MmaDefinition};
 use burn_cubecl::cubecl::{self, prelude::*};
+
+use super::products::Pair;
 
 /// Units that compute 16 rows together.
 pub(super) const CREW: usize = 32;
 
-/// Units of a cube: four crews, of 16 rows each.
+/// Units of a cube: four crews.
 pub(super) const UNITS: usize = 4 * CREW;
 
 /// Rows of a cube.
 pub(super) const ROWS: usize = 64;
-
-/// Two elements side by side.
-pub(super) type Pair<F> = Vector<F, Const<2>>;
 
 /// What a kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +20,72 @@ pub(super) struct Form {
     pub(super) dim: usize,
     /// Whether there are matrix units for the type of the factors.
     pub(super) matrix_units: bool,
+}
+
+/// What the tensors hold.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Texts {
+    /// On scores.
+    pub(super) scale: f32,
+    /// Positions of a text.
+    pub(super) width: u32,
+    /// Of queries.
+    pub(super) heads: u32,
+    /// Of them to one of keys.
+    pub(super) group: u32,
+    /// From the firsts of one text to the next one's.
+    pub(super) apart: u32,
+}
+
+#[cube]
+impl Texts {
+    /// A head's queries.
+    pub(super) fn queries(&self, head: usize, #[comptime] dim: usize) -> Head {
+        Head::new(head, self.heads as usize, self.width as usize, dim)
+    }
+
+    /// A head's keys, or values.
+    pub(super) fn keys(&self, head: usize, #[comptime] dim: usize) -> Head {
+        Head::new(head, (self.heads / self.group) as usize, self.width as usize, dim)
+    }
+
+    /// Where the firsts of the cube's text begin.
+    pub(super) fn firsts(&self) -> usize {
+        CUBE_POS_Z as usize * self.apart as usize
+    }
+
+    /// Those of the cube's text and a head among the rows of statistics.
+    pub(super) fn statistics(&self, head: usize) -> usize {
+        (CUBE_POS_Z as usize * self.heads as usize + head) * self.width as usize
+    }
+
+    /// From the first statistics to the second.
+    pub(super) fn all(&self) -> usize {
+        CUBE_COUNT_Z as usize * (self.heads * self.width) as usize
+    }
+
+    /// The cube's first query, where those that have most to look at come first.
+    pub(super) fn first_query(&self) -> usize {
+        ((self.width as usize - 1) / ROWS - CUBE_POS_X as usize) * ROWS
+    }
+}
+
+/// One head's rows of the cube's text in a tensor `[texts · width, heads · dim]`.
+#[derive(CubeType)]
+pub(super) struct Head {
+    /// Of its first row's first element.
+    start: usize,
+    /// From one row to the next, in elements.
+    step: usize,
+    /// Rows.
+    width: usize,
+}
+
+#[cube]
+impl Head {
+    fn new(head: usize, heads: usize, width: usize, #[comptime] dim: usize) -> Head {
+        Head { start: (CUBE_POS_Z as usize * width * heads + head) * dim, step: heads * dim, width }
+    }
 }
 
 /// The place of a unit in its crew.
@@ -40,33 +100,16 @@ pub(super) fn crew_row() -> usize {
     UNIT_POS as usize / CREW * 16
 }
 
+/// The first of the cube's two rows that this unit has; the other is eight below.
+#[cube]
+pub(super) fn unit_row() -> usize {
+    crew_row() + lane() / 4
+}
+
 /// The first column of the unit's pair in every eight.
 #[cube]
 pub(super) fn pair_column() -> usize {
     lane() % 4 * 2
-}
-
-/// One head's rows in a tensor `[texts · width, heads · dim]`.
-#[derive(CubeType)]
-pub(super) struct Head {
-    /// Of its first row's first element.
-    start: usize,
-    /// From one row to the next, in elements.
-    step: usize,
-    /// Rows.
-    width: usize,
-}
-
-#[cube]
-impl Head {
-    pub(super) fn new(text: usize, head: usize, heads: usize, width: usize, #[comptime] dim: usize) -> Head {
-        Head { start: (text * width * heads + head) * dim, step: heads * dim, width }
-    }
-
-    /// Where a row's pairs are.
-    pub(super) fn pairs(&self, row: usize) -> usize {
-        (self.start + row * self.step) / 2
-    }
 }
 
 /// Vectors of a staged row: one more than it has, so that eight rows lie in different banks.
@@ -113,223 +156,38 @@ pub(super) fn fill<F: Float, N: Size>(
 
 /// One element of a tile.
 #[cube]
-fn element<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, #[comptime] dim: usize) -> F {
+pub(super) fn element<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, #[comptime] dim: usize) -> F {
     tile[row * staged_row::<N>(dim) + column / N::value()].extract_dynamic(column % N::value())
 }
 
-/// 16 rows and 16 columns of a tile, as a left factor.
+/// A crew's sums, each row by a factor, into the rows of a head from the cube's first on; those beyond its end are left out.
 #[cube]
-pub(super) fn left<F: Float, N: Size>(
-    tile: &[Vector<F, N>],
-    row: usize,
-    column: usize,
-    #[comptime] form: Form,
-) -> Array<Pair<F>> {
-    let mut held = Array::<Pair<F>>::new(4usize);
-    if comptime!(form.matrix_units) {
-        let at = (row + lane() % 16) * staged_row::<N>(form.dim) + (column + lane() / 16 * 8) / N::value();
-        let unit = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-        let found = unit.load_matrix::<Vector<F, N>, Const<2>>(&tile[at..at + 1], MatrixIdent::A, 4usize, false);
-        #[unroll]
-        for i in 0..4usize {
-            held[i] = found[i];
-        }
-    } else {
-        #[unroll]
-        for i in 0..4usize {
-            let r = row + lane() / 4 + i % 2 * 8;
-            let c = column + pair_column() + i / 2 * 8;
-            let mut pair = Pair::<F>::new(element::<F, N>(tile, r, c, form.dim));
-            pair.insert(1usize, element::<F, N>(tile, r, c + 1, form.dim));
-            held[i] = pair;
-        }
-    }
-    held
-}
-
-/// All columns of 16 rows of a tile, 16 by 16.
-#[cube]
-pub(super) fn lefts<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, #[comptime] form: Form) -> Array<Pair<F>> {
-    let mut held = Array::<Pair<F>>::new(comptime!(form.dim / 4));
-    #[unroll]
-    for k in 0..comptime!(form.dim / 16) {
-        let block = left::<F, N>(tile, row, k * 16, form);
-        #[unroll]
-        for i in 0..4usize {
-            held[k * 4 + i] = block[i];
-        }
-    }
-    held
-}
-
-/// The k-th block of 16 columns, rounded to the type of factors.
-#[cube]
-pub(super) fn block<F: Float, S: Float>(held: &Array<Pair<S>>, #[comptime] k: usize) -> Array<Pair<F>> {
-    let mut part = Array::<Pair<F>>::new(4usize);
-    #[unroll]
-    for i in 0..4usize {
-        part[i] = Pair::<F>::cast_from(held[k * 4 + i]);
-    }
-    part
-}
-
-/// Sums of a product, all 0: 16 rows, so many columns.
-#[cube]
-pub(super) fn zeros(#[comptime] columns: usize) -> Array<Pair<f32>> {
-    let mut sums = Array::<Pair<f32>>::new(comptime!(columns / 4));
-    #[unroll]
-    for i in 0..comptime!(columns / 4) {
-        sums[i] = Pair::<f32>::new(0.0f32);
-    }
-    sums
-}
-
-/// What the right factor of a product is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Right {
-    /// A tile: its rows are what is summed over.
-    Tile,
-    /// A tile, transposed: its columns are.
-    Transposed,
-}
-
-/// Adds `left` · a 16 × 16 block of a tile from (row, column) on to the `at`-th 16 columns of `sums`.
-#[cube]
-pub(super) fn multiply<F: Float, N: Size>(
-    sums: &mut Array<Pair<f32>>,
-    #[comptime] at: usize,
-    left: &Array<Pair<F>>,
-    tile: &[Vector<F, N>],
-    #[comptime] row: usize,
-    #[comptime] column: usize,
-    #[comptime] right: Right,
-    #[comptime] form: Form,
-) {
-    if comptime!(form.matrix_units) {
-        let (r, c) = if comptime!(right == Right::Tile) {
-            (lane() % 16, lane() / 16 * 8)
-        } else {
-            (lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8)
-        };
-        let start = (row + r) * staged_row::<N>(form.dim) + (column + c) / N::value();
-        let unit = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-        let found = unit.load_matrix::<Vector<F, N>, Const<2>>(
-            &tile[start..start + 1],
-            MatrixIdent::B,
-            4usize,
-            comptime!(right == Right::Tile),
-        );
-        #[unroll]
-        for half in 0..2usize {
-            let mut factor = Array::<Pair<F>>::new(2usize);
-            let mut sum = Array::<Pair<f32>>::new(2usize);
-            #[unroll]
-            for i in 0..2usize {
-                factor[i] = found[half * 2 + i];
-                sum[i] = sums[at * 4 + half * 2 + i];
-            }
-            let product = unit.execute(left, &factor, &sum);
-            #[unroll]
-            for i in 0..2usize {
-                sums[at * 4 + half * 2 + i] = product[i];
-            }
-        }
-    } else {
-        for k in 0..16usize {
-            // Four units beside each other hold a row of the left factor.
-            let owner = UNIT_POS_PLANE - UNIT_POS_PLANE % 4 + (k % 8 / 2) as u32;
-            let upper = plane_shuffle(f32::cast_from(left[k / 8 * 2].extract_dynamic(k % 2)), owner);
-            let lower = plane_shuffle(f32::cast_from(left[k / 8 * 2 + 1].extract_dynamic(k % 2)), owner);
-            #[unroll]
-            for half in 0..2usize {
-                let n = half * 8 + pair_column();
-                let mut factor = Pair::<f32>::new(0.0f32);
-                #[unroll]
-                for e in 0..2usize {
-                    let found = if comptime!(right == Right::Tile) {
-                        element::<F, N>(tile, row + k, column + n + e, form.dim)
-                    } else {
-                        element::<F, N>(tile, row + n + e, column + k, form.dim)
-                    };
-                    factor.insert(e, f32::cast_from(found));
-                }
-                sums[at * 4 + half * 2] += factor * Pair::<f32>::new(upper);
-                sums[at * 4 + half * 2 + 1] += factor * Pair::<f32>::new(lower);
-            }
-        }
-    }
-}
-
-/// 16 rows of a left factor, `dim` wide, by all rows of a tile: 16 × rows.
-#[cube]
-pub(super) fn by_rows<F: Float, N: Size>(
-    left: &Array<Pair<F>>,
-    tile: &[Vector<F, N>],
-    #[comptime] rows: usize,
-    #[comptime] form: Form,
-) -> Array<Pair<f32>> {
-    let mut sums = zeros(rows);
-    #[unroll]
-    for k in 0..comptime!(form.dim / 16) {
-        let part = block::<F, F>(left, k);
-        #[unroll]
-        for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(&mut sums, n, &part, tile, comptime!(n * 16), comptime!(k * 16), Right::Transposed, form);
-        }
-    }
-    sums
-}
-
-/// The same for 16 rows of another tile.
-#[cube]
-pub(super) fn rows_by_rows<F: Float, N: Size>(
-    left_tile: &[Vector<F, N>],
-    row: usize,
-    tile: &[Vector<F, N>],
-    #[comptime] rows: usize,
-    #[comptime] form: Form,
-) -> Array<Pair<f32>> {
-    let mut sums = zeros(rows);
-    #[unroll]
-    for k in 0..comptime!(form.dim / 16) {
-        let part = left::<F, N>(left_tile, row, comptime!(k * 16), form);
-        #[unroll]
-        for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(&mut sums, n, &part, tile, comptime!(n * 16), comptime!(k * 16), Right::Transposed, form);
-        }
-    }
-    sums
-}
-
-/// Adds what 16 rows, so many columns wide, are by as many rows of a tile to sums `dim` wide.
-#[cube]
-pub(super) fn add_by_tile<F: Float, N: Size>(
-    sums: &mut Array<Pair<f32>>,
-    held: &Array<Pair<f32>>,
-    tile: &[Vector<F, N>],
-    #[comptime] rows: usize,
+pub(super) fn write<P: Float>(
+    out: &mut Tensor<Pair<P>>,
+    head: &Head,
+    from: usize,
+    sums: &Array<Pair<f32>>,
+    factors: &Array<f32>,
     #[comptime] form: Form,
 ) {
     #[unroll]
-    for k in 0..comptime!(rows / 16) {
-        let part = block::<F, f32>(held, k);
-        #[unroll]
-        for n in 0..comptime!(form.dim / 16) {
-            multiply::<F, N>(sums, n, &part, tile, comptime!(k * 16), comptime!(n * 16), Right::Tile, form);
+    for half in 0..2usize {
+        let row = from + unit_row() + half * 8;
+        if row < head.width {
+            let start = (head.start + row * head.step + pair_column()) / 2;
+            #[unroll]
+            for n in 0..comptime!(form.dim / 8) {
+                out[start + n * 4] = Pair::<P>::cast_from(sums[n * 2 + half] * Pair::<f32>::new(factors[half]));
+            }
         }
     }
 }
 
-/// The largest of what the four units of a row hold.
+/// The same number for both rows of a unit.
 #[cube]
-pub(super) fn row_most(value: f32) -> f32 {
-    let value = max(value, plane_shuffle_xor(value, 1u32));
-    max(value, plane_shuffle_xor(value, 2u32))
-}
-
-/// Their sum.
-#[cube]
-pub(super) fn row_sum(value: f32) -> f32 {
-    let value = value + plane_shuffle_xor(value, 1u32);
-    value + plane_shuffle_xor(value, 2u32)
+pub(super) fn alike(number: f32) -> Array<f32> {
+    let mut both = Array::<f32>::new(2usize);
+    both[0] = number;
+    both[1] = number;
+    both
 }
