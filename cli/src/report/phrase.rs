@@ -47,15 +47,26 @@ pub(crate) fn measure(value: f64) -> String {
 
 /// A size in decimal units: "999 B", "1.2 kB", "513 MB".
 pub(crate) fn size(bytes: u64) -> String {
+    size_to(bytes, 0)
+}
+
+/// Two sizes, with as many decimals as tell them apart.
+pub(crate) fn sizes(both: [u64; 2]) -> [String; 2] {
+    let apart = (0..6).map(|more| both.map(|bytes| size_to(bytes, more))).find(|[one, other]| one != other);
+    apart.unwrap_or_else(|| both.map(size))
+}
+
+/// With some decimals more than usual.
+fn size_to(bytes: u64, more: usize) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {
-            let decimals = usize::from(unit != "B" && value < 9.95);
+            let decimals = if unit == "B" { 0 } else { more + usize::from(value < 9.95) };
             return format!("{value:.decimals$} {unit}");
         }
         value /= 1000.0;
     }
-    format!("{value:.1} TB")
+    format!("{value:.*} TB", 1 + more)
 }
 
 /// The text in lines of at most so many columns, a longer word on a line of its own.
@@ -140,6 +151,11 @@ mod tests {
         assert_eq!([0.4, 999.0, 1000.0, 1234567.0].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0, 0.41249, -3.0, 1e-7, 123456.0].map(measure), ["0.000", "0.412", "-3.000", "1.0e-7", "1.2e5"]);
         assert_eq!([17, 1_234, 513_000_000, 2_000_000_000_000].map(size), ["17 B", "1.2 kB", "513 MB", "2.0 TB"]);
+        assert_eq!(sizes([25_040_000_000, 24_970_000_000]), ["25.04 GB", "24.97 GB"]);
+        assert_eq!(
+            (sizes([25_000_000_000, 1_250_000]), sizes([7, 7])),
+            (["25 GB", "1.3 MB"].map(Into::into), ["7 B", "7 B"].map(Into::into))
+        );
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Needs {
         if needed <= available {
             return Ok(());
         }
-        let (device, needed, has) = (self.device, report::size(needed), report::size(available));
+        let (device, [needed, has]) = (self.device, report::sizes([needed, available]));
         let problem = format!("phase {} of {method} needs {needed} of memory, and {device} has {has} for it", phase.phase);
         let remedy = self.remedy(plan, available).map_err(|error| refused(plan, error))?;
         Err(plan.refuse("engine.kind", problem, remedy).into())
@@ -133,7 +133,7 @@ impl Needs {
         let needed = self.methods.iter().flat_map(|m| &m.phases).map(|phase| phase.host as u64).max().unwrap_or(0);
         match self.host {
             Some(has) if needed > has => {
-                let (needed, has) = (report::size(needed), report::size(has));
+                let [needed, has] = report::sizes([needed, has]);
                 let problem = format!("what is offloaded needs {needed} of the host's memory, which has {has}");
                 Err(plan.refuse("engine.offload", problem, "offload less, or free memory").into())
             }
@@ -206,12 +206,15 @@ fn changes(plan: &Plan) -> Vec<Change> {
     changes
 }
 
-/// The first saving alone, the first two, and so on.
+/// The first saving alone, the first two, and so on; in words only those that the run does not have yet.
 fn grown(plan: &Plan, savings: &[Saving]) -> Vec<Change> {
     let (mut words, mut settings, mut layout) = (Vec::new(), plan.settings, plan.layout);
     let change = |(word, change): &Saving| {
-        words.push(*word);
+        let before = (settings, layout);
         change(&mut settings, &mut layout);
+        if before != (settings, layout) {
+            words.push(*word);
+        }
         Change { words: words.join(" and "), settings, layout }
     };
     savings.iter().map(change).collect()
@@ -289,7 +292,7 @@ mod tests {
         assert!(peaks.len() == 6 && peaks.is_sorted_by(|a, b| a >= b) && peaks[5] < peaks[4] && peaks[4] < peaks[3], "{peaks:?}");
         for (peak, expect) in [
             (peaks[4], "engine.offload = \"anchor\" and engine.weights = \"bf16-split\""),
-            (peaks[5], "engine.micro_batch = 1 and engine.offload = \"optimizer\""),
+            (peaks[5], "set engine.offload = \"optimizer\" and"), // the rest the run has already
         ] {
             needs.available = Some(peak);
             let text = needs.check(&plan).unwrap_err().to_string();
