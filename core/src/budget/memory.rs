@@ -8,6 +8,7 @@ use crate::compute::{self, LayerInputs, Layout, Offload, Products};
 use crate::engine::{Engine, HEAD_CHUNK};
 use crate::kernel::attention::rows_at_once;
 use crate::model::{HeadKind, LlamaConfig, Unit};
+use crate::optimizer::LAYERS_AHEAD;
 use crate::trainer::UpdateTiming;
 
 /// Bytes of an f32.
@@ -166,9 +167,9 @@ impl<'a> Sizes<'a> {
         let earlier = bytes(self.layout.precision.sums.dtype()) * self.model * earlier_passes.min(1);
         let coming = self.anchors_on_their_way(holdings);
         let moments = [
-            (self.at_head(pass, earlier), coming * (self.head + self.layer)),
-            (self.at_layer(last, pass, earlier), coming * self.layer),
-            (self.at_layer(0, pass, earlier), coming * self.layer.max(self.largest)),
+            (self.at_head(pass, earlier), coming * (self.head + LAYERS_AHEAD * self.layer)),
+            (self.at_layer(last, pass, earlier), coming * LAYERS_AHEAD * self.layer),
+            (self.at_layer(0, pass, earlier), coming * (self.layer + self.largest)),
         ];
         moments.into_iter().fold(self.update(resting, earlier), |peak, ([gradients, activations, logits, workspace], coming)| {
             peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
@@ -198,7 +199,7 @@ impl<'a> Sizes<'a> {
         pass.rows.min(rows_at_once(heads, pass.width)) * heads * pass.width * pass.width
     }
 
-    /// Bytes per weight of anchors that are sent for while a pass goes backward: those of the next layer, first the head's, too.
+    /// Bytes per weight of anchors that are sent for while a pass goes backward: those of the next layers, first the head's, too.
     fn anchors_on_their_way(&self, holdings: &Holdings) -> usize {
         let sent = self.layout.carrier.is_some() && self.update == UpdateTiming::AfterBackward;
         if sent && holdings.anchor && self.layout.offload == Offload::Anchor { F32 } else { 0 }

@@ -12,6 +12,10 @@ use crate::model::{LlamaConfig, Policy};
 use crate::slab::Slab;
 use crate::watch::Part;
 
+/// Layers whose anchors are on their way at once. One layer's copy takes nearly as long as its way back; with the next one's behind it the bus does
+/// not wait for the card.
+pub(crate) const LAYERS_AHEAD: usize = 2;
+
 /// Sums the gradients of a step's passes on a device, and consolidates them in the last.
 pub struct Consolidate<'a> {
     policy: &'a Policy,
@@ -98,10 +102,10 @@ impl<'a> Anchors<'a> {
         Some(anchor)
     }
 
-    /// Has as many on their way as a layer has.
+    /// Has as many on their way as so many layers have.
     fn send(&mut self) {
         let (Some(carrier), Some(pull)) = (self.policy.compute().layout.carrier, self.hold.pull) else { return };
-        while self.under_way.len() < self.policy.config().units_per_layer()
+        while self.under_way.len() < LAYERS_AHEAD * self.policy.config().units_per_layer()
             && let Some(unit) = self.waiting.pop_front()
         {
             if let Slab::Lent(data) = &pull.anchor[unit] {

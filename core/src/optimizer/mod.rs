@@ -16,6 +16,7 @@ mod schedule;
 
 pub use adamw::{AdamW, AdamWSettings, Pull, StepNorms, Strength};
 pub(crate) use change::squared_distances;
+pub(crate) use consolidate::LAYERS_AHEAD;
 pub use consolidate::{Consolidate, Consolidated};
 pub(crate) use in_backward::{Hold, Measure, Update};
 pub use schedule::{Decay, LearningRate};
