@@ -153,8 +153,8 @@ mod tests {
         assert_eq!([17, 1_234, 513_000_000, 2_000_000_000_000].map(size), ["17 B", "1.2 kB", "513 MB", "2.0 TB"]);
         assert_eq!(sizes([25_040_000_000, 24_970_000_000]), ["25.04 GB", "24.97 GB"]);
         assert_eq!(
-            (sizes([25_000_000_000, 1_250_000]), sizes([7, 7])),
-            (["25 GB", "1.3 MB"].map(Into::into), ["7 B", "7 B"].map(Into::into))
+            (sizes([25_000_000_000, 1_240_000]), sizes([7, 7])),
+            (["25 GB", "1.2 MB"].map(Into::into), ["7 B", "7 B"].map(Into::into))
         );
     }
 

@@ -302,6 +302,13 @@ mod tests {
     use crate::testing::Noise;
 
     #[test]
+    fn bf16_s_heads_of_whole_tiles_are_attended_to_in_one_go() {
+        let fits = |dim, products| Heads { query: 4, key_value: 2, dim }.in_one_go(products);
+        assert!([16, 48, 64, 128].iter().all(|dim| fits(*dim, FloatDType::BF16)));
+        assert!(![8, 40, 144].iter().any(|dim| fits(*dim, FloatDType::BF16)) && !fits(64, FloatDType::F32));
+    }
+
+    #[test]
     fn texts_begin_where_the_owner_changes() {
         assert_eq!(firsts(&[0, 0, 1, 1, -1, 2, 2, 2, -1, -1], 5), [0, 0, 2, 2, 4, 0, 0, 0, 3, 3]);
     }

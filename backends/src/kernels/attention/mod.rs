@@ -21,7 +21,7 @@ use tiles::{Form, ROWS, TextsLaunch, UNITS};
 
 #[backend_extension(Cube, Fusion)]
 pub(super) trait AttentionKernels: Backend {
-    #[fusion(meta = |query, _key, _value, _firsts, _heads| like(query, query))]
+    #[fusion(meta = |query, _key, _value, _firsts, _heads| like(query))]
     fn attend(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -30,7 +30,7 @@ pub(super) trait AttentionKernels: Backend {
         heads: [usize; 2],
     ) -> FloatTensor<Self>;
 
-    #[fusion(meta = |query, key, value, _dy, _firsts, _heads| (wide(query), wide(key), like(value, value)))]
+    #[fusion(meta = |query, key, value, _dy, _firsts, _heads| (wide(query), wide(key), like(value)))]
     fn attend_backward(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -41,8 +41,8 @@ pub(super) trait AttentionKernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-fn like(shape: &TensorSpec, kind: &TensorSpec) -> TensorSpec {
-    TensorSpec::new(shape.shape.clone(), kind.dtype)
+fn like(x: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(x.shape.clone(), x.dtype)
 }
 
 fn wide(x: &TensorSpec) -> TensorSpec {

@@ -59,7 +59,7 @@ pub(super) fn lefts<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, #[comp
 
 /// The k-th block of 16 columns, rounded to the type of factors.
 #[cube]
-pub(super) fn block<F: Float, S: Float>(held: &Array<Pair<S>>, #[comptime] k: usize) -> Array<Pair<F>> {
+pub(super) fn left_of<F: Float, S: Float>(held: &Array<Pair<S>>, #[comptime] k: usize) -> Array<Pair<F>> {
     let mut part = Array::<Pair<F>>::new(4usize);
     #[unroll]
     for i in 0..4usize {
@@ -88,69 +88,99 @@ pub(super) enum Right {
     Transposed,
 }
 
-/// Adds `left` · a 16 × 16 block of a tile from (row, column) on to the `at`-th 16 columns of `sums`.
+/// 16 × 16 elements of a tile, from some on, as a right factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Block {
+    row: usize,
+    column: usize,
+    right: Right,
+}
+
+/// Adds `left` · a block of a tile to the `at`-th 16 columns of `sums`.
 #[cube]
 pub(super) fn multiply<F: Float, N: Size>(
     sums: &mut Array<Pair<f32>>,
     #[comptime] at: usize,
     left: &Array<Pair<F>>,
     tile: &[Vector<F, N>],
-    #[comptime] row: usize,
-    #[comptime] column: usize,
-    #[comptime] right: Right,
+    #[comptime] block: Block,
     #[comptime] form: Form,
 ) {
     if comptime!(form.matrix_units) {
-        let (r, c) = if comptime!(right == Right::Tile) {
-            (lane() % 16, lane() / 16 * 8)
-        } else {
-            (lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8)
-        };
-        let start = (row + r) * staged_row::<N>(form.dim) + (column + c) / N::value();
-        let unit = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-        let found = unit.load_matrix::<Vector<F, N>, Const<2>>(
-            &tile[start..start + 1],
-            MatrixIdent::B,
-            4usize,
-            comptime!(right == Right::Tile),
-        );
+        multiply_on_units::<F, N>(sums, at, left, tile, block, form);
+    } else {
+        multiply_in_loops::<F, N>(sums, at, left, tile, block, form);
+    }
+}
+
+#[cube]
+fn multiply_on_units<F: Float, N: Size>(
+    sums: &mut Array<Pair<f32>>,
+    #[comptime] at: usize,
+    left: &Array<Pair<F>>,
+    tile: &[Vector<F, N>],
+    #[comptime] block: Block,
+    #[comptime] form: Form,
+) {
+    let (r, c) = if comptime!(block.right == Right::Tile) {
+        (lane() % 16, lane() / 16 * 8)
+    } else {
+        (lane() / 16 * 8 + lane() % 8, lane() / 8 % 2 * 8)
+    };
+    let start = (block.row + r) * staged_row::<N>(form.dim) + (block.column + c) / N::value();
+    let unit = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+    let found = unit.load_matrix::<Vector<F, N>, Const<2>>(
+        &tile[start..start + 1],
+        MatrixIdent::B,
+        4usize,
+        comptime!(block.right == Right::Tile),
+    );
+    #[unroll]
+    for half in 0..2usize {
+        let mut factor = Array::<Pair<F>>::new(2usize);
+        let mut sum = Array::<Pair<f32>>::new(2usize);
+        #[unroll]
+        for i in 0..2usize {
+            factor[i] = found[half * 2 + i];
+            sum[i] = sums[at * 4 + half * 2 + i];
+        }
+        let product = unit.execute(left, &factor, &sum);
+        #[unroll]
+        for i in 0..2usize {
+            sums[at * 4 + half * 2 + i] = product[i];
+        }
+    }
+}
+
+#[cube]
+fn multiply_in_loops<F: Float, N: Size>(
+    sums: &mut Array<Pair<f32>>,
+    #[comptime] at: usize,
+    left: &Array<Pair<F>>,
+    tile: &[Vector<F, N>],
+    #[comptime] block: Block,
+    #[comptime] form: Form,
+) {
+    for k in 0..16usize {
+        // Four units beside each other hold a row of the left factor.
+        let owner = UNIT_POS_PLANE - UNIT_POS_PLANE % 4 + (k % 8 / 2) as u32;
+        let upper = plane_shuffle(f32::cast_from(left[k / 8 * 2].extract_dynamic(k % 2)), owner);
+        let lower = plane_shuffle(f32::cast_from(left[k / 8 * 2 + 1].extract_dynamic(k % 2)), owner);
         #[unroll]
         for half in 0..2usize {
-            let mut factor = Array::<Pair<F>>::new(2usize);
-            let mut sum = Array::<Pair<f32>>::new(2usize);
+            let n = half * 8 + pair_column();
+            let mut factor = Pair::<f32>::new(0.0f32);
             #[unroll]
-            for i in 0..2usize {
-                factor[i] = found[half * 2 + i];
-                sum[i] = sums[at * 4 + half * 2 + i];
+            for e in 0..2usize {
+                let found = if comptime!(block.right == Right::Tile) {
+                    element::<F, N>(tile, block.row + k, block.column + n + e, form.dim)
+                } else {
+                    element::<F, N>(tile, block.row + n + e, block.column + k, form.dim)
+                };
+                factor.insert(e, f32::cast_from(found));
             }
-            let product = unit.execute(left, &factor, &sum);
-            #[unroll]
-            for i in 0..2usize {
-                sums[at * 4 + half * 2 + i] = product[i];
-            }
-        }
-    } else {
-        for k in 0..16usize {
-            // Four units beside each other hold a row of the left factor.
-            let owner = UNIT_POS_PLANE - UNIT_POS_PLANE % 4 + (k % 8 / 2) as u32;
-            let upper = plane_shuffle(f32::cast_from(left[k / 8 * 2].extract_dynamic(k % 2)), owner);
-            let lower = plane_shuffle(f32::cast_from(left[k / 8 * 2 + 1].extract_dynamic(k % 2)), owner);
-            #[unroll]
-            for half in 0..2usize {
-                let n = half * 8 + pair_column();
-                let mut factor = Pair::<f32>::new(0.0f32);
-                #[unroll]
-                for e in 0..2usize {
-                    let found = if comptime!(right == Right::Tile) {
-                        element::<F, N>(tile, row + k, column + n + e, form.dim)
-                    } else {
-                        element::<F, N>(tile, row + n + e, column + k, form.dim)
-                    };
-                    factor.insert(e, f32::cast_from(found));
-                }
-                sums[at * 4 + half * 2] += factor * Pair::<f32>::new(upper);
-                sums[at * 4 + half * 2 + 1] += factor * Pair::<f32>::new(lower);
-            }
+            sums[at * 4 + half * 2] += factor * Pair::<f32>::new(upper);
+            sums[at * 4 + half * 2 + 1] += factor * Pair::<f32>::new(lower);
         }
     }
 }
@@ -166,10 +196,17 @@ pub(super) fn by_rows<F: Float, N: Size>(
     let mut sums = zeros(rows);
     #[unroll]
     for k in 0..comptime!(form.dim / 16) {
-        let part = block::<F, F>(left, k);
+        let part = left_of::<F, F>(left, k);
         #[unroll]
         for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(&mut sums, n, &part, tile, comptime!(n * 16), comptime!(k * 16), Right::Transposed, form);
+            multiply::<F, N>(
+                &mut sums,
+                n,
+                &part,
+                tile,
+                comptime!(Block { row: n * 16, column: k * 16, right: Right::Transposed }),
+                form,
+            );
         }
     }
     sums
@@ -190,7 +227,14 @@ pub(super) fn rows_by_rows<F: Float, N: Size>(
         let part = left::<F, N>(left_tile, row, comptime!(k * 16), form);
         #[unroll]
         for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(&mut sums, n, &part, tile, comptime!(n * 16), comptime!(k * 16), Right::Transposed, form);
+            multiply::<F, N>(
+                &mut sums,
+                n,
+                &part,
+                tile,
+                comptime!(Block { row: n * 16, column: k * 16, right: Right::Transposed }),
+                form,
+            );
         }
     }
     sums
@@ -207,10 +251,10 @@ pub(super) fn add_by_tile<F: Float, N: Size>(
 ) {
     #[unroll]
     for k in 0..comptime!(rows / 16) {
-        let part = block::<F, f32>(held, k);
+        let part = left_of::<F, f32>(held, k);
         #[unroll]
         for n in 0..comptime!(form.dim / 16) {
-            multiply::<F, N>(sums, n, &part, tile, comptime!(k * 16), comptime!(n * 16), Right::Tile, form);
+            multiply::<F, N>(sums, n, &part, tile, comptime!(Block { row: k * 16, column: n * 16, right: Right::Tile }), form);
         }
     }
 }
