@@ -147,6 +147,8 @@ pub struct Kernels {
     /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`, the
     /// type that comes out.
     pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
+    /// The type of products whose attention is computed by the next two; of others by a library's products and the two after them.
+    pub one_go: FloatDType,
     /// Causal attention, softmax(Q·Kᵀ/√hd)·V, without a matrix of scores in memory: `[B·T, H·hd]`, twice `[B·T, KV·hd]`, of one type, hd a
     /// multiple of 16; the first position that each position sees, up to itself, `[1 or B, T]`; H and KV.
     pub attention: fn([Tensor<2>; 3], Tensor<2, Int>, [usize; 2]) -> Tensor<2>,

@@ -1,9 +1,10 @@
 //! A whole HBAT run gives the same numbers on the CPU and on a GPU.
 
-use burn::tensor::Device;
-use hbat::compute::Compute;
+use burn::tensor::{Device, FloatDType};
+use hbat::compute::{Compute, Kernels};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
+use hbat::model::LlamaConfig;
 use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::toy::random_policy;
 use hbat::trainer::{Settings, Trainer};
@@ -25,8 +26,11 @@ fn short(rule: Rule) -> ScheduleSettings {
 }
 
 fn run_on(compute: Compute, rule: Rule, engine: Engine) -> Outcome {
-    let settings = Settings { engine, bucket: 8, ..settings() };
-    finish(&mut Trainer::new(random_policy(config(), compute, 5), data(8, 8), phases(&short(rule)), settings))
+    run(config(), compute, rule, Settings { engine, bucket: 8, ..settings() })
+}
+
+fn run(config: LlamaConfig, compute: Compute, rule: Rule, settings: Settings) -> Outcome {
+    finish(&mut Trainer::new(random_policy(config, compute, 5), data(8, 8), phases(&short(rule)), settings))
 }
 
 fn compare(found: &Outcome, expected: &Outcome) {
@@ -83,6 +87,22 @@ fn a_gpu_trains_as_the_cpu_does_with_kernels_of_hbat_s() {
     let compute = Compute { layout, ..Compute::device(device) };
     let found = run_on(compute, Rule::Relative, Engine::Segmented);
     compare(&found, &run_on(Compute::host(Device::flex()), Rule::Relative, Engine::Segmented));
+}
+
+/// As a card does for bf16: here in f32, of a row for each sequence and of packed rows.
+#[test]
+fn a_gpu_trains_as_the_cpu_does_with_attention_in_one_go() {
+    let Some(device) = gpu() else { return };
+    let mut layout = layout(DeviceName::Wgpu(0), &EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine });
+    let own = layout.kernels.expect("wgpu was compiled in");
+    layout.kernels = Some(Kernels { one_go: FloatDType::F32, softmax: |_, _, _, _| panic!("scores are in memory"), ..own });
+    let config = LlamaConfig { head_dim: 16, ..config() };
+    for pack in [None, Some(40)] {
+        let settings = Settings { engine: Engine::Segmented, bucket: 8, pack, ..settings() };
+        let on = |compute| run(config.clone(), compute, Rule::Relative, settings);
+        let compute = Compute { layout, ..Compute::device(device.clone()) };
+        compare(&on(compute), &on(Compute::host(Device::flex())));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How numbers are laid out on a device.
 
+use burn::tensor::FloatDType;
 use hbat::compute::{Carrier, Kernels, Layout, Library, Memory, Precision, Products, Weights};
 use hbat::engine::Engine;
 use hbat_backends::{Cublas, DeviceName, Full, cublas};
@@ -36,6 +37,8 @@ fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
         rms_norm: own.rms_norm,
         rms_norm_backward: own.rms_norm_backward,
         turn: own.turn,
+        // A card's matrix units multiply bf16; f32 is multiplied by a library.
+        one_go: FloatDType::BF16,
         attention: own.attention,
         attention_backward: own.attention_backward,
         softmax: own.softmax,

@@ -193,7 +193,8 @@ impl<'a> Sizes<'a> {
     /// Elements of the attention matrices that exist at once; none where attention is computed in one go.
     fn scores(&self, pass: &Pass) -> usize {
         let heads = self.config.num_attention_heads;
-        if self.layout.kernels.is_some() && self.config.heads().in_one_go(self.layout.precision.weights.dtype()) {
+        let products = self.layout.precision.weights.dtype();
+        if self.layout.kernels.is_some_and(|own| self.config.heads().in_one_go(&own, products)) {
             return 0;
         }
         pass.rows.min(rows_at_once(heads, pass.width)) * heads * pass.width * pass.width

@@ -32,10 +32,9 @@ impl Heads {
         [self.query, self.key_value]
     }
 
-    /// Whether kernels of a device's own compute attention in one go: of bf16, where a card's matrix units are; in f32 three products of
-    /// a library's are faster.
-    pub(crate) fn in_one_go(&self, products: FloatDType) -> bool {
-        products == FloatDType::BF16 && self.dim.is_multiple_of(16) && self.dim <= 128
+    /// Whether kernels of a device's own compute attention in one go, for products of a type.
+    pub(crate) fn in_one_go(&self, own: &Kernels, products: FloatDType) -> bool {
+        products == own.one_go && self.dim.is_multiple_of(16) && self.dim <= 128
     }
 
     /// `[B·T, H·hd]` → `[B, KV, G·T, hd]`: the queries that share a key head, one below the other.
@@ -118,7 +117,9 @@ fn firsts(owners: &[i32], width: usize) -> Vec<i32> {
 
 /// softmax(Q·Kᵀ/√hd + mask)·V for `query` `[B·T, H·hd]`, `key` and `value` `[B·T, KV·hd]`; returns `[B·T, H·hd]`.
 pub(crate) fn attention(query: Tensor<2>, key: Tensor<2>, value: Tensor<2>, mask: Mask, how: Attention) -> Tensor<2> {
-    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.in_one_go(kind(&value))) {
+    if let Mask::Firsts(own, firsts) = &mask
+        && how.heads.in_one_go(own, kind(&value))
+    {
         return (own.attention)([query, key, value], firsts.clone(), how.heads.counts());
     }
     let parts = parts(&query, mask.width(), how.heads);
@@ -147,7 +148,9 @@ fn attention_by_parts(read: [Tensor<2>; 3], mask: Mask, how: Attention, parts: V
 ///
 /// Those of query and key are f32, to be turned back before they are rounded.
 pub(crate) fn attention_backward(read: [Tensor<2>; 3], dy: Tensor<2>, mask: Mask, how: Attention) -> [Tensor<2>; 3] {
-    if let (Mask::Firsts(own, firsts), true) = (&mask, how.heads.in_one_go(kind(&dy))) {
+    if let Mask::Firsts(own, firsts) = &mask
+        && how.heads.in_one_go(own, kind(&dy))
+    {
         return (own.attention_backward)(read, dy, firsts.clone(), how.heads.counts());
     }
     let parts = parts(&dy, mask.width(), how.heads);
@@ -300,13 +303,6 @@ pub(crate) const MASKED: f32 = -1e30;
 mod tests {
     use super::*;
     use crate::testing::Noise;
-
-    #[test]
-    fn bf16_s_heads_of_whole_tiles_are_attended_to_in_one_go() {
-        let fits = |dim, products| Heads { query: 4, key_value: 2, dim }.in_one_go(products);
-        assert!([16, 48, 64, 128].iter().all(|dim| fits(*dim, FloatDType::BF16)));
-        assert!(![8, 40, 144].iter().any(|dim| fits(*dim, FloatDType::BF16)) && !fits(64, FloatDType::F32));
-    }
 
     #[test]
     fn texts_begin_where_the_owner_changes() {
