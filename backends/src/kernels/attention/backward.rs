@@ -4,9 +4,9 @@
 
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 
-use super::products::{Pair, add_by_tile, by_rows, lefts, rows_by_rows, zeros};
+use super::products::{Pair, add_by_tile, by_rows, hold, rows_by_rows, zeros};
 use super::scores::{Running, Seen, row_sum};
-use super::tiles::{Form, ROWS, Texts, alike, crew_row, fill, pair_column, stage, unit_row, write};
+use super::tiles::{Form, ROWS, Texts, alike, crew_row, fill, fill_both, pair_column, stage, unit_row, write};
 
 /// Keys that are looked at together for queries, and queries for keys.
 const OTHERS: usize = 32;
@@ -28,13 +28,8 @@ pub(super) fn statistics<F: Float, I: Int, N: Size>(
     let (queries, keys) = (texts.queries(head, form.dim), texts.keys(head / texts.group as usize, form.dim));
     let seen = Seen::new::<I>(firsts, &texts, from);
     let mut tile = stage::<F, N>(ROWS, form);
-    fill::<F, N>(&mut tile, query, &queries, from, ROWS, form);
-    sync_cube();
-    let held = lefts::<F, N>(&tile, crew_row(), form);
-    sync_cube();
-    fill::<F, N>(&mut tile, dy, &queries, from, ROWS, form);
-    sync_cube();
-    let held_dy = lefts::<F, N>(&tile, crew_row(), form);
+    let held = hold::<F, N>(&mut tile, query, &queries, from, form);
+    let held_dy = hold::<F, N>(&mut tile, dy, &queries, from, form);
 
     let mut key_tile = stage::<F, N>(OTHERS, form);
     let mut value_tile = stage::<F, N>(OTHERS, form);
@@ -42,10 +37,7 @@ pub(super) fn statistics<F: Float, I: Int, N: Size>(
     let mut weighted = alike(0.0f32);
     let mut at = usize::cast_from(firsts[texts.firsts() + from]) / OTHERS * OTHERS;
     while at < min(from + ROWS, width) {
-        sync_cube();
-        fill::<F, N>(&mut key_tile, key, &keys, at, OTHERS, form);
-        fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
-        sync_cube();
+        fill_both::<F, N>(&mut key_tile, &mut value_tile, key, value, &keys, at, OTHERS, form);
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
         seen.only(&mut scores, at, OTHERS);
         let factors = running.add(&mut scores, texts.scale, OTHERS);
@@ -92,13 +84,8 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
     let (queries, keys) = (texts.queries(head, form.dim), texts.keys(head / texts.group as usize, form.dim));
     let seen = Seen::new::<I>(firsts, &texts, from);
     let mut tile = stage::<F, N>(ROWS, form);
-    fill::<F, N>(&mut tile, query, &queries, from, ROWS, form);
-    sync_cube();
-    let held = lefts::<F, N>(&tile, crew_row(), form);
-    sync_cube();
-    fill::<F, N>(&mut tile, dy, &queries, from, ROWS, form);
-    sync_cube();
-    let held_dy = lefts::<F, N>(&tile, crew_row(), form);
+    let held = hold::<F, N>(&mut tile, query, &queries, from, form);
+    let held_dy = hold::<F, N>(&mut tile, dy, &queries, from, form);
     let mut sums = Array::<f32>::new(2usize);
     let mut means = Array::<f32>::new(2usize);
     #[unroll]
@@ -113,10 +100,7 @@ pub(super) fn query_gradient<F: Float, I: Int, N: Size>(
     let mut gradient = zeros(form.dim);
     let mut at = usize::cast_from(firsts[texts.firsts() + from]) / OTHERS * OTHERS;
     while at < min(from + ROWS, width) {
-        sync_cube();
-        fill::<F, N>(&mut key_tile, key, &keys, at, OTHERS, form);
-        fill::<F, N>(&mut value_tile, value, &keys, at, OTHERS, form);
-        sync_cube();
+        fill_both::<F, N>(&mut key_tile, &mut value_tile, key, value, &keys, at, OTHERS, form);
         let mut scores = by_rows::<F, N>(&held, &key_tile, OTHERS, form);
         seen.only(&mut scores, at, OTHERS);
         let dp = by_rows::<F, N>(&held_dy, &value_tile, OTHERS, form);

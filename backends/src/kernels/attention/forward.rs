@@ -2,9 +2,9 @@
 
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 
-use super::products::{Pair, add_by_tile, by_rows, lefts, zeros};
+use super::products::{Pair, add_by_tile, by_rows, hold, zeros};
 use super::scores::{Running, Seen, row_sum};
-use super::tiles::{Form, ROWS, Texts, crew_row, fill, stage, write};
+use super::tiles::{Form, ROWS, Texts, fill_both, stage, write};
 
 /// Keys that are looked at together.
 const KEYS: usize = 64;
@@ -25,17 +25,12 @@ pub(super) fn attend<F: Float, I: Int, N: Size>(
     let seen = Seen::new::<I>(firsts, &texts, from);
     let mut key_tile = stage::<F, N>(KEYS, form);
     let mut value_tile = stage::<F, N>(KEYS, form);
-    fill::<F, N>(&mut key_tile, query, &queries, from, ROWS, form);
-    sync_cube();
-    let held = lefts::<F, N>(&key_tile, crew_row(), form);
+    let held = hold::<F, N>(&mut key_tile, query, &queries, from, form);
     let mut context = zeros(form.dim);
     let mut running = Running::new();
     let mut at = usize::cast_from(firsts[texts.firsts() + from]) / KEYS * KEYS;
     while at < min(from + ROWS, texts.width as usize) {
-        sync_cube();
-        fill::<F, N>(&mut key_tile, key, &keys, at, KEYS, form);
-        fill::<F, N>(&mut value_tile, value, &keys, at, KEYS, form);
-        sync_cube();
+        fill_both::<F, N>(&mut key_tile, &mut value_tile, key, value, &keys, at, KEYS, form);
         let mut scores = by_rows::<F, N>(&held, &key_tile, KEYS, form);
         seen.only(&mut scores, at, KEYS);
         let factors = running.add(&mut scores, texts.scale, KEYS);

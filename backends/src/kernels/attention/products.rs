@@ -7,7 +7,7 @@
 use burn_cubecl::cubecl::cmma::{MatrixIdent, MmaDefinition};
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::tiles::{Form, element, lane, pair_column, staged_row};
+use super::tiles::{Form, Head, ROWS, crew_row, element, fill, lane, pair_column, staged_row};
 
 /// Two elements side by side.
 pub(super) type Pair<F> = Vector<F, Const<2>>;
@@ -44,7 +44,7 @@ pub(super) fn left<F: Float, N: Size>(
 
 /// All columns of 16 rows of a tile, 16 by 16.
 #[cube]
-pub(super) fn lefts<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, #[comptime] form: Form) -> Array<Pair<F>> {
+fn lefts<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, #[comptime] form: Form) -> Array<Pair<F>> {
     let mut held = Array::<Pair<F>>::new(comptime!(form.dim / 4));
     #[unroll]
     for k in 0..comptime!(form.dim / 16) {
@@ -55,6 +55,21 @@ pub(super) fn lefts<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, #[comp
         }
     }
     held
+}
+
+/// The cube's rows of a head from one on, of which each crew holds its own; through a tile that nobody needs any longer.
+#[cube]
+pub(super) fn hold<F: Float, N: Size>(
+    tile: &mut [Vector<F, N>],
+    x: &Tensor<Vector<F, N>>,
+    head: &Head,
+    from: usize,
+    #[comptime] form: Form,
+) -> Array<Pair<F>> {
+    sync_cube();
+    fill::<F, N>(tile, x, head, from, ROWS, form);
+    sync_cube();
+    lefts::<F, N>(&*tile, crew_row(), form)
 }
 
 /// The k-th block of 16 columns, rounded to the type of factors.

@@ -154,6 +154,24 @@ pub(super) fn fill<F: Float, N: Size>(
     }
 }
 
+/// Keys and values from one on, for all the cube's units, which are done with those before.
+#[cube]
+pub(super) fn fill_both<F: Float, N: Size>(
+    key_tile: &mut [Vector<F, N>],
+    value_tile: &mut [Vector<F, N>],
+    key: &Tensor<Vector<F, N>>,
+    value: &Tensor<Vector<F, N>>,
+    head: &Head,
+    at: usize,
+    #[comptime] rows: usize,
+    #[comptime] form: Form,
+) {
+    sync_cube();
+    fill::<F, N>(key_tile, key, head, at, rows, form);
+    fill::<F, N>(value_tile, value, head, at, rows, form);
+    sync_cube();
+}
+
 /// One element of a tile.
 #[cube]
 pub(super) fn element<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, #[comptime] dim: usize) -> F {
