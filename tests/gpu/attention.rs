@@ -1,10 +1,11 @@
 //! hbat's attention: small ones of every form against the CPU's, and how long those of a model take, eight sequences of 1024 tokens.
 
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation::softmax};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use hbat_backends::{Kernels, dtype_name, has_planes, kernels, open};
+use hbat_tests::PlainAttention;
 use serde_json::json;
 
-use crate::product::{noise, random, seconds};
+use crate::product::{noise, off, random, seconds};
 use crate::shape::{Target, config};
 
 const ROWS: usize = 8;
@@ -29,23 +30,6 @@ impl Case {
     /// The first position that each sees: two thirds of a row are another text.
     fn firsts(&self) -> Vec<i32> {
         (0..self.width).map(|t| if t >= self.width / 3 { self.width / 3 } else { 0 } as i32).collect()
-    }
-
-    fn scale(&self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
-    }
-
-    /// `[B, KV, G·T, hd]`.
-    fn by_heads(&self, x: Tensor<2>) -> Tensor<4> {
-        let (heads, key_heads) = (x.dims()[1] / self.dim, self.heads[1]);
-        let x = x.reshape([self.texts, self.width, heads, self.dim]).swap_dims(1, 2);
-        x.reshape([self.texts, key_heads, heads / key_heads * self.width, self.dim])
-    }
-
-    fn side_by_side(&self, x: Tensor<4>) -> Tensor<2> {
-        let heads = x.dims()[1] * x.dims()[2] / self.width;
-        let x = x.reshape([self.texts, heads, self.width, self.dim]).swap_dims(1, 2);
-        x.reshape([self.texts * self.width, heads * self.dim])
     }
 }
 
@@ -73,7 +57,8 @@ pub(crate) async fn run(target: Target, shape: &str) {
 
 async fn exactness(target: Target, own: Kernels, case: Case, of: FloatDType) {
     let device = open(target.name).unwrap_or_else(|error| panic!("{error}"));
-    let expected = expected(&case, of);
+    let plain = PlainAttention { heads: case.heads, dim: case.dim, texts: [case.texts, case.width], firsts: case.firsts() };
+    let expected = plain.all(case.read(of, &Device::flex()).map(|x| x.cast(FloatDType::F32)));
     let [query, key, value, dy] = case.read(of, &device);
     let firsts = Tensor::<2, Int>::from_data(TensorData::new(case.firsts(), [1, case.width]), &device);
     let read = [query, key, value];
@@ -82,10 +67,7 @@ async fn exactness(target: Target, own: Kernels, case: Case, of: FloatDType) {
     for ((name, found), expected) in ["context", "query", "key", "value"].into_iter().zip([context, dq, dk, dv]).zip(expected) {
         let found = found.into_data_async().await.expect("numbers").convert::<f32>();
         let expected = expected.into_data_async().await.expect("numbers");
-        let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
-        let (most, largest) =
-            pairs.fold((0.0f32, 0.0f32), |(most, largest), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
-        let off = if most.is_nan() { f64::NAN } else { f64::from(most / largest) };
+        let off = off(&found, &expected);
         let tolerance = if of == FloatDType::BF16 { 1e-2 } else { 1e-5 };
         println!(
             "{}",
@@ -93,22 +75,6 @@ async fn exactness(target: Target, own: Kernels, case: Case, of: FloatDType) {
                 "dim": case.dim, "texts": case.texts, "width": case.width, "what": name, "off": off, "passed": off <= tolerance })
         );
     }
-}
-
-/// By tensor operations in f32 on the CPU.
-fn expected(case: &Case, of: FloatDType) -> [Tensor<2>; 4] {
-    let [query, key, value, dy] = case.read(of, &Device::flex()).map(|x| case.by_heads(x.cast(FloatDType::F32)));
-    let firsts = case.firsts();
-    let seen = |row: usize, column: usize| (firsts[row] as usize..=row).contains(&column);
-    let mask: Vec<f32> = (0..case.width.pow(2)).map(|i| if seen(i / case.width, i % case.width) { 0.0 } else { -1e30 }).collect();
-    let mask = Tensor::<4>::from_data(TensorData::new(mask, [1, 1, case.width, case.width]), &Device::flex());
-    let scores = query.clone().matmul(key.clone().swap_dims(2, 3)) * case.scale();
-    let dims = scores.dims();
-    let p = softmax(scores.reshape([case.texts, case.heads[0], case.width, case.width]) + mask, 3).reshape(dims);
-    let dp = dy.clone().matmul(value.clone().swap_dims(2, 3));
-    let ds = p.clone() * (dp.clone() - (dp * p.clone()).sum_dim(3)) * case.scale();
-    let (dk, dv) = (ds.clone().swap_dims(2, 3).matmul(query), p.clone().swap_dims(2, 3).matmul(dy));
-    [p.matmul(value), ds.matmul(key), dk, dv].map(|x| case.side_by_side(x))
 }
 
 /// Floating-point operations are those of the half of all pairs that are seen: two products forward, five backward.

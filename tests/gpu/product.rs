@@ -116,9 +116,7 @@ async fn compare<const D: usize>(target: Target, (of, to): (FloatDType, FloatDTy
     let shape = expected.dims().to_vec();
     let found = found.into_data_async().await.expect("a product").convert::<f32>();
     let expected = expected.into_data_async().await.expect("a product");
-    let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
-    let (most, largest) = pairs.fold((0.0f32, 0.0f32), |(most, largest), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
-    let off = f64::from(most / largest);
+    let off = off(&found, &expected);
     let tolerance = if to == FloatDType::BF16 { 4e-3 } else { 2e-6 };
     let words = [of, to].map(dtype_name);
     println!(
@@ -126,6 +124,14 @@ async fn compare<const D: usize>(target: Target, (of, to): (FloatDType, FloatDTy
         json!({ "part": "exactness", "target": target.to_string(), "of": words[0], "to": words[1], "shape": shape, "off": off,
             "passed": off <= tolerance })
     );
+}
+
+/// The largest difference as a part of the largest number; not a number where one of them is none.
+pub(crate) fn off(found: &TensorData, expected: &TensorData) -> f64 {
+    let more = |most: f32, next: f32| if next > most || next.is_nan() { next } else { most };
+    let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
+    let (most, largest) = pairs.fold((0.0, 0.0), |(most, largest), (a, b)| (more(most, (a - b).abs()), more(largest, b.abs())));
+    f64::from(most / largest)
 }
 
 fn lay(made: impl Fn([usize; 2]) -> Tensor<2>, [rows, columns]: [usize; 2], lines: Lines) -> Tensor<2> {

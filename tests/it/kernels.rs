@@ -4,6 +4,7 @@ use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, Tolerance};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, Kernels, kernels, open};
+use hbat_tests::{PlainAttention, mask};
 
 use crate::fixtures::block_on;
 use crate::support::skip;
@@ -88,13 +89,6 @@ fn firsts(texts: usize, width: usize) -> Vec<i32> {
     (0..texts).flat_map(|text| (0..width).map(move |position| first(text, position))).collect()
 }
 
-/// The same, to be added to scores.
-fn mask(firsts: &[i32], width: usize) -> Tensor<3> {
-    let seen = |row: usize, column: usize| (firsts[row] as usize..=row % width).contains(&column);
-    let values: Vec<f32> = (0..firsts.len() * width).map(|i| if seen(i / width, i % width) { 0.0 } else { -1e30 }).collect();
-    Tensor::from_data(TensorData::new(values, [firsts.len() / width, width, width]), &Device::flex())
-}
-
 #[test]
 fn attention_s_probabilities_on_a_gpu() {
     let Some((device, own)) = gpu() else { return };
@@ -105,8 +99,7 @@ fn attention_s_probabilities_on_a_gpu() {
         let of = |device: &Device| [1, 2].map(|seed| noise(seed, dims, device) * 5.0);
         let [scores, dp] = of(&Device::flex());
         let heads = scores.mul_scalar(scale).reshape([texts, key_heads * group, width, width]);
-        let mask = mask(&firsts, width).reshape([layouts, 1, width, width]);
-        let expected = softmax(heads + mask, 3).reshape(dims);
+        let expected = softmax(heads + mask(&firsts, width), 3).reshape(dims);
         let mean = (expected.clone() * dp.clone()).sum_dim(3);
         let gradient = expected.clone() * (dp - mean) * scale;
         let ([scores, dp], seen) = (of(&device), Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device));
@@ -115,19 +108,6 @@ fn attention_s_probabilities_on_a_gpu() {
         same(probabilities, expected);
         same(found, gradient);
     }
-}
-
-/// [texts · width, heads · dim] → [texts, key heads, group · width, dim], the heads that share a key one below the other.
-fn by_heads(x: Tensor<2>, [texts, width, key_heads]: [usize; 3], dim: usize) -> Tensor<4> {
-    let heads = x.dims()[1] / dim;
-    x.reshape([texts, width, heads, dim]).swap_dims(1, 2).reshape([texts, key_heads, heads / key_heads * width, dim])
-}
-
-/// And back.
-fn side_by_side(x: Tensor<4>, width: usize) -> Tensor<2> {
-    let [texts, key_heads, rows, dim] = x.dims();
-    let heads = key_heads * rows / width;
-    x.reshape([texts, heads, width, dim]).swap_dims(1, 2).reshape([texts * width, heads * dim])
 }
 
 #[test]
@@ -141,22 +121,13 @@ fn attention_without_its_scores_on_a_gpu() {
         (32, [1, 1], [1, 33], 1),
         (16, [2, 1], [2, 200], 2),
     ] {
-        let scale = 1.0 / (dim as f64).sqrt();
         let of = |device: &Device| {
             [(1, heads), (2, key_heads), (3, key_heads), (4, heads)]
                 .map(|(seed, heads)| noise(seed, [texts * width, heads * dim], device))
         };
         let firsts = firsts(layouts, width);
-        let [query, key, value, dy] = of(&Device::flex()).map(|x| by_heads(x, [texts, width, key_heads], dim));
-        let scores = query.clone().matmul(key.clone().swap_dims(2, 3)) * scale;
-        let (dims, mask) = (scores.dims(), mask(&firsts, width).reshape([layouts, 1, width, width]));
-        let p = softmax(scores.reshape([texts, heads, width, width]) + mask, 3).reshape(dims);
-        let dp = dy.clone().matmul(value.clone().swap_dims(2, 3));
-        let ds = p.clone() * (dp.clone() - (dp * p.clone()).sum_dim(3)) * scale;
-        let turned = |x: &Tensor<4>| x.clone().swap_dims(2, 3);
-        let (dk, dv) = (turned(&ds).matmul(query), turned(&p).matmul(dy));
-        let expected = [p.matmul(value), ds.matmul(key), dk, dv].map(|x| side_by_side(x, width));
-
+        let plain = PlainAttention { heads: [heads, key_heads], dim, texts: [texts, width], firsts: firsts.clone() };
+        let expected = plain.all(of(&Device::flex()));
         let [query, key, value, dy] = of(&device);
         let seen = Tensor::<2, Int>::from_data(TensorData::new(firsts, [layouts, width]), &device);
         let (read, numbers) = ([query, key, value], [heads, key_heads]);

@@ -1,4 +1,8 @@
-//! What the benchmarks share; the tests themselves are in `it`.
+//! What the benchmarks and tests share; the tests themselves are in `it`.
+
+mod attention;
+
+pub use attention::{PlainAttention, mask};
 
 use hbat::compute::{Compute, Offload};
 use hbat::engine::{Accumulate, Engine};

@@ -14,12 +14,7 @@ pub(super) type Pair<F> = Vector<F, Const<2>>;
 
 /// 16 rows and 16 columns of a tile, as a left factor.
 #[cube]
-pub(super) fn left<F: Float, N: Size>(
-    tile: &[Vector<F, N>],
-    row: usize,
-    column: usize,
-    #[comptime] form: Form,
-) -> Array<Pair<F>> {
+fn left<F: Float, N: Size>(tile: &[Vector<F, N>], row: usize, column: usize, #[comptime] form: Form) -> Array<Pair<F>> {
     let mut held = Array::<Pair<F>>::new(4usize);
     if comptime!(form.matrix_units) {
         let at = (row + lane() % 16) * staged_row::<N>(form.dim) + (column + lane() / 16 * 8) / N::value();
@@ -74,7 +69,7 @@ pub(super) fn hold<F: Float, N: Size>(
 
 /// The k-th block of 16 columns, rounded to the type of factors.
 #[cube]
-pub(super) fn left_of<F: Float, S: Float>(held: &Array<Pair<S>>, #[comptime] k: usize) -> Array<Pair<F>> {
+fn left_of<F: Float, S: Float>(held: &Array<Pair<S>>, #[comptime] k: usize) -> Array<Pair<F>> {
     let mut part = Array::<Pair<F>>::new(4usize);
     #[unroll]
     for i in 0..4usize {
@@ -96,7 +91,7 @@ pub(super) fn zeros(#[comptime] columns: usize) -> Array<Pair<f32>> {
 
 /// What the right factor of a product is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Right {
+enum Right {
     /// A tile: its rows are what is summed over.
     Tile,
     /// A tile, transposed: its columns are.
@@ -105,7 +100,7 @@ pub(super) enum Right {
 
 /// 16 × 16 elements of a tile, from some on, as a right factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Block {
+struct Block {
     row: usize,
     column: usize,
     right: Right,
@@ -113,7 +108,7 @@ pub(super) struct Block {
 
 /// Adds `left` · a block of a tile to the `at`-th 16 columns of `sums`.
 #[cube]
-pub(super) fn multiply<F: Float, N: Size>(
+fn multiply<F: Float, N: Size>(
     sums: &mut Array<Pair<f32>>,
     #[comptime] at: usize,
     left: &Array<Pair<F>>,
@@ -212,17 +207,7 @@ pub(super) fn by_rows<F: Float, N: Size>(
     #[unroll]
     for k in 0..comptime!(form.dim / 16) {
         let part = left_of::<F, F>(left, k);
-        #[unroll]
-        for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(
-                &mut sums,
-                n,
-                &part,
-                tile,
-                comptime!(Block { row: n * 16, column: k * 16, right: Right::Transposed }),
-                form,
-            );
-        }
+        add_by_rows::<F, N>(&mut sums, &part, tile, k, rows, form);
     }
     sums
 }
@@ -240,19 +225,25 @@ pub(super) fn rows_by_rows<F: Float, N: Size>(
     #[unroll]
     for k in 0..comptime!(form.dim / 16) {
         let part = left::<F, N>(left_tile, row, comptime!(k * 16), form);
-        #[unroll]
-        for n in 0..comptime!(rows / 16) {
-            multiply::<F, N>(
-                &mut sums,
-                n,
-                &part,
-                tile,
-                comptime!(Block { row: n * 16, column: k * 16, right: Right::Transposed }),
-                form,
-            );
-        }
+        add_by_rows::<F, N>(&mut sums, &part, tile, k, rows, form);
     }
     sums
+}
+
+/// Adds 16 rows of a left factor, 16 columns from the k-th such on, by the same columns of all rows of a tile: 16 × rows.
+#[cube]
+fn add_by_rows<F: Float, N: Size>(
+    sums: &mut Array<Pair<f32>>,
+    left: &Array<Pair<F>>,
+    tile: &[Vector<F, N>],
+    #[comptime] k: usize,
+    #[comptime] rows: usize,
+    #[comptime] form: Form,
+) {
+    #[unroll]
+    for n in 0..comptime!(rows / 16) {
+        multiply::<F, N>(sums, n, left, tile, comptime!(Block { row: n * 16, column: k * 16, right: Right::Transposed }), form);
+    }
 }
 
 /// Adds what 16 rows, so many columns wide, are by as many rows of a tile to sums `dim` wide.

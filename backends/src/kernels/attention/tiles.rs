@@ -5,7 +5,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 use super::products::Pair;
 
 /// Units that compute 16 rows together.
-pub(super) const CREW: usize = 32;
+const CREW: usize = 32;
 
 /// Units of a cube: four crews.
 pub(super) const UNITS: usize = 4 * CREW;
