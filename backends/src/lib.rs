@@ -16,13 +16,13 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
+mod extensions;
 #[cfg(any(feature = "cuda", test))]
 mod gemm;
 #[cfg(feature = "wgpu")]
 mod graphics;
 #[cfg(feature = "kernels")]
 mod kernels;
-mod library;
 mod name;
 #[cfg(any(feature = "cuda", test))]
 mod peak;
@@ -31,10 +31,7 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
-pub use library::{
-    AdamWState, AttentionBackward, Carrier, Cublas, Full, Kernels, Multiply, Split, Update, carrier, cublas, has_cublas,
-    has_planes, kernels, start_cublas,
-};
+pub use extensions::{Full, carrier, cublas, has_cublas, has_planes, kernels, start_cublas};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 

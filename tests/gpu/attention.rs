@@ -1,7 +1,8 @@
 //! hbat's attention: small ones of every form against the CPU's, and how long those of a model take, eight sequences of 1024 tokens.
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
-use hbat_backends::{Kernels, dtype_name, has_planes, kernels, open};
+use hbat::compute::Kernels;
+use hbat_backends::{dtype_name, has_planes, kernels, open};
 use hbat_tests::PlainAttention;
 use serde_json::json;
 

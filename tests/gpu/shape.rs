@@ -3,10 +3,10 @@
 use std::fmt;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use hbat::compute::{Compute, Moments, Offload, Sums, Weights};
+use hbat::compute::{Compute, Library, Moments, Offload, Sums, Weights};
 use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
-use hbat_backends::{Cublas, DeviceName, Full, cublas, open, start_cublas};
+use hbat_backends::{DeviceName, Full, cublas, open, start_cublas};
 use hbat_cli::config::{EngineSection, KernelChoice, Matmul, RunFile, layout};
 use hbat_tests::SMOLLM2;
 
@@ -64,7 +64,7 @@ impl Target {
     }
 
     /// The products of the library that it names.
-    pub(crate) fn library(self) -> Cublas {
+    pub(crate) fn library(self) -> Library {
         self.start();
         cublas(Full::F32).expect("it was started")
     }

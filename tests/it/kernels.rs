@@ -2,8 +2,9 @@
 
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, Tolerance};
+use hbat::compute::Kernels;
 use hbat::random::{normal, stream};
-use hbat_backends::{DeviceName, Kernels, kernels, open};
+use hbat_backends::{DeviceName, kernels, open};
 use hbat_tests::{PlainAttention, mask};
 
 use crate::fixtures::block_on;

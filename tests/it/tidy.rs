@@ -12,7 +12,7 @@ const LONG: [(&str, &str); 0] = [];
 /// What each crate may depend on within the workspace. Data and dependencies point one way.
 const DEPENDENCIES: [(&str, &[&str]); 6] = [
     ("core", &[]),
-    ("backends", &[]),
+    ("backends", &["hbat"]),
     ("cli", &["hbat", "hbat-backends"]),
     ("wasm", &["hbat"]),
     ("examples", &["hbat", "hbat-backends"]),

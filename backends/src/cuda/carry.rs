@@ -13,16 +13,20 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUcontext, CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
+use hbat::compute::Carrier;
 
 use super::stream::{Server, context, stream, text};
 
+/// On a stream of its own beside the one that computes.
+pub(crate) const CARRIER: Carrier = Carrier { name: "a stream of its own", departed, arrived };
+
 /// A tensor that will hold `data` once it has [`arrived`], where `like` lies. Until then nothing may read it.
-pub(crate) fn departed(data: TensorData, like: Tensor<2>) -> Tensor<2> {
+fn departed(data: TensorData, like: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::departed(like.into_dispatch(), Load(Arc::new(Mutex::new(data)))))
 }
 
 /// The tensor, for whatever is queued from now on.
-pub(crate) fn arrived(tensor: Tensor<2>) -> Tensor<2> {
+fn arrived(tensor: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::arrived(tensor.into_dispatch()))
 }
 

@@ -13,12 +13,13 @@ use burn_cubecl::cubecl::server::Handle;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
+use hbat::compute;
 
 use super::cublas::{Kind, Library};
 use super::stream::{Server, stream};
+use crate::Full;
 use crate::gemm::{Calls, Strided, calls, product_shape, rows};
 use crate::kernels::{empty, lasting, owned};
-use crate::library::{Cublas, Full};
 
 /// What runs on each card.
 static LIBRARIES: Mutex<Option<HashMap<usize, Library>>> = Mutex::new(None);
@@ -32,7 +33,7 @@ pub(crate) fn start(index: usize) -> Result<(), String> {
 }
 
 /// Products as [`cublas`](crate::cublas) gives them.
-pub(crate) fn products(full: Full) -> Cublas {
+pub(crate) fn products(full: Full) -> compute::Library {
     match full {
         Full::F32 => of::<Exact>(),
         Full::Tf32 => of::<Rounded>(),
@@ -55,8 +56,9 @@ impl Factors for Rounded {
     const FULL: Full = Full::Tf32;
 }
 
-fn of<F: Factors>() -> Cublas {
-    Cublas {
+fn of<F: Factors>() -> compute::Library {
+    compute::Library {
+        name: if F::FULL == Full::F32 { "cuBLASLt" } else { "cuBLASLt in TF32" },
         matrices: |left, right, to| multiply::<2, F>(left, right, to, Place::Passing),
         batches: |left, right, to| multiply::<4, F>(left, right, to, Place::Passing),
         lasting: |left, right, to| multiply::<2, F>(left, right, to, Place::Lasting),

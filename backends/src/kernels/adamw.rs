@@ -8,9 +8,9 @@ use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
+use hbat::compute::AdamWNumbers;
 
 use super::launch::{address, contiguous, element, elements, empty, integer, owned, total, vector};
-use crate::library::Update;
 
 /// Cubes that measure, each some vectors.
 const CUBES: u32 = 1056;
@@ -35,14 +35,14 @@ pub(super) trait OptimizerKernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Weights and moments after a step.
-    #[fusion(meta = |_gradient, coarse, remainder, first, second, _update| updated(coarse, remainder, first, second))]
+    #[fusion(meta = |_gradient, coarse, remainder, first, second, _numbers| updated(coarse, remainder, first, second))]
     fn adamw(
         gradient: FloatTensor<Self>,
         coarse: FloatTensor<Self>,
         remainder: IntTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        update: Update,
+        numbers: AdamWNumbers,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -120,7 +120,7 @@ impl OptimizerKernels for CubeBackend {
         remainder: CubeTensor,
         first: CubeTensor,
         second: CubeTensor,
-        update: Update,
+        numbers: AdamWNumbers,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let gradient = contiguous(gradient);
         let [coarse, remainder, first, second] = [coarse, remainder, first, second].map(owned);
@@ -128,7 +128,7 @@ impl OptimizerKernels for CubeBackend {
         let (size, wide) = (vector(count, gradient.dtype), address([&gradient]));
         let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype), element(first.dtype)];
         let (cubes, dim) = elements(&gradient, count / size);
-        let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = update;
+        let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = numbers;
         // SAFETY: vectors are below `count / size` in all five tensors.
         #[allow(unsafe_code)]
         unsafe {

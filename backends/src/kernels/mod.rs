@@ -14,6 +14,7 @@ mod vocabulary;
 
 use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Int, Tensor};
+use hbat::compute::{AdamWNumbers, AdamWState, Kernels, Split};
 
 use adamw::OptimizerKernels;
 use attention::AttentionKernels;
@@ -26,13 +27,14 @@ use softmax::SoftmaxKernels;
 use swiglu::SwigluKernels;
 use vocabulary::VocabularyKernels;
 
-use crate::library::{AdamWState, Kernels, Split, Update};
-
 /// All of them.
 pub(crate) const ALL: Kernels = Kernels {
+    name: "hbat",
     rms_norm,
     rms_norm_backward,
     turn,
+    // A card's matrix units multiply bf16; f32 is multiplied by a library.
+    one_go: FloatDType::BF16,
     attention,
     attention_backward,
     softmax,
@@ -144,10 +146,10 @@ fn totals(parts: Tensor<2>) -> Tensor<1> {
 }
 
 /// Weights and moments after a step of AdamW.
-fn adamw(gradient: Tensor<2>, ((coarse, remainder), moments): AdamWState, update: Update) -> AdamWState {
+fn adamw(gradient: Tensor<2>, ((coarse, remainder), moments): AdamWState, numbers: AdamWNumbers) -> AdamWState {
     let [gradient, coarse] = [gradient, coarse].map(Tensor::into_dispatch);
     let [first, second] = moments.map(Tensor::into_dispatch);
-    let (coarse, remainder, first, second) = Dispatch::adamw(gradient, coarse, remainder.into_dispatch(), first, second, update);
+    let (coarse, remainder, first, second) = Dispatch::adamw(gradient, coarse, remainder.into_dispatch(), first, second, numbers);
     let split = (Tensor::from_dispatch(coarse), Tensor::<2, Int>::from_dispatch(remainder));
     (split, [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }

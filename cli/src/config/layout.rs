@@ -1,9 +1,8 @@
 //! How numbers are laid out on a device.
 
-use burn::tensor::FloatDType;
-use hbat::compute::{Carrier, Kernels, Layout, Library, Memory, Precision, Products, Weights};
+use hbat::compute::{Kernels, Layout, Memory, Precision, Products, Weights};
 use hbat::engine::Engine;
-use hbat_backends::{Cublas, DeviceName, Full, cublas};
+use hbat_backends::{DeviceName, Full, carrier, cublas};
 
 use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul};
 
@@ -20,45 +19,20 @@ pub fn layout(device: DeviceName, engine: &EngineSection) -> Layout {
     Layout { memory, precision, offload, layer_inputs, kernels: kernels(device, engine), carrier: carrier(device) }
 }
 
-fn carrier(device: DeviceName) -> Option<Carrier> {
-    let hbat_backends::Carrier { departed, arrived } = hbat_backends::carrier(device)?;
-    Some(Carrier { name: "a stream of its own", departed, arrived })
-}
-
 fn kernels(device: DeviceName, engine: &EngineSection) -> Option<Kernels> {
     let own = match engine.kernels {
         KernelChoice::Auto => matches!(device, DeviceName::Cuda(_)) && engine.kind != Engine::Autodiff,
         KernelChoice::Burn => false,
         KernelChoice::Hbat => true,
     };
-    let own = if own { hbat_backends::kernels()? } else { return None };
-    Some(Kernels {
-        name: "hbat",
-        rms_norm: own.rms_norm,
-        rms_norm_backward: own.rms_norm_backward,
-        turn: own.turn,
-        // A card's matrix units multiply bf16; f32 is multiplied by a library.
-        one_go: FloatDType::BF16,
-        attention: own.attention,
-        attention_backward: own.attention_backward,
-        softmax: own.softmax,
-        softmax_backward: own.softmax_backward,
-        swiglu: own.swiglu,
-        swiglu_backward: own.swiglu_backward,
-        log_probs: own.log_probs,
-        logits_gradient: own.logits_gradient,
-        embedded_backward: own.embedded_backward,
-        measured: own.measured,
-        pulled: own.pulled,
-        adamw: own.adamw,
-    })
+    if own { hbat_backends::kernels() } else { None }
 }
 
 fn products(device: DeviceName, engine: &EngineSection) -> Products {
     let rounded = engine.weights == Weights::F32 && hbat_backends::multiplies_in_tf32(device);
     match (matmul(device, engine), engine.products) {
-        (Matmul::Cublas, FullProducts::F32) => library("cuBLASLt", Full::F32),
-        (Matmul::Cublas, FullProducts::Tf32) => library("cuBLASLt in TF32", Full::Tf32),
+        (Matmul::Cublas, FullProducts::F32) => library(Full::F32),
+        (Matmul::Cublas, FullProducts::Tf32) => library(Full::Tf32),
         (_, FullProducts::F32) if rounded => Products::Split,
         (_, FullProducts::F32 | FullProducts::Tf32) => Products::Plain,
     }
@@ -75,9 +49,8 @@ pub fn matmul(device: DeviceName, engine: &EngineSection) -> Matmul {
 }
 
 /// Burn's own where this program was built without it, which then opens no card either.
-fn library(name: &'static str, full: Full) -> Products {
-    let Some(Cublas { matrices, batches, lasting, added, joined }) = cublas(full) else { return Products::Plain };
-    Products::Library(Library { name, matrices, batches, lasting, added, joined })
+fn library(full: Full) -> Products {
+    cublas(full).map_or(Products::Plain, Products::Library)
 }
 
 #[cfg(test)]

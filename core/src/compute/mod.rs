@@ -1,10 +1,13 @@
 //! Where tensors live, how their numbers are kept, and who computes on them.
 
-use std::fmt;
+mod extensions;
+
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
+
+pub use extensions::{AdamWNumbers, AdamWState, AttentionBackward, Carrier, Kernels, Library, Multiply, Split};
 
 use crate::watch::{Part, Under, Watch};
 
@@ -97,138 +100,6 @@ pub enum Products {
     Split,
     /// By another program's kernels.
     Library(Library),
-}
-
-/// Matrix products beside Burn's, such as those of a device's maker. They need not take part in autodiff.
-#[derive(Clone, Copy)]
-pub struct Library {
-    /// By which two are told apart.
-    pub name: &'static str,
-    /// `[M, K]` · `[K, N]`.
-    pub matrices: Multiply<2>,
-    /// `[.., M, K]` · `[.., K, N]`, as many of one as of the other.
-    pub batches: Multiply<4>,
-    /// `[M, K]` · `[K, N]`, into memory of just its size where there are pages for what comes and goes.
-    pub lasting: Multiply<2>,
-    /// `[M, K]` · `[K, N]` added to a sum before it is rounded, in its type; the sum may be changed in place.
-    pub added: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
-    /// Heads side by side: `[B, KV, G·T, K]` · `[B, KV, K, hd]`, G, into the `B`·`T` rows of a tensor `[N, KV·G·hd]` from one on, which may be
-    /// changed in place.
-    pub joined: fn(Tensor<4>, Tensor<4>, usize, Tensor<2>, usize) -> Tensor<2>,
-}
-
-/// Multiplies two tensors of the weights' type into one of that type or f32.
-pub type Multiply<const D: usize> = fn(Tensor<D>, Tensor<D>, FloatDType) -> Tensor<D>;
-
-impl PartialEq for Library {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Library {}
-
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-/// Kernels of a device's own for what Burn computes in many passes over memory. What they compute is f32, whatever they read and write;
-/// they need not take part in autodiff.
-#[derive(Clone, Copy)]
-pub struct Kernels {
-    /// By which two sets are told apart.
-    pub name: &'static str,
-    /// RMSNorm of rows: `x` `[N, D]`, weight `[1, D]`, ε.
-    pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
-    /// Its gradients: x, weight, dy of that type or f32, what is to be added to dx, ε; (dx + that, dw).
-    pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),
-    /// Heads turned by tables: x `[B·T, heads · head_dim]`, cos and sin `[T, head_dim / 2]`, the
-    /// type that comes out.
-    pub turn: fn(Tensor<2>, Tensor<2>, Tensor<2>, FloatDType) -> Tensor<2>,
-    /// The type of products whose attention is computed by the next two; of others by a library's products and the two after them.
-    pub one_go: FloatDType,
-    /// Causal attention, softmax(Q·Kᵀ/√hd)·V, without a matrix of scores in memory: `[B·T, H·hd]`, twice `[B·T, KV·hd]`, of one type, hd a
-    /// multiple of 16; the first position that each position sees, up to itself, `[1 or B, T]`; H and KV.
-    pub attention: fn([Tensor<2>; 3], Tensor<2, Int>, [usize; 2]) -> Tensor<2>,
-    /// Its gradients: the same, and dy before the firsts. Those of query and key are f32.
-    pub attention_backward: AttentionBackward,
-    /// Probabilities of attention, softmax(scores·scale) row by row, in the type asked for: scores `[B, KV, G·T, T]` of f32, the first
-    /// position that each position sees, up to itself, `[1 or B, T]`, scale.
-    pub softmax: fn(Tensor<4>, Tensor<2, Int>, f32, FloatDType) -> Tensor<4>,
-    /// P, the same, and P ∘ (dP − rowsum(dP ∘ P))·scale: scores and dP, firsts, scale, type.
-    pub softmax_backward: fn([Tensor<4>; 2], Tensor<2, Int>, f32, FloatDType) -> [Tensor<4>; 2],
-    /// silu(gate)·up.
-    pub swiglu: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
-    /// Its gradients, and itself again: gate, up, da; (dgate, dup, silu(gate)·up).
-    pub swiglu_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> [Tensor<2>; 3],
-    /// log π of targets, and log Σ exp of each row: logits `[R, V]` of f32, targets `[R]`.
-    pub log_probs: fn(Tensor<2>, Tensor<1, Int>) -> (Tensor<1>, Tensor<1>),
-    /// The gradient of the logits: those, log Σ exp, targets, gradients of log π, type.
-    pub logits_gradient: fn(Tensor<2>, Tensor<1>, Tensor<1, Int>, Tensor<1>, FloatDType) -> Tensor<2>,
-    /// The gradient of an embedding: a table `[V, D]`, gradients `[N, D]`, their order by tokens, where in it each token's begin and the last
-    /// one's end `[V + 1]`; the table with each token's gradients added.
-    pub embedded_backward: fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1, Int>) -> Tensor<2>,
-    /// Σ g², and two zeros, `[3]`.
-    pub measured: fn(Tensor<2>) -> Tensor<1>,
-    /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
-    /// of f32, λF.
-    pub pulled: fn(Tensor<2>, Split, Tensor<2>, f32) -> (Tensor<2>, Tensor<1>),
-    /// Weights and moments after a step of AdamW: g, those before, numbers.
-    pub adamw: fn(Tensor<2>, AdamWState, AdamWNumbers) -> AdamWState,
-}
-
-/// Gradients of attention: those of query, key and value.
-pub type AttentionBackward = fn([Tensor<2>; 3], Tensor<2>, Tensor<2, Int>, [usize; 2]) -> [Tensor<2>; 3];
-
-/// Weights as bf16, and how many 2⁻²² of that are missing to their f32: [`Weights::Bf16Split`].
-pub type Split = (Tensor<2>, Tensor<2, Int>);
-
-/// Weights, and their first and second moments.
-pub type AdamWState = (Split, [Tensor<2>; 2]);
-
-/// The numbers of a step of AdamW: the factor on the gradient, the learning rate, 1 − rate · weight decay, β₁, β₂, ε (outside the square
-/// root), 1 − β₁^t and √(1 − β₂^t).
-pub type AdamWNumbers = [f32; 8];
-
-/// Brings what ordinary memory holds to a device that computes meanwhile.
-#[derive(Clone, Copy)]
-pub struct Carrier {
-    /// By which two are told apart.
-    pub name: &'static str,
-    /// A tensor that will hold the data once it has arrived, and lies where another one does. Nothing may read it before.
-    pub departed: fn(TensorData, Tensor<2>) -> Tensor<2>,
-    /// That tensor, for whatever is queued from now on.
-    pub arrived: fn(Tensor<2>) -> Tensor<2>,
-}
-
-impl PartialEq for Carrier {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Carrier {}
-
-impl fmt::Debug for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Kernels {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Kernels {}
-
-impl fmt::Debug for Kernels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
 }
 
 /// How numbers are kept, and multiplied.
