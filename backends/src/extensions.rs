@@ -64,6 +64,15 @@ pub fn carrier(name: DeviceName) -> Option<Carrier> {
     }
 }
 
+/// Seconds that the carrier's copies have taken so far, which went on beside computation. A copy counts once it is known to be done.
+pub fn carried(name: DeviceName) -> f64 {
+    match name {
+        #[cfg(feature = "cuda")]
+        DeviceName::Cuda(index) => crate::cuda::carried(index),
+        _ => 0.0,
+    }
+}
+
 /// Starts cuBLASLt on a card, which takes 32 MiB of its memory.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ mod report;
 use burn::tensor::{Device, FloatDType};
 
 pub use error::DeviceError;
-pub use extensions::{Full, carrier, cublas, has_cublas, has_planes, kernels, start_cublas};
+pub use extensions::{Full, carried, carrier, cublas, has_cublas, has_planes, kernels, start_cublas};
 pub use name::{DeviceName, NameError};
 pub use report::{DeviceReport, Hardware, HardwareKind, dtype_name};
 
@@ -65,6 +65,11 @@ pub fn list() -> Vec<DeviceReport> {
     backends.into_iter().flat_map(list_backend).collect()
 }
 
+/// What a device is. `None` where it does not start.
+pub fn hardware(name: DeviceName) -> Option<Hardware> {
+    list_backend(name).into_iter().find(|report| report.name == name)?.hardware.ok()
+}
+
 /// Bytes of tensors that a program may have on a device: on the processor what is free now, on a graphics card all of its memory, on a card
 /// of NVIDIA's what its allocator can fill. `None` where nobody says.
 pub fn memory(name: DeviceName) -> Option<u64> {
@@ -72,8 +77,12 @@ pub fn memory(name: DeviceName) -> Option<u64> {
     if name == DeviceName::Cpu {
         return cpu::free();
     }
-    let all = list_backend(name).into_iter().find(|report| report.name == name)?.hardware.ok()?.memory?;
-    Some(if matches!(name, DeviceName::Cuda(_)) { fillable(all) } else { all })
+    Some(usable(name, hardware(name)?.memory?))
+}
+
+/// Of all the memory of a device, what a program may have.
+pub fn usable(name: DeviceName, all: u64) -> u64 {
+    if matches!(name, DeviceName::Cuda(_)) { fillable(all) } else { all }
 }
 
 /// Of a card's memory, what is left beside CUDA's own and the two buffers of 1 GiB with which Burn measures a card when it first chooses a

@@ -29,7 +29,7 @@ pub enum Error {
          look at these examples"
     )]
     NotFinite {
-        /// "loss" or "gradient norm".
+        /// "loss", "gradient norm", or "change of the weights" at the end of a phase.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,

@@ -33,7 +33,7 @@ fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// What a step costs, which no two runs share.
-const COST: [&str; 6] = ["seconds", "tokens_per_second", "mfu", "memory", "memory_peak", "transfer_seconds"];
+const COST: [&str; 7] = ["seconds", "tokens_per_second", "mfu", "memory", "memory_peak", "transfer_seconds", "saving_seconds"];
 
 /// A run's metrics without what they cost.
 fn metrics(folder: &Path) -> Vec<Value> {
@@ -171,8 +171,78 @@ fn a_full_disk_stops_the_run_and_resume_finishes_it() {
     assert!(text.contains("File too large") && text.contains("hbat resume") && !text.contains("panicked"), "{text}");
     let full = folder.path().join("full");
     assert!(checkpoints(&full).is_empty() && !full.join("last").exists(), "half-written results");
+    let steps = metrics(&full).iter().filter(|record| record["kind"] == "step").count();
+    assert!(steps < 4, "{steps} steps were trained that nobody could keep");
     assert!(run(&["resume", "full"], folder.path()).status.success());
     same_run(&full, &folder.path().join("whole"));
+}
+
+/// Names of the complete checkpoints of a run, the oldest first.
+fn names(run: &Path) -> Vec<String> {
+    checkpoints(run).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_run_that_diverges_keeps_what_was_good_and_goes_on_with_other_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]", "checkpoints.every=9", "dpo.learning_rate=1e36", "dpo.warmup_steps=0"];
+    let words = ["is NaN at step 2 of phase dpo-1 (examples [", "the last checkpoint is", "000002-sft-1-4", "hbat resume"];
+    refused(&train("run", &settings), folder.path(), 70, &words);
+    let path = folder.path().join("run");
+    let left = names(&path);
+    assert_eq!(left, ["000001-sft-1-0", "000002-sft-1-4"]);
+    refused(&["resume", "run"], folder.path(), 70, &words);
+    assert_eq!(names(&path), left, "another try changes nothing");
+    let config = std::fs::read_to_string(path.join("config.toml")).unwrap();
+    std::fs::write(path.join("config.toml"), config.replace("1e36", "1e-4")).unwrap();
+    let output = run(&["resume", "run"], folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(metrics(&path).iter().filter(|record| record["kind"] == "step").count(), 16);
+}
+
+#[test]
+fn a_phase_whose_last_step_diverges_is_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    // So large that no square of it is a number, and so large that only the model notices.
+    for (name, rate, words) in [
+        ("over", "sft.learning_rate=1e38", "change of the weights is"),
+        ("far", "sft.learning_rate=1e15", "the loss of validation is NaN after sft-1"),
+    ] {
+        let settings = ["methods=[\"sft\"]", "sft.batch_size=64", "checkpoints.keep=1", rate];
+        refused(&train(name, &settings), folder.path(), 70, &[words, "the last checkpoint is", "000001-sft-1-0"]);
+        let path = folder.path().join(name);
+        assert_eq!(names(&path), ["000001-sft-1-0"], "{name}");
+        assert!(!path.join("best").exists() && !path.join("last").exists(), "{name}");
+    }
+}
+
+/// A phase is saved when it is over, before it is evaluated.
+#[test]
+fn a_run_goes_on_from_the_end_of_a_phase() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["methods=[\"hbat\"]", "checkpoints.keep=9"];
+    assert!(run(&train("whole", &settings), folder.path()).status.success());
+    let whole = folder.path().join("whole");
+    let all = ["000001-sft-1-0", "000002-sft-1-4", "000003-dpo-1-4", "000004-sft-2-4", "000005-dpo-2-4", "000006-dpo-2-4"];
+    assert_eq!(names(&whole), all);
+    assert!(run(&train("cut", &settings), folder.path()).status.success());
+    let cut = folder.path().join("cut");
+    for checkpoint in checkpoints(&cut).into_iter().skip(3) {
+        std::fs::remove_dir_all(checkpoint).unwrap();
+    }
+    for folder in ["best", "last"] {
+        std::fs::remove_dir_all(cut.join(folder)).unwrap();
+    }
+    assert!(run(&["resume", "cut"], folder.path()).status.success());
+    same_run(&cut, &whole);
+}
+
+#[test]
+fn a_refused_run_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let several = ["engine.update=\"in-backward\"", "engine.pack=40", "engine.micro_batch=2"];
+    refused(&train("run", &several), folder.path(), 78, &["engine.update", "one of phase sft-1 takes"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[cfg(target_os = "linux")]
@@ -200,6 +270,10 @@ fn a_plan_tells_what_a_run_needs_and_runs_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     refused(&["plan", "--set", "schedule.subsets=100000"], folder.path(), 78, &["schedule.subsets"]);
     refused(&["plan", "--flops", "0"], folder.path(), 2, &["--flops"]);
+    // For a card that is elsewhere.
+    let elsewhere = ["plan", "--device", "cuda", "--flops", "4e14", "--memory"];
+    assert!(run(&[&elsewhere[..], &["80e9"]].concat(), folder.path()).status.success());
+    refused(&[&elsewhere[..], &["2.7e9"]].concat(), folder.path(), 78, &["cuda:0 has", "engine.kind = \"segmented\""]);
 }
 
 #[test]
@@ -305,13 +379,13 @@ fn a_truncated_checkpoint_is_refused_and_the_one_before_is_used() {
 }
 
 #[test]
-fn a_finished_run_whose_settings_were_changed_is_not_written_over() {
+fn a_finished_run_whose_steps_would_be_others_is_not_written_over() {
     let folder = tempfile::tempdir().unwrap();
     assert!(run(&train("out", &["methods=[\"hbat\"]"]), folder.path()).status.success());
     let out = folder.path().join("out");
     let (before, best) = (metrics(&out), weights(&out));
     let config = std::fs::read_to_string(out.join("config.toml")).unwrap();
-    let changed = config.replace("f_max = 5.0", "f_max = 6.0");
+    let changed = config.replace("epochs = 1", "epochs = 2");
     assert_ne!(changed, config);
     std::fs::write(out.join("config.toml"), changed).unwrap();
     refused(&["resume", "out"], folder.path(), 65, &["no checkpoint in", "another configuration", "--output"]);

@@ -186,14 +186,69 @@ fn the_fingerprint_holds_what_must_not_change_on_resuming() {
     let of = |set: &[&str]| from_text(MINIMAL, set).expect("valid").fingerprint();
     let base = of(&[]);
     assert_eq!(base.len(), 64);
-    for same in ["device=cuda", "output=x", "checkpoints.every=5", "engine.micro_batch=1", "model.path=/moved/m"] {
+    for same in [
+        "device=cuda",
+        "output=x",
+        "checkpoints.every=5",
+        "engine.micro_batch=1",
+        "engine.weights=bf16-split",
+        "engine.moments=bf16",
+        "sft.learning_rate=2e-5",
+        "dpo.max_grad_norm=0.5",
+        "dpo.beta=0.3",
+        "consolidation.f_max=3",
+        "model.path=/moved/m",
+    ] {
         assert_eq!(of(&[same]), base, "{same}");
     }
-    for other in
-        ["seed=1", "sft.learning_rate=2e-5", "data.max_length=7", "methods=hbat", "model.path=other", "data.preferences=x"]
-    {
+    for other in [
+        "seed=1",
+        "sft.epochs=9",
+        "dpo.batch_size=9",
+        "data.max_length=7",
+        "methods=hbat",
+        "model.path=other",
+        "data.preferences=x",
+    ] {
         assert_ne!(of(&[other]), base, "{other}");
     }
+}
+
+#[test]
+fn settings_of_the_engine_that_cannot_be_had_together_are_refused() {
+    let refused = |set: &[&str], parts: &[&str]| {
+        let error = toy(set).err().unwrap_or_else(|| panic!("{set:?} was accepted"));
+        says(&error, parts);
+    };
+    for narrow in ["engine.weights=bf16-split", "engine.moments=bf16"] {
+        let offloaded = ["device=cuda", "engine.offload=optimizer", narrow];
+        refused(&offloaded, &["engine.offload", "the host keeps weights and moments in f32", "bf16-master"]);
+    }
+    toy(&["device=cuda", "engine.offload=optimizer", "engine.weights=bf16-master"]).expect("f32 masters are on the host");
+    for objective in ["sft", "dpo"] {
+        let slow = format!("{objective}.betas=[0.9, 0.999]");
+        let key = format!("{objective}.betas");
+        refused(&["engine.moments=bf16", &slow], &[&key, "stands still above 0.99", "\"f32\""]);
+        toy(&[&slow]).expect("f32 follows any step");
+    }
+    let within = ["engine.update=in-backward", "engine.micro_batch=16", "sft.batch_size=16", "dpo.batch_size=9"];
+    refused(&within, &["dpo.batch_size", "one forward pass", "engine.micro_batch to 18", "after-backward"]);
+    toy(&["engine.update=in-backward", "engine.micro_batch=16", "sft.batch_size=16", "dpo.batch_size=8"]).expect("one pass");
+    refused(&["engine.weights=bf16"], &["engine.weights", "bf16-split", "rounds most updates away"]);
+}
+
+/// What the device's name tells is refused before anything is opened, by `plan` too.
+#[test]
+fn settings_that_a_device_cannot_have_are_refused() {
+    for (set, parts) in [
+        (["device=wgpu", "engine.products=tf32"], ["engine.products", "wgpu:0 does not round factors"]),
+        (["device=wgpu", "engine.matmul=cublas"], ["engine.matmul", "wgpu:0 is no card of NVIDIA's"]),
+        (["device=cpu", "engine.kernels=hbat"], ["engine.kernels", "cpu is none"]),
+        (["device=cpu", "engine.offload=anchor"], ["engine.offload", "no memory but the host's"]),
+    ] {
+        says(&toy(&set).expect_err("the device has none"), &parts);
+    }
+    toy(&["device=cuda", "engine.matmul=cublas", "engine.offload=anchor", "engine.kernels=hbat"]).expect("a card has all");
 }
 
 #[test]

@@ -227,6 +227,41 @@ fn steps_of_adamw_on_a_gpu() {
     }
 }
 
+/// Weights as a narrow type and how many 2⁻²² of that are missing: f16 stands for the bf16 that no software GPU has.
+#[test]
+fn split_weights_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    if !device.supports_dtype(FloatDType::F16) {
+        return skip("this GPU has no f16");
+    }
+    let dims = [60, 70];
+    let cpu = Device::flex();
+    let part = |coarse: &Tensor<2>| coarse.clone().abs() * 2f32.powi(-22);
+    let [gradient, full, anchor, first, second] = [1, 2, 3, 4, 5].map(|seed| noise(seed, dims, &cpu));
+    let coarse = full.clone().cast(FloatDType::F16).cast(FloatDType::F32);
+    let missing = ((full - coarse.clone()) / part(&coarse)).round();
+    let full = coarse.clone() + missing.clone() * part(&coarse);
+    let there =
+        |tensor: &Tensor<2>| Tensor::<2>::from_data(block_on(tensor.clone().into_data_async()).expect("numbers"), &device);
+    let split = (there(&coarse).cast(FloatDType::F16), there(&missing).int());
+    let close = |found: Tensor<2>, expected: Tensor<2>| {
+        let [found, expected] = [found, expected].map(|tensor| block_on(tensor.into_data_async()).expect("numbers"));
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(2e-6, 1e-6));
+    };
+    let (pulled, _) = (own.pulled)(there(&gradient), split.clone(), there(&anchor), 0.7);
+    close(pulled, gradient.clone() + (full.clone() - anchor) * 0.7);
+    let second = second.abs();
+    let moments = [there(&first), there(&second)];
+    let ((narrow, missing), _) = (own.adamw)(there(&gradient), (split, moments), [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3]);
+    let g = gradient * 0.5;
+    let first = first.clone() + (g.clone() - first) * 0.1;
+    let second = second * 0.95 + g.square() * 0.05;
+    let expected = full * 0.999 - first / (second.sqrt() / 0.3 + 1e-8) * 0.1;
+    let read = |tensor: Tensor<2>| Tensor::<2>::from_data(block_on(tensor.into_data_async()).expect("numbers"), &cpu);
+    let (narrow, missing) = (read(narrow.cast(FloatDType::F32)), read(missing.float()));
+    close(narrow.clone() + missing * part(&narrow), expected);
+}
+
 #[test]
 fn the_penalty_on_a_gpu() {
     let Some((device, own)) = gpu() else { return };

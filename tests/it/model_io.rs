@@ -445,7 +445,7 @@ fn a_shard_that_lacks_a_tensor_is_found_out() {
     let mut first = saved(&folder.path().join("a.safetensors"));
     first.remove("model.layers.0.mlp.up_proj.weight");
     save(&folder.path().join("a.safetensors"), &first);
-    says(&message(folder.path()), &["no tensor `model.layers.0.mlp.up_proj.weight`", "incomplete"]);
+    says(&message(folder.path()), &["a.safetensors has no tensor `model.layers.0.mlp.up_proj.weight`", "incomplete"]);
 }
 
 #[test]

@@ -30,6 +30,14 @@ fn arrived(tensor: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::arrived(tensor.into_dispatch()))
 }
 
+/// Seconds that copies to the n-th card have taken so far, as far as they are known to be done.
+pub(crate) fn carried(index: usize) -> f64 {
+    let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(lane) = lanes.get_or_insert_default().get_mut(&index) else { return 0.0 };
+    lane.collect();
+    lane.seconds
+}
+
 /// What is carried.
 #[derive(Debug, Clone)]
 pub(crate) struct Load(Arc<Mutex<TensorData>>);
@@ -98,15 +106,24 @@ struct Lane {
     /// Recorded in Burn's stream before a copy.
     before: CUevent,
     /// Copies by where they go.
-    under_way: HashMap<u64, Copy>,
+    under_way: HashMap<u64, Carriage>,
     /// What copies that Burn's stream waits for read, until they are done. Of what they write nothing is held any longer: whoever gets that
     /// memory next is queued behind them. A host that is many layers ahead of its card would otherwise hold as many anchors there.
-    awaited: VecDeque<(CUevent, Load)>,
-    unused: Vec<CUevent>,
+    awaited: VecDeque<(Times, Load)>,
+    unused: Vec<Times>,
+    /// How long copies that are done took.
+    seconds: f64,
 }
 
-struct Copy {
+/// Recorded before and after a copy, in its own stream.
+#[derive(Clone, Copy)]
+struct Times {
+    began: CUevent,
     done: CUevent,
+}
+
+struct Carriage {
+    times: Times,
     from: Load,
     _to: Held,
 }
@@ -119,31 +136,29 @@ impl Lane {
     fn new(index: usize) -> Result<Self, String> {
         let context = context(index)?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(text)?;
-        let lane =
-            Self { context, stream, before: event()?, under_way: HashMap::new(), awaited: VecDeque::new(), unused: Vec::new() };
-        Ok(lane)
+        let before = event(CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        let (under_way, awaited, unused) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Ok(Self { context, stream, before, under_way, awaited, unused, seconds: 0.0 })
     }
 
     fn depart(&mut self, address: u64, (from, to): (Load, Held), burn: CUstream) -> Result<(), String> {
-        // SAFETY: the context is never released.
-        #[allow(unsafe_code)]
-        unsafe { result::ctx::set_current(self.context) }.map_err(text)?;
         self.collect();
-        let done = self.unused.pop().map_or_else(event, Ok)?;
+        let times = self.unused.pop().map_or_else(Times::new, Ok)?;
         {
             let data = from.0.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes: &[u8] = data.bytes();
             // SAFETY: streams and events are this context's; the address has room for what its tensor was made of, for the tensor was made
-            // with this shape and type; what is read is kept until `done`, what is written until Burn's stream waits for that.
+            // with this shape and type; what is read is kept until it is done, what is written until Burn's stream waits for that.
             #[allow(unsafe_code)]
             unsafe {
                 result::event::record(self.before, burn).map_err(text)?;
                 wait(self.stream, self.before)?;
+                result::event::record(times.began, self.stream).map_err(text)?;
                 result::memcpy_htod_async(address, bytes, self.stream).map_err(text)?;
-                result::event::record(done, self.stream).map_err(text)?;
+                result::event::record(times.done, self.stream).map_err(text)?;
             }
         }
-        self.under_way.insert(address, Copy { done, from, _to: to });
+        self.under_way.insert(address, Carriage { times, from, _to: to });
         Ok(())
     }
 
@@ -153,19 +168,40 @@ impl Lane {
         #[allow(unsafe_code)]
         unsafe {
             result::ctx::set_current(self.context).map_err(text)?;
-            wait(burn, copy.done)?;
+            wait(burn, copy.times.done)?;
         }
-        self.awaited.push_back((copy.done, copy.from));
+        self.awaited.push_back((copy.times, copy.from));
         Ok(())
     }
 
-    /// Lets go of copies that are done; they end in their order.
+    /// Lets go of copies that are done, and adds up how long they took; they end in their order. Leaves this context current.
     fn collect(&mut self) {
-        // SAFETY: the event is this context's, which is current.
+        // SAFETY: the context is never released.
         #[allow(unsafe_code)]
-        while self.awaited.front().is_some_and(|(done, _)| unsafe { result::event::query(*done) }.is_ok()) {
-            self.unused.extend(self.awaited.pop_front().map(|(done, _)| done));
+        let current = unsafe { result::ctx::set_current(self.context) };
+        while let Some((times, _)) = self.awaited.front().filter(|(times, _)| current.is_ok() && times.are_known()) {
+            self.seconds += times.seconds();
+            self.unused.extend(self.awaited.pop_front().map(|(times, _)| times));
         }
+    }
+}
+
+impl Times {
+    fn new() -> Result<Self, String> {
+        Ok(Self { began: event(CUevent_flags::CU_EVENT_DEFAULT)?, done: event(CUevent_flags::CU_EVENT_DEFAULT)? })
+    }
+
+    fn are_known(&self) -> bool {
+        // SAFETY: the event is of the context that is current.
+        #[allow(unsafe_code)]
+        unsafe { result::event::query(self.done) }.is_ok()
+    }
+
+    /// Between both, once they are known.
+    fn seconds(&self) -> f64 {
+        // SAFETY: both events are of the context that is current, and were recorded.
+        #[allow(unsafe_code)]
+        unsafe { result::event::elapsed(self.began, self.done) }.map_or(0.0, |milliseconds| f64::from(milliseconds) / 1000.0)
     }
 }
 
@@ -175,6 +211,6 @@ unsafe fn wait(stream: CUstream, event: CUevent) -> Result<(), String> {
     unsafe { result::stream::wait_event(stream, event, CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT) }.map_err(text)
 }
 
-fn event() -> Result<CUevent, String> {
-    result::event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(text)
+fn event(flags: CUevent_flags) -> Result<CUevent, String> {
+    result::event::create(flags).map_err(text)
 }

@@ -19,7 +19,7 @@ use burn::tensor::{Device, FloatDType};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{DriverError, result, sys};
 
-pub(crate) use carry::CARRIER;
+pub(crate) use carry::{CARRIER, carried};
 pub(crate) use product::products;
 
 use crate::report::start;

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use anyhow::Context;
+
 use crate::args::Plan;
 use crate::config::{self, Request};
 use crate::report::needs_text;
@@ -10,10 +12,14 @@ use crate::run::{self, Needs, Speed};
 /// Prints memory, disk, steps and time of a run.
 pub(super) async fn run(options: Plan) -> anyhow::Result<i32> {
     let plan = config::resolve(&Request::from(options.run))?;
-    let needs = Needs::of(&plan)?;
+    run::check_device(&plan)?;
+    let mut needs = Needs::of(&plan)?;
+    if let Some(memory) = options.memory {
+        needs.available = Some(hbat_backends::usable(plan.device, memory as u64));
+    }
     let speed = match options.flops {
         Some(flops) => Speed::stated(flops),
-        None => run::measured_speed(&plan, &needs).await?,
+        None => run::measured_speed(&plan, &needs).await.context("timing a layer, which --flops spares")?,
     };
     let mut out = std::io::stdout().lock();
     match options.json {

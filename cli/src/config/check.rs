@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
-use hbat::engine::Engine;
 use hbat::schedule::Method;
-use hbat::trainer::UpdateTiming;
 use hbat_backends::DeviceName;
 use toml::Value;
 
+use super::combinations;
 use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{ContinueFrom, FullProducts, KernelChoice, Matmul, RunFile};
+use super::run_file::{ContinueFrom, RunFile};
 use crate::data::{Format, Kind};
 
 /// The numbers a setting accepts, beside being no NaN.
@@ -113,7 +111,7 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
     device(layers, run)?;
     methods(layers, run)?;
     formats(layers, run)?;
-    engine(layers, run)?;
+    combinations::check(layers, run)?;
     if run.checkpoints.reference_cache.as_os_str().is_empty() {
         let remedy = "name a folder, or take \"auto\" or \"none\"";
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
@@ -178,52 +176,6 @@ fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
         return Err(layers.refuse("data.preference_format", problem, "set data.demonstration_format, or take \"auto\" here"));
     }
     Ok(())
-}
-
-/// What cannot be had together.
-fn engine(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
-    let engine = run.engine;
-    let narrow = engine.weights == Weights::Bf16Split || engine.moments == Moments::Bf16;
-    if engine.offload == Offload::Optimizer && narrow {
-        let problem = "the host keeps weights and moments in f32";
-        return Err(layers.refuse("engine.offload", problem, "take weights \"f32\" or \"bf16-master\", and moments \"f32\""));
-    }
-    if engine.products == FullProducts::Tf32 && engine.weights != Weights::F32 {
-        return Err(layers.refuse("engine.products", "products of bf16 weights are bf16's", "take \"f32\", or weights \"f32\""));
-    }
-    if engine.matmul == Matmul::Cublas && engine.kind == Engine::Autodiff {
-        let remedy = "take \"burn\", or engine.kind \"segmented\" or \"whole\"";
-        return Err(layers.refuse("engine.matmul", "cuBLASLt's products have no gradients", remedy));
-    }
-    if engine.kernels == KernelChoice::Hbat && engine.kind == Engine::Autodiff {
-        let remedy = "take \"auto\" or \"burn\", or engine.kind \"segmented\" or \"whole\"";
-        return Err(layers.refuse("engine.kernels", "hbat's kernels have no gradients", remedy));
-    }
-    if engine.layer_inputs == LayerInputs::Host && engine.kind != Engine::Segmented {
-        let problem = "only the segmented engine keeps inputs and nothing else of a layer";
-        return Err(layers.refuse("engine.layer_inputs", problem, "take \"device\", or engine.kind \"segmented\""));
-    }
-    if engine.sums == Sums::Bf16 && engine.weights == Weights::F32 {
-        let problem = "sums of f32 gradients would be rounded for nothing";
-        return Err(layers.refuse("engine.sums", problem, "take \"f32\", or weights \"bf16-master\" or \"bf16-split\""));
-    }
-    let preferences = run.methods.iter().any(|method| *method != Method::Sft);
-    let batches =
-        [("sft.batch_size", run.sft.batch_size), ("dpo.batch_size", if preferences { 2 * run.dpo.batch_size } else { 0 })];
-    // Whether packed sequences fit one pass, their lengths decide.
-    let large = batches.into_iter().find(|(_, sequences)| engine.pack == 0 && *sequences > engine.micro_batch);
-    match (engine.update, large) {
-        (UpdateTiming::InBackward, Some((key, sequences))) => {
-            let problem = format!(
-                "engine.update is \"in-backward\", which needs a step to be one forward pass, and engine.micro_batch is {}",
-                engine.micro_batch
-            );
-            let remedy =
-                format!("lower it, set engine.micro_batch to {sequences} or more, or engine.update to \"after-backward\"");
-            Err(layers.refuse(key, problem, remedy))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The toy makes its own data.

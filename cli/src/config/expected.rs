@@ -16,6 +16,9 @@ pub(super) fn by(key: &str, error: &Error) -> String {
     let list = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
     let unknown = error.message().strip_prefix("unknown variant `").and_then(|rest| rest.split('`').next());
     let near = unknown.and_then(|unknown| suggest::nearest(unknown, words.iter().map(String::as_str)));
+    if (key, unknown) == ("engine.weights", Some("bf16")) {
+        return format!("one of {list}: plain bf16 rounds most updates away, and \"bf16-split\" keeps what it cuts off");
+    }
     let some = if key == "methods" { "a list of" } else { "one of" };
     match near {
         Some(near) => format!("{some} {list}; did you mean \"{near}\"?"),

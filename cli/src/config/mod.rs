@@ -6,6 +6,7 @@
 
 mod check;
 mod choice;
+mod combinations;
 pub mod defaults;
 mod error;
 mod expected;

@@ -15,7 +15,7 @@ use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::layout::layout;
-use super::run_file::{AUTO, EngineSection, RunFile};
+use super::run_file::{AUTO, DpoSection, EngineSection, RunFile, SftSection};
 use crate::store::fingerprint;
 
 /// Where the weights to start from come from.
@@ -67,15 +67,18 @@ impl Plan {
         format!("# The settings of this run, complete.\n{}", defaults::filled(&table))
     }
 
-    /// A SHA-256 in hexadecimal of what a run that goes on must share with its beginning: everything but the run's folder,
-    /// the device, `[engine]` except for its precision, and `[checkpoints]`, which change no result beyond rounding. Files and
-    /// the model count by name, not by folder, so that they may be moved.
+    /// A SHA-256 in hexadecimal of what a run that goes on must share with its beginning: which examples each step trains on, by which method.
+    /// The rest may be changed in between: the run's folder, the device, `[engine]`, `[checkpoints]`, and how large steps are, for a run that
+    /// diverged. Files and the model count by name, not by folder, so that they may be moved.
     pub fn fingerprint(&self) -> String {
         let mut run = self.run.clone();
         let rest = RunFile::default();
         (run.output, run.device) = (rest.output, rest.device);
-        let EngineSection { weights, products, moments, sums, .. } = run.engine;
-        (run.engine, run.checkpoints) = (EngineSection { weights, products, moments, sums, ..rest.engine }, rest.checkpoints);
+        (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
+        run.sft = SftSection { batch_size: run.sft.batch_size, epochs: run.sft.epochs, ..rest.sft };
+        run.dpo = DpoSection { batch_size: run.dpo.batch_size, epochs: run.dpo.epochs, ..rest.dpo };
+        run.consolidation.lambda = rest.consolidation.lambda;
+        run.consolidation.f_max = rest.consolidation.f_max;
         run.model.path = named(&run.model.path);
         for files in [&mut run.data.demonstrations, &mut run.data.preferences] {
             files.iter_mut().for_each(|file| *file = named(file));

@@ -20,6 +20,8 @@ const HEAD: &str = "lm_head.weight";
 pub(super) struct Weights {
     /// What lists all tensors, for messages: the single file or the index.
     list: PathBuf,
+    /// The file that the index names for each tensor; empty without one.
+    listed: BTreeMap<String, String>,
     files: Vec<TensorFile>,
     /// The file of each tensor.
     places: HashMap<String, usize>,
@@ -30,18 +32,20 @@ impl Weights {
     /// Opens the single file, or else all files of the index, as transformers does.
     pub(super) fn open(folder: &Path) -> Result<Self, ModelError> {
         let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
-        let (list, paths) = if single.is_file() {
-            (single.clone(), vec![single])
+        let (list, listed, paths) = if single.is_file() {
+            (single.clone(), BTreeMap::new(), vec![single])
         } else if index.is_file() {
-            let shards = shards(&index)?;
-            (index, shards.iter().map(|shard| folder.join(shard)).collect())
+            let listed = listed(&index)?;
+            let shards: BTreeSet<&String> = listed.values().collect();
+            let paths = shards.into_iter().map(|shard| folder.join(shard)).collect();
+            (index, listed, paths)
         } else {
             return Err(nothing_found(folder));
         };
         let files = paths.iter().map(|path| Ok(TensorFile::open(path)?)).collect::<Result<Vec<_>, ModelError>>()?;
         let of_file = |(place, file): (usize, &TensorFile)| file.names().into_iter().map(move |name| (name, place)).collect();
         let places = files.iter().enumerate().flat_map(|entry| -> Vec<(String, usize)> { of_file(entry) }).collect();
-        let mut weights = Self { list, files, places, unused: Vec::new() };
+        let mut weights = Self { list, listed, files, places, unused: Vec::new() };
         weights.unused = weights.heads_of_others();
         Ok(weights)
     }
@@ -92,7 +96,8 @@ impl Weights {
     }
 
     fn missing(&self, tensor: &str) -> ModelError {
-        TensorFileError::Missing { path: self.list.clone(), tensor: tensor.into() }.into()
+        let path = self.listed.get(tensor).map_or_else(|| self.list.clone(), |shard| self.list.with_file_name(shard));
+        TensorFileError::Missing { path, tensor: tensor.into() }.into()
     }
 
     /// Tensors of the decoder itself that the configuration does not mention would change what the model computes.
@@ -120,18 +125,19 @@ impl Weights {
     }
 }
 
-/// The file names of an index, each once.
-fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+/// What an index says, whose files must all be there.
+fn listed(index: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
     let json = |error: serde_json::Error| ModelError::Json { path: index.to_path_buf(), reason: error.to_string() };
     let text = fs::read(index).map_err(|reason| ModelError::Unreadable { path: index.to_path_buf(), reason })?;
-    let shards: BTreeSet<String> = serde_json::from_slice::<Index>(&text).map_err(json)?.weight_map.into_values().collect();
+    let listed = serde_json::from_slice::<Index>(&text).map_err(json)?.weight_map;
     let folder = index.parent().unwrap_or(Path::new("."));
-    match shards.iter().find(|shard| !folder.join(shard).is_file()) {
-        None => Ok(shards),
+    let absent = listed.values().find(|shard| !folder.join(shard).is_file());
+    match absent {
+        None => Ok(listed),
         Some(shard) => Err(ModelError::NoShard { index: index.to_path_buf(), shard: shard.clone() }),
     }
 }

@@ -38,30 +38,38 @@ impl Recorded {
 /// The steps that are profiled.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Profile {
-    /// Steps of each phase, the first left out: it compiles kernels and fills allocators.
+    /// Steps of each phase, the first of this process left out where there are several: it compiles kernels and fills allocators.
     wanted: usize,
+    /// The phase of the last step, and how many of its steps this process has seen.
+    seen: (String, usize),
     steps: Vec<Recorded>,
 }
 
 impl Profile {
     /// So many steps of each phase.
     pub(crate) fn new(wanted: usize) -> Self {
-        Self { wanted, steps: Vec::new() }
+        Self { wanted, seen: (String::new(), 0), steps: Vec::new() }
     }
 
     /// Takes note of a step and its parts.
     pub(crate) fn note(&mut self, report: &StepReport, (from, to): (f64, f64), spans: Vec<Span>) {
-        if (2..self.wanted + 2).contains(&report.step) {
+        if self.seen.0 != report.phase {
+            self.seen = (report.phase.clone(), 0);
+        }
+        self.seen.1 += 1;
+        let only = report.steps == 1;
+        if only || (2..self.wanted + 2).contains(&self.seen.1) {
             self.steps.push(Recorded { phase: report.phase.clone(), step: report.step, from, to, spans });
         }
     }
 
-    /// Writes `profile.md` and `profile.json` into the run's folder, if there is anything to write.
-    pub(crate) fn write(&self, folder: &Path) -> std::io::Result<()> {
+    /// Writes `profile.md` and `profile.json` into the run's folder, and whether there was anything to write.
+    pub(crate) fn write(&self, folder: &Path) -> std::io::Result<bool> {
         if self.steps.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         std::fs::write(folder.join("profile.md"), text::table(&self.steps))?;
-        std::fs::write(folder.join("profile.json"), text::trace(&self.steps))
+        std::fs::write(folder.join("profile.json"), text::trace(&self.steps))?;
+        Ok(true)
     }
 }

@@ -67,7 +67,10 @@ fn disk_text(needs: &Needs) -> String {
     let disk = needs.disk;
     let each = if needs.methods.len() > 1 { " for each method" } else { "" };
     let (all, one, models) = (bytes(disk.total()), bytes(disk.checkpoint), bytes(disk.models));
-    format!("\ndisk: up to {all}{each}; a checkpoint takes {one}, best/ and last/ {models}\n")
+    let references =
+        if disk.references > 0 { format!(", reference log-probabilities {}", bytes(disk.references)) } else { String::new() };
+    let free = needs.free_disk.map_or_else(String::new, |free| format!("; {} are free", bytes(free)));
+    format!("\ndisk: up to {all}{each}; a checkpoint takes {one}, best/ and last/ {models}{references}{free}\n")
 }
 
 /// Columns side by side: so many of words, aligned on the left, then numbers.

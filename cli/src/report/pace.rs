@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Steps that a moving mean looks back on.
+/// Steps that a moving median looks back on.
 const WINDOW: usize = 20;
 
 /// One measured step.
@@ -14,8 +14,9 @@ struct Measured {
 
 /// The measured speed of a run.
 ///
-/// The first step of every phase is left out: it compiles or tunes kernels and fills allocators. The kinds of phase are
-/// measured apart, because a preference step costs more than a demonstration step.
+/// The first step of every phase is left out: it compiles or tunes kernels and fills allocators. Later steps that meet a shape for the first time
+/// do so, too, and a median takes no notice of them. The kinds of phase are measured apart, because a preference step costs more than a
+/// demonstration step.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     recent: BTreeMap<String, VecDeque<Measured>>,
@@ -60,16 +61,18 @@ impl Pace {
             return Some(0.0);
         }
         let step = match self.recent.get(kind(phase)) {
-            Some(own) => mean(own.iter().map(|step| step.seconds)),
-            None => mean(self.recent.values().flatten().map(|step| step.seconds)),
+            Some(own) => median(own.iter().map(|step| step.seconds)),
+            None => median(self.recent.values().flatten().map(|step| step.seconds)),
         };
         step.map(|seconds| seconds * steps as f64)
     }
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (count, sum) = values.fold((0, 0.0), |(count, sum), value| (count + 1, sum + value));
-    (count > 0).then(|| sum / f64::from(count))
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (below, above) = (values.get(values.len().saturating_sub(1) / 2)?, values.get(values.len() / 2)?);
+    Some(f64::midpoint(*below, *above))
 }
 
 #[cfg(test)]
@@ -89,6 +92,15 @@ mod tests {
         assert_eq!(pace.seconds("dpo-1", 8), Some(4.0), "the other kind's speed until its own is known");
         pace.record("dpo-1", 200, 2.0);
         assert_eq!((pace.seconds("dpo-2", 8), pace.seconds("sft-2", 8)), (Some(16.0), Some(4.0)));
+    }
+
+    #[test]
+    fn a_step_that_compiles_kernels_is_no_measure() {
+        let mut pace = Pace::default();
+        for seconds in [9.0, 1.0, 1.0, 30.0, 2.0, 1.0] {
+            pace.record("sft-1", 10, seconds);
+        }
+        assert_eq!(pace.seconds("sft-1", 10), Some(10.0));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use crate::report::Moment;
 /// was measured, the newest is the best.
 pub(crate) fn improves(moments: &[Moment]) -> bool {
     let Some((newest, earlier)) = moments.split_last() else { return false };
+    if [newest.accuracy, newest.sft_nll].into_iter().flatten().any(f64::is_nan) {
+        return false;
+    }
     let unmeasured = newest.accuracy.is_none() && newest.sft_nll.is_none();
     newest.phase.is_some() && (unmeasured || earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m)))
 }
@@ -33,7 +36,9 @@ mod tests {
         assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.6, 3.0)]));
         assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 1.9)]));
         assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 2.0)]));
-        assert!(!improves(&[first, moment(Some("dpo-1"), 0.4, 0.1)]));
+        assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.4, 0.1)]));
+        assert!(!improves(&[moment(Some("sft-1"), 0.5, f64::NAN)]), "what is no number is not the best");
+        assert!(!improves(&[first, moment(Some("dpo-1"), f64::NAN, 0.1)]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use hbat::model::Unit;
 use hbat::trainer::{Progress, StoredWeights, TensorSet, Trainer};
 use hbat_backends::DeviceName;
 
+use super::session::Saving;
 use crate::config::Background;
 use crate::store::{Checkpoint, CheckpointWriter, MetricsLog, RunDir, SaveDtype, SavedTensors, StoreError};
 
@@ -47,6 +48,17 @@ impl Saved {
     fn meanwhile(write: impl FnOnce() -> Result<Checkpoint, StoreError> + Send + 'static) -> Self {
         let writing = Mutex::new(Some(std::thread::spawn(write)));
         Self(Arc::new(State { writing, written: OnceLock::new() }))
+    }
+
+    /// Its number, once it is on the disk.
+    pub(crate) fn number(&self) -> anyhow::Result<u64> {
+        self.written().map(|written| written.checkpoint.number()).map_err(|reason| anyhow!("{reason}"))
+    }
+
+    /// Whether it is on the disk, or will not come there.
+    pub(crate) fn is_settled(&self) -> bool {
+        let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until it is on the disk.
@@ -88,11 +100,11 @@ pub(crate) async fn save(
     run: &RunDir,
     (metrics, fingerprint): (&MetricsLog, &str),
     start: Option<&Saved>,
-    background: Background,
+    saving: &Saving,
 ) -> anyhow::Result<Saved> {
     let progress = trainer.progress();
-    let (phase, step) = progress.running.as_ref().map_or(("end", 0), |r| (r.phase.as_str(), r.steps as u64));
-    let mut writer = run.begin_checkpoint(phase, step, fingerprint)?;
+    let (phase, step) = place(trainer, &progress)?;
+    let mut writer = run.begin_checkpoint(&phase, step as u64, fingerprint)?;
     let start = match start {
         Some(start) => Some(start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint.set_path(START)),
         None => None,
@@ -104,7 +116,7 @@ pub(crate) async fn save(
         None => writer.same(START, TensorSet::Weights.name()),
     };
     let sets = TensorSet::ALL.into_iter().filter(|set| *set != TensorSet::Anchor);
-    if background == Background::Auto && fits(trainer) {
+    if saving.background == Background::Auto && fits(trainer, saving.reserve) {
         let mut copies = Vec::new();
         for set in sets {
             copies.push((set, copy(trainer, set).await?));
@@ -122,11 +134,22 @@ pub(crate) async fn save(
     Saved::there(writer.complete(state, metrics)?)
 }
 
-/// Whether ordinary memory has room for a copy of the state.
-fn fits(trainer: &Trainer) -> bool {
+/// The phase under way and its steps so far; between two, the one that is over and all of its steps.
+fn place(trainer: &Trainer, progress: &Progress) -> Result<(String, usize), Error> {
+    if let Some(running) = &progress.running {
+        return Ok((running.phase.clone(), running.steps));
+    }
+    let last = progress.phases_done.saturating_sub(1);
+    Ok((trainer.phases()[last].name.clone(), trainer.planned_steps()?[last]))
+}
+
+/// Whether ordinary memory has room for a copy of the state, beside what the run will yet take of it.
+fn fits(trainer: &Trainer, reserve: u64) -> bool {
+    let taken = hbat_backends::usage(DeviceName::Cpu, &trainer.policy().compute().device).map_or(0, |usage| usage.now);
+    let coming = reserve.saturating_sub(taken);
     let elements: usize = TensorSet::ALL.into_iter().flat_map(|set| present(trainer, set)).map(|(_, unit)| unit.elements()).sum();
     // A quarter more than the copy: somebody else may be about to take some.
-    hbat_backends::memory(DeviceName::Cpu).is_some_and(|free| 5 * elements as u64 <= free)
+    hbat_backends::memory(DeviceName::Cpu).is_some_and(|free| 5 * elements as u64 + coming <= free)
 }
 
 /// How each set is kept on disk, so that it comes back bit by bit.

@@ -16,17 +16,19 @@ use crate::report::size;
 thread_local! {
     /// Whether a panic on this thread will be caught and told in words.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
+    /// Where in this program the last such panic came from, in brackets; nothing if it came from a library.
+    static PLACE: Cell<String> = const { Cell::new(String::new()) };
 }
 
 /// Awaits a future; a panic in it, which is how Burn reports a device that fails, becomes an error.
-pub(super) async fn guarded<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) async fn guarded<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     quieten();
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
-        GUARDED.set(true);
+        let outside = GUARDED.replace(true);
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        GUARDED.set(false);
-        polled.unwrap_or_else(|panic| Poll::Ready(Err(Error::Device(words(&*panic)).into())))
+        GUARDED.set(outside);
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(Error::Device(words(&*panic) + &PLACE.take()).into())))
     })
     .await
 }
@@ -37,6 +39,8 @@ fn quieten() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().filter(|place| Path::new(place.file()).is_relative());
+            PLACE.set(place.map_or_else(String::new, |place| format!(" ({place})")));
             if !GUARDED.get() || std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
                 usual(panic);
             }
@@ -58,8 +62,12 @@ pub(super) fn explained(
 ) -> anyhow::Error {
     let Some(Error::Device(reason)) = error.downcast_ref::<Error>() else { return error };
     let error = anyhow::Error::from(Error::Device(in_a_line(reason)));
-    let (device, run) = (plan.device, run.display());
-    let goes_on = format!("the last checkpoint is untouched: go on with `hbat resume {run}`");
+    let device = plan.device;
+    let goes_on = match saved(run) {
+        true => format!("the last checkpoint is untouched: go on with `hbat resume {}`", run.display()),
+        false => format!("nothing was saved yet: begin anew with `hbat resume {}`", run.display()),
+    };
+    let run = run.display();
     if !of_memory(reason) {
         return error.context(format!("{device} failed in phase {phase}; {goes_on}, or on another device with `--device`"));
     }
@@ -68,6 +76,11 @@ pub(super) fn explained(
         Err(_) => "`hbat plan` says what takes how much".into(),
     };
     error.context(format!("{device} ran out of memory in phase {phase}; {remedy}; change it in {run}/config.toml, and {goes_on}"))
+}
+
+/// Whether a run has any checkpoint.
+fn saved(run: &Path) -> bool {
+    std::fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Burn's report of a failure goes through all who passed it on, in a line for each: the first and where it came from are told.
@@ -84,9 +97,9 @@ fn in_a_line(reason: &str) -> String {
 /// Whether a device's words are about memory.
 fn of_memory(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    ["out of memory", "out of device memory", "outofmemory", "out_of_memory", "buffertoobig", "too big", "not enough memory"]
-        .iter()
-        .any(|words| reason.contains(words))
+    let words = ["out of memory", "out of device memory", "outofmemory", "out_of_memory", "buffertoobig", "too big"];
+    let more = ["not enough memory", "can't allocate", "cannot allocate", "failed to allocate"];
+    words.iter().chain(&more).any(|words| reason.contains(words))
 }
 
 /// What takes the most memory, and the first setting that takes less.
@@ -106,16 +119,16 @@ mod tests {
     use super::*;
     use crate::config::{self, Request};
 
-    fn explain(reason: &str) -> String {
+    fn explain(reason: &str, run: &Path) -> String {
         let plan = config::resolve(&Request { set: vec!["engine.kind=\"whole\"".into()], ..Request::default() }).unwrap();
         let needs = Needs::of(&plan);
         let error = anyhow::Error::from(Error::Device(reason.into()));
-        format!("{:#}", explained(error, (&plan, needs), "dpo-2", Path::new("runs/a")))
+        format!("{:#}", explained(error, (&plan, needs), "dpo-2", run))
     }
 
     #[test]
     fn out_of_memory_names_what_takes_it_and_what_takes_less() {
-        let text = explain("OutOfMemory { size: 17179869184 }");
+        let text = explain("OutOfMemory { size: 17179869184 }", Path::new("runs/a"));
         for part in [
             "cpu ran out of memory in phase dpo-2",
             "goes to",
@@ -125,17 +138,26 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        // As wgpu puts it.
+        let text = explain("can't allocate buffer of size: 150994944", Path::new("runs/a"));
+        assert!(text.contains("cpu ran out of memory in phase dpo-2; most of it"), "{text}");
         // As CubeCL puts it on a card.
-        let text = explain("An IO error happened\nCaused by:\n  out of device memory allocating 2097152 bytes");
+        let text =
+            explain("An IO error happened\nCaused by:\n  out of device memory allocating 2097152 bytes", Path::new("runs/a"));
         assert!(text.contains("cpu ran out of memory in phase dpo-2; most of it"), "{text}");
     }
 
     #[test]
     fn a_device_that_is_gone_leaves_the_checkpoint() {
-        let text = explain("CUDA_ERROR_ECC_UNCORRECTABLE");
+        let folder = tempfile::tempdir().unwrap();
+        let text = explain("CUDA_ERROR_ECC_UNCORRECTABLE", folder.path());
+        assert!(text.contains("nothing was saved yet: begin anew with `hbat resume"), "{text}");
+        std::fs::create_dir_all(folder.path().join("checkpoints/000001-sft-1-0")).unwrap();
+        let text = explain("CUDA_ERROR_ECC_UNCORRECTABLE", folder.path());
         assert!(text.contains("the last checkpoint is untouched") && text.contains("--device"), "{text}");
         let text = explain(
             "The device is poisoned\nCaused by:\n  cuLaunchKernel failed with status 700\nBacktrace:\nNo backtrace available\n",
+            folder.path(),
         );
         assert!(text.ends_with("the device failed: The device is poisoned: cuLaunchKernel failed with status 700"), "{text}");
         let other = explained(
@@ -151,7 +173,8 @@ mod tests {
     fn a_panic_becomes_words() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let error = runtime.block_on(guarded(async { panic!("lost {}", 3) as anyhow::Result<()> })).unwrap_err();
-        assert_eq!(error.to_string(), "the device failed: lost 3");
+        let text = error.to_string();
+        assert!(text.starts_with("the device failed: lost 3 (cli/src/run/failure.rs:"), "{text}");
         assert_eq!(runtime.block_on(guarded(async { Ok(1) })).unwrap(), 1);
     }
 }

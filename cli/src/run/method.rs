@@ -34,6 +34,8 @@ pub(crate) struct MethodRun<'a> {
     pub(crate) validation: &'a Validation,
     pub(crate) compute: &'a Compute,
     pub(crate) manner: Manner,
+    /// Bytes of ordinary memory that the run takes at its peak.
+    pub(crate) reserve: u64,
 }
 
 impl MethodRun<'_> {
@@ -82,12 +84,15 @@ impl MethodRun<'_> {
             meter: Meter::new(self.plan, self.compute.device.clone(), elements(trainer.policy())),
             recorder,
             profile: self.manner.profile.map(Profile::new),
+            saved_for: 0.0,
             trainer,
             run,
         };
-        if let Some(checkpoint) = checkpoint.filter(|_| session.trainer.progress().running.is_some()) {
+        if let Some(checkpoint) = checkpoint {
             let saved = Saved::there(checkpoint)?;
-            session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
+            if session.trainer.progress().running.is_some() {
+                session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
+            }
             session.start = Some(saved);
         }
         let ended = session.run().await;
@@ -97,7 +102,7 @@ impl MethodRun<'_> {
 
     fn saving(&self) -> Saving {
         let CheckpointsSection { every, keep, background, .. } = self.plan.run.checkpoints;
-        Saving { every, keep, background }
+        Saving { every, keep, background, reserve: self.reserve }
     }
 
     /// Waits for the device only where every part is to be told apart.

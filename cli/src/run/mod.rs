@@ -16,10 +16,10 @@ mod validation;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hbat::compute::{Compute, LayerInputs, Layout, Offload, Precision};
+use hbat::compute::{Compute, Layout, Precision};
 use hbat_backends::DeviceName;
 
-use crate::config::{self, FullProducts, KernelChoice, Matmul, Plan, RunFile};
+use crate::config::{self, KernelChoice, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
@@ -69,9 +69,16 @@ fn open(name: DeviceName, layout: Layout) -> anyhow::Result<Compute> {
 fn compute_for(plan: &Plan) -> anyhow::Result<Compute> {
     let compute = open(plan.device, plan.layout)?;
     computes_in(plan, &compute)?;
-    multiplies(plan)?;
-    has_elsewhere(plan)?;
+    starts(plan)?;
     Ok(compute)
+}
+
+/// Refuses what a device does not compute in, if it is there to be asked.
+///
+/// # Errors
+/// If it is there, and does not.
+pub fn check_device(plan: &Plan) -> anyhow::Result<()> {
+    open(plan.device, plan.layout).map_or(Ok(()), |compute| computes_in(plan, &compute))
 }
 
 /// Whether the device has the types of weights and moments.
@@ -86,40 +93,16 @@ fn computes_in(plan: &Plan, compute: &Compute) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the device rounds what may be rounded, and has the library that is to multiply, which this starts.
-fn multiplies(plan: &Plan) -> anyhow::Result<()> {
-    let card = matches!(plan.device, DeviceName::Cuda(_));
-    if plan.run.engine.products == FullProducts::Tf32 && !hbat_backends::multiplies_in_tf32(plan.device) {
-        let problem = format!("{} does not round factors", plan.device);
-        return Err(plan.refuse("engine.products", problem, "leave it at \"f32\", or take a card of NVIDIA's").into());
-    }
+/// Whether the device runs what is to compute there, of which this starts the library.
+fn starts(plan: &Plan) -> anyhow::Result<()> {
     if plan.run.engine.kernels == KernelChoice::Hbat && !hbat_backends::has_planes(plan.device) {
         let problem = format!("hbat's kernels are for graphics cards whose units work in subgroups, and {} is none", plan.device);
         return Err(plan.refuse("engine.kernels", problem, "leave it at \"auto\", or take another device").into());
     }
     match config::matmul(plan.device, &plan.run.engine) {
         Matmul::Auto | Matmul::Burn => Ok(()),
-        Matmul::Cublas if card => Ok(hbat_backends::start_cublas(plan.device)?),
-        Matmul::Cublas => {
-            let problem = format!("{} is no card of NVIDIA's", plan.device);
-            Err(plan.refuse("engine.matmul", problem, "leave it at \"burn\", or take a card").into())
-        }
+        Matmul::Cublas => Ok(hbat_backends::start_cublas(plan.device)?),
     }
-}
-
-/// Whether there is another memory for what is to be kept elsewhere.
-fn has_elsewhere(plan: &Plan) -> anyhow::Result<()> {
-    let Layout { offload, layer_inputs, .. } = plan.layout;
-    for (key, elsewhere, default) in [
-        ("engine.offload", offload != Offload::Nothing, "nothing"),
-        ("engine.layer_inputs", layer_inputs == LayerInputs::Host, "device"),
-    ] {
-        if plan.device == DeviceName::Cpu && elsewhere {
-            let remedy = format!("leave it at \"{default}\", or take a device with memory of its own");
-            return Err(plan.refuse(key, "cpu has no memory but the host's", remedy).into());
-        }
-    }
-    Ok(())
 }
 
 /// `hbat train`: starts a run in a new directory.
@@ -131,7 +114,13 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     let compute = compute_for(&plan)?;
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
-    carry_out(plan, run, compute, manner).await
+    match Prepared::new(&plan, manner) {
+        Ok(prepared) => carry_out(plan, run, (compute, prepared), manner).await,
+        Err(refused) => {
+            run.withdraw();
+            Err(refused)
+        }
+    }
 }
 
 /// `hbat resume`: goes on with a run that was interrupted or killed.
@@ -143,19 +132,41 @@ pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner
     let plan = config::resume(&directory.join("config.toml"), directory, device)?;
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
-    carry_out(plan, run, compute, manner).await
+    let prepared = Prepared::new(&plan, manner)?;
+    carry_out(plan, run, (compute, prepared), manner).await
 }
 
-async fn carry_out(plan: Plan, run: RunDir, compute: Compute, manner: Manner) -> anyhow::Result<i32> {
-    let interrupt = Interrupt::listen();
-    let mut say = |text: &str| {
-        if manner.volume == Volume::Normal {
-            eprintln!("{text}");
+/// What a run is made from.
+struct Prepared {
+    inputs: Inputs,
+    /// Bytes of ordinary memory that the run takes at its peak.
+    reserve: u64,
+}
+
+impl Prepared {
+    /// Reads the data, says what the run needs, and refuses what cannot fit.
+    fn new(plan: &Plan, manner: Manner) -> anyhow::Result<Self> {
+        let inputs = Inputs::load(plan, &mut |text| say(manner, text))?;
+        let needs = Needs::new(plan, &inputs)?;
+        say(manner, &needs_line(&needs));
+        needs.check(plan)?;
+        if let Some(problem) = needs.short_of_disk() {
+            eprintln!("warning: {problem}");
         }
-    };
-    say(&format!("run directory: {}", run.path().display()));
-    let mut inputs = Inputs::load(&plan, &mut say)?;
-    check_needs(&plan, &inputs, &mut say)?;
+        Ok(Self { inputs, reserve: needs.ordinary() })
+    }
+}
+
+fn say(manner: Manner, text: &str) {
+    if manner.volume == Volume::Normal {
+        eprintln!("{text}");
+    }
+}
+
+async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepared), manner: Manner) -> anyhow::Result<i32> {
+    let Prepared { mut inputs, reserve } = prepared;
+    let interrupt = Interrupt::listen();
+    say(manner, &format!("run directory: {}", run.path().display()));
     let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);
@@ -163,7 +174,8 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, manner: Manner) ->
     for schedule in &plan.schedules {
         let run =
             if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
-        let method = MethodRun { plan: &plan, schedule, inputs: &inputs, validation: &validation, compute: &compute, manner };
+        let (inputs, validation, compute) = (&inputs, &validation, &compute);
+        let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
             Ended::Finished(of_method) => moments.extend(of_method),
             Ended::Interrupted => return Ok(INTERRUPTED),
@@ -171,13 +183,6 @@ async fn carry_out(plan: Plan, run: RunDir, compute: Compute, manner: Manner) ->
     }
     outcome::present(&plan, &directory)?;
     Ok(0)
-}
-
-/// Says what the run needs, and refuses what cannot fit.
-fn check_needs(plan: &Plan, inputs: &Inputs, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let needs = Needs::new(plan, inputs)?;
-    say(&needs_line(&needs));
-    needs.check(plan)
 }
 
 /// The directory of one of several methods.
@@ -206,7 +211,7 @@ async fn validation(
         demonstrations: std::mem::take(&mut inputs.validation_demonstrations),
         preferences: std::mem::take(&mut inputs.validation_preferences),
         reference: Reference::default(),
-        scorer: Scorer { engine: settings.engine, micro_batch: settings.micro_batch, bucket: settings.bucket },
+        scorer: Scorer { engine: settings.engine, micro_batch: rows(plan), bucket: settings.bucket },
         dpo: settings.dpo,
         toy: inputs.toy.clone(),
     };
@@ -221,6 +226,11 @@ async fn validation(
         }
     };
     Ok(validation)
+}
+
+/// Sequences that are scored at once: no more than a step has, so that scoring takes no more memory than training.
+fn rows(plan: &Plan) -> usize {
+    plan.settings.micro_batch.min(plan.run.sft.batch_size.max(2 * plan.run.dpo.batch_size))
 }
 
 /// `parent/name`, or the first of `parent/name-2`, `parent/name-3`, … that is not there.

@@ -1,12 +1,15 @@
 //! What a run needs, known before it starts.
 
+use std::path::Path;
+
 use hbat::budget::{Memory, PhaseBudget, budget};
 use hbat::compute::{LayerInputs, Layout, Moments, Offload, Precision, Sums, Weights};
+use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
 use hbat::schedule::phases;
-use hbat::trainer::{Data, Settings};
+use hbat::trainer::{Data, Settings, UpdateTiming};
 use hbat_backends::DeviceName;
 use serde::Serialize;
 
@@ -28,6 +31,8 @@ pub struct Needs {
     pub methods: Vec<MethodNeeds>,
     /// Bytes on disk of one method.
     pub disk: Disk,
+    /// Bytes that are free where the run's folder is; `None` where nobody says.
+    pub free_disk: Option<u64>,
     #[serde(skip)]
     pub(super) config: LlamaConfig,
     #[serde(skip)]
@@ -46,24 +51,32 @@ pub struct MethodNeeds {
 /// Bytes on disk of one method, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Disk {
-    /// One checkpoint: weights, moments, and the weights of the phase's start.
+    /// One checkpoint: weights, moments, the weights of the phase's start, and Fisher information where it is used.
     pub checkpoint: u64,
     /// Checkpoints that are kept, and the one being written.
     pub checkpoints: u64,
     /// `best/`, `last/`, and the one being replaced.
     pub models: u64,
+    /// Reference log-probabilities of all preferences, kept for other runs.
+    pub references: u64,
 }
 
+/// Bytes of a preference's reference log-probabilities as text, at most.
+const REFERENCE: u64 = 40;
+
 impl Disk {
-    fn new(config: &LlamaConfig, moments: Moments, keep: usize) -> Self {
+    fn new(config: &LlamaConfig, plan: &Plan, preferences: usize) -> Self {
         let model: u64 = config.units().iter().map(|unit: &Unit| 4 * unit.elements() as u64).sum();
-        let checkpoint = if moments == Moments::Bf16 { 3 * model } else { 4 * model };
-        Self { checkpoint, checkpoints: checkpoint * (keep as u64 + 1), models: 3 * model }
+        let moments = if plan.layout.precision.moments == Moments::Bf16 { model } else { 2 * model };
+        let fisher = if plan.run.consolidation.rule == Rule::Fisher { 2 * model } else { 0 };
+        let checkpoint = 2 * model + moments + fisher;
+        let checkpoints = checkpoint * (plan.run.checkpoints.keep as u64 + 1);
+        Self { checkpoint, checkpoints, models: 3 * model, references: REFERENCE * preferences as u64 }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.checkpoints + self.models
+        self.checkpoints + self.models + self.references
     }
 }
 
@@ -86,10 +99,18 @@ impl Needs {
             available: hbat_backends::memory(plan.device),
             host: hbat_backends::memory(DeviceName::Cpu),
             methods,
-            disk: Disk::new(&config, plan.layout.precision.moments, plan.run.checkpoints.keep),
+            disk: Disk::new(&config, plan, data.preferences.len()),
+            free_disk: free_disk(plan.output.as_deref().unwrap_or(Path::new("."))),
             config,
             data,
         })
+    }
+
+    /// Bytes of ordinary memory that the run takes at its peak: on a processor all of it, elsewhere what is offloaded.
+    pub(super) fn ordinary(&self) -> u64 {
+        let phases = self.methods.iter().flat_map(|m| &m.phases);
+        let on_device = |phase: &PhaseBudget| if self.device == DeviceName::Cpu { phase.peak.total() } else { 0 };
+        phases.map(|phase| (phase.host + on_device(phase)) as u64).max().unwrap_or(0)
     }
 
     /// Weights of the model.
@@ -115,8 +136,7 @@ impl Needs {
         }
         let (device, [needed, has]) = (self.device, report::sizes([needed, available]));
         let problem = format!("phase {} of {method} needs {needed} of memory, and {device} has {has} for it", phase.phase);
-        let remedy = self.remedy(plan, available).map_err(|error| refused(plan, error))?;
-        Err(plan.refuse("engine.kind", problem, remedy).into())
+        Err(plan.refuse("engine.kind", problem, self.remedy(plan, available)).into())
     }
 
     /// The first change of `[engine]` that takes less memory than the run as it is, in words, and what it takes.
@@ -127,6 +147,14 @@ impl Needs {
             let peak = peak(&methods)?.1.peak.total() as u64;
             (peak < now).then_some((words, peak))
         })
+    }
+
+    /// What to say if the disk may become full: a run takes less than the most that is counted, so that it is not refused.
+    pub(super) fn short_of_disk(&self) -> Option<String> {
+        let needed = self.methods.len() as u64 * self.disk.total();
+        let free = self.free_disk.filter(|free| *free < needed)?;
+        let [needed, free] = report::sizes([needed, free]);
+        Some(format!("the run takes up to {needed} of disk, and {free} are free: lower checkpoints.keep, or name another folder"))
     }
 
     fn check_host(&self, plan: &Plan) -> anyhow::Result<()> {
@@ -142,24 +170,33 @@ impl Needs {
     }
 
     /// The first change of `[engine]` that makes the run fit.
-    fn remedy(&self, plan: &Plan, available: u64) -> Result<String, Error> {
+    fn remedy(&self, plan: &Plan, available: u64) -> String {
         for Change { words, settings, layout } in changes(plan) {
-            let methods = methods(plan, (&self.config, &self.data), (&settings, layout))?;
+            let Ok(methods) = methods(plan, (&self.config, &self.data), (&settings, layout)) else { continue };
             let peak = peak(&methods).map_or(0, |(_, phase)| phase.peak.total() as u64);
             if peak <= available {
-                return Ok(format!("set {words}: then it needs {}", report::size(peak)));
+                return format!("set {words}: then it needs {}", report::size(peak));
             }
         }
         let least = self.peak().map_or(Memory::default(), |(_, phase)| phase.peak);
-        let least = least.weights + least.gradients.max(least.weights) + least.moments + least.consolidation;
-        Ok(match least as u64 > available {
+        let least = least.weights + least.master + least.gradients.max(least.weights) + least.moments + least.consolidation;
+        match least as u64 > available {
             true => format!(
                 "no setting makes it fit, for weights, gradients, moments and anchor alone take {}: take a smaller model or another device",
                 report::size(least as u64)
             ),
-            false => "no setting of [engine] makes it fit, for its sequences are too long: lower data.max_length".into(),
-        })
+            false => {
+                "no setting of [engine] makes it fit: lower data.max_length, or engine.bucket or engine.pack if they are longer"
+                    .into()
+            }
+        }
     }
+}
+
+/// Bytes that are free where a folder is, or will be.
+fn free_disk(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    fs4::available_space(there).ok()
 }
 
 fn peak(methods: &[MethodNeeds]) -> Option<(&str, &PhaseBudget)> {
@@ -180,10 +217,11 @@ type Saving = (&'static str, fn(&mut Settings, &mut Layout));
 /// What to change so that a run takes less memory: each together with those before it, but for the last, which takes the place
 /// of the three before it. On a processor these would not help: there is one memory, and bf16 is slow there.
 fn changes(plan: &Plan) -> Vec<Change> {
-    let everywhere: [Saving; 2] = [
-        ("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented),
-        ("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1),
-    ];
+    let mut savings: Vec<Saving> = vec![("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented)];
+    // An update within the backward pass needs its step to be one pass.
+    if plan.settings.update == UpdateTiming::AfterBackward {
+        savings.push(("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1));
+    }
     let narrow: [Saving; 3] = [
         ("engine.layer_inputs = \"host\"", |_, layout| layout.layer_inputs = LayerInputs::Host),
         ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
@@ -196,7 +234,6 @@ fn changes(plan: &Plan) -> Vec<Change> {
         layout.offload = Offload::Optimizer;
         layout.precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32, ..Precision::default() };
     });
-    let mut savings = everywhere.to_vec();
     let mut changes = grown(plan, &savings);
     if plan.device != DeviceName::Cpu {
         changes.extend(grown(plan, &[&savings[..], &narrow].concat()).split_off(savings.len()));
@@ -232,10 +269,15 @@ fn methods(
     plan.schedules.iter().map(of_method).collect()
 }
 
-/// Data too small for the schedule is a matter of `schedule.subsets`, and said so with the place where it was set.
+/// What is a matter of a setting is said so, with the place where it was set.
 pub(super) fn refused(plan: &Plan, error: Error) -> anyhow::Error {
     match &error {
         Error::TooFewExamples { .. } => plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into(),
+        Error::SeveralPasses { phase, passes } => {
+            let problem = format!("\"in-backward\" needs a step to be one forward pass, and one of phase {phase} takes {passes}");
+            let remedy = "raise engine.micro_batch or engine.pack, lower the batch size, or take \"after-backward\"";
+            plan.refuse("engine.update", problem, remedy).into()
+        }
         _ => error.into(),
     }
 }
@@ -277,6 +319,21 @@ mod tests {
         assert!(text.contains("no setting makes it fit") && text.contains("1.0 MB"), "{text}");
         needs.available = None;
         needs.check(&plan).unwrap();
+    }
+
+    #[test]
+    fn a_step_of_several_passes_is_refused_where_it_must_be_one() {
+        let set = ["engine.update=\"in-backward\"", "engine.pack=40", "engine.micro_batch=4"].map(String::from);
+        let plan = config::resolve(&Request { set: set.to_vec(), ..Request::default() }).unwrap();
+        let text = Needs::of(&plan).unwrap_err().to_string();
+        for part in ["engine.update = \"in-backward\"", "one of phase sft-1 takes", "raise engine.micro_batch"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // Smaller passes are no way to save memory then.
+        let (plan, needs) = toy(&["engine.update=\"in-backward\"", "engine.kind=\"whole\"", "engine.micro_batch=256"]);
+        let words: Vec<String> = changes(&plan).into_iter().map(|change| change.words).collect();
+        assert_eq!(words, ["engine.kind = \"segmented\""]);
+        assert!(needs.less(&plan).is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reference log-probabilities on disk, for runs that meet the same weights and preferences once more: sweeps of β, λ or rates.
 //!
-//! A file's name is a SHA-256 of all that the numbers depend on: weights, model, token ids, device and engine. What is read is what
-//! would have been computed, bit by bit.
+//! A file's name is a SHA-256 of all that the numbers depend on: weights, model, token ids, engine, how numbers are laid out and who computes
+//! with them, and the hardware. On a processor, what is read is what would have been computed, bit by bit.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_secs(5);
 /// Files that are kept, the newest ones.
 const KEPT: usize = 64;
 /// Raised when numbers come out otherwise.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Files of reference log-probabilities.
 #[derive(Debug, Clone)]
@@ -52,14 +52,15 @@ impl ReferenceCache {
         };
         let engine = plan.run.engine;
         let settings = format!(
-            "{VERSION} {} {} {:?} {} {} {} {:?}",
+            "{VERSION} {} {} {} {:?} {} {} {} {:?}",
             env!("CARGO_PKG_VERSION"),
             plan.device,
+            hbat_backends::hardware(plan.device).map_or_else(String::new, |found| format!("{} {}", found.adapter, found.driver)),
             engine.kind,
             engine.micro_batch,
             engine.bucket,
             engine.pack,
-            engine.weights
+            plan.layout,
         );
         Some(Self { folder, short, settings, scoring: None })
     }
@@ -123,12 +124,18 @@ fn read(path: &Path, preferences: usize) -> Option<Contents> {
     whole.then_some(contents)
 }
 
-/// Removes all but the newest files. One that another run has removed meanwhile is gone either way.
+/// Whether a file is named by a key.
+fn is_ours(path: &Path) -> bool {
+    let key = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+    key.is_some_and(|key| key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Removes all but the newest files, of those that are ours. One that another run has removed meanwhile is gone either way.
 fn prune(folder: &Path) -> anyhow::Result<()> {
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        if is_ours(&path) {
             let written = fs::metadata(&path).and_then(|data| data.modified());
             files.push((written.unwrap_or(SystemTime::UNIX_EPOCH), path));
         }
@@ -165,8 +172,11 @@ mod tests {
         }
         for number in 0..KEPT + 3 {
             fs::write(folder.path().join(format!("{number}.json")), "").unwrap();
+            fs::write(folder.path().join(format!("{number:064x}.json")), "").unwrap();
         }
         prune(folder.path()).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), KEPT);
+        let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let (ours, others): (Vec<PathBuf>, Vec<PathBuf>) = left.partition(|path| is_ours(path));
+        assert_eq!((ours.len(), others.len()), (KEPT, KEPT + 4), "what somebody else put there stays");
     }
 }

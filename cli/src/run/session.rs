@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hbat::consolidation::Rule;
-use hbat::error::{Aftermath, Error};
-use hbat::records::{moment_record, phase_ended_record, phase_started_record, step_record};
+use hbat::error::Error;
+use hbat::records::{StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
 use super::checkpoint::{self, PhaseStart, Saved};
 use super::failure::guarded;
 use super::references::ReferenceCache;
-use super::validation::Validation;
+use super::validation::{Diverged, Validation};
 use crate::config::{Background, ContinueFrom};
 use crate::model::{Export, ModelFolder};
 use crate::profile::{Meter, Profile, Recorder};
@@ -39,6 +39,8 @@ pub(crate) struct Saving {
     pub(crate) keep: usize,
     /// Whether training goes on meanwhile.
     pub(crate) background: Background,
+    /// Bytes of ordinary memory that the run takes at its peak.
+    pub(crate) reserve: u64,
 }
 
 /// Everything one method's run consists of.
@@ -61,7 +63,7 @@ pub(crate) struct Session<'a> {
     pub(crate) steps: usize,
     /// A phase that ended before the interruption and is still to be evaluated.
     pub(crate) unevaluated: Option<String>,
-    /// A checkpoint since the start of the phase under way.
+    /// A checkpoint since the start of the phase under way, or of the end of the one before.
     pub(crate) start: Option<Saved>,
     /// The last checkpoint, if it may still be on its way to the disk.
     pub(crate) pending: Option<Saved>,
@@ -69,6 +71,8 @@ pub(crate) struct Session<'a> {
     pub(crate) meter: Meter,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) profile: Option<Profile>,
+    /// Seconds that checkpoints have kept training waiting since the last step.
+    pub(crate) saved_for: f64,
 }
 
 impl Session<'_> {
@@ -76,11 +80,14 @@ impl Session<'_> {
     pub(crate) async fn run(&mut self) -> anyhow::Result<Ended> {
         let ended = match guarded(self.drive()).await {
             Err(error) if error.is::<Interrupted>() => self.stop().await,
+            Err(error) if error.is::<Diverged>() => Err(self.diverged(error)),
             ended => ended,
         };
         let settled = self.settle();
-        if let Some(profile) = &self.profile {
-            profile.write(self.run.path()).context("writing the profile")?;
+        if let Some(profile) = &self.profile
+            && !profile.write(self.run.path()).context("writing the profile")?
+        {
+            self.display.warn("there is no profile: no phase had a second step before the run ended");
         }
         let ended = ended?;
         settled.map(|()| ended)
@@ -100,11 +107,12 @@ impl Session<'_> {
         }
         loop {
             self.interrupt.check()?;
+            self.look_after_pending()?;
             self.recorder.take();
             let began = self.recorder.now();
             let event = match self.trainer.step().await {
                 Ok(event) => event,
-                Err(error) => return Err(self.rescue(error).await),
+                Err(error) => return Err(self.failed(error)),
             };
             match event {
                 Event::PhaseStarted(started) => self.started(&started).await?,
@@ -122,9 +130,11 @@ impl Session<'_> {
         let rule = started.importance.as_ref().map(|_| self.rule);
         self.metrics.append(&phase_started_record(started, &names, rule))?;
         self.display.started(started);
-        self.start = None;
-        self.save().await?;
-        self.start = self.pending.clone();
+        // The end of the phase before is the start of this one.
+        if self.start.is_none() {
+            self.save().await?;
+            self.start = self.pending.clone();
+        }
         if let Some(saved) = self.start.clone() {
             self.trainer.start_is_stored(Box::new(PhaseStart(saved)));
         }
@@ -150,7 +160,8 @@ impl Session<'_> {
     async fn stepped(&mut self, report: &StepReport, began: f64) -> anyhow::Result<()> {
         let (ended, spans) = (self.recorder.now(), self.recorder.take());
         self.steps += 1;
-        let cost = self.meter.cost(report.tokens, ended - began, &spans);
+        let saving_seconds = std::mem::take(&mut self.saved_for);
+        let cost = StepCost { saving_seconds, ..self.meter.cost(report.tokens, ended - began, &spans) };
         self.metrics.append(&step_record(report, &cost, self.steps))?;
         self.display.step(report, &cost);
         if let Some(profile) = &mut self.profile {
@@ -173,6 +184,9 @@ impl Session<'_> {
         self.metrics.append(&phase_ended_record(ended, &names))?;
         self.display.ended(ended);
         self.start = None;
+        // Before anything else that may fail: a phase is hours of work.
+        self.save().await?;
+        self.start = self.pending.clone();
         self.conclude(&ended.phase).await
     }
 
@@ -182,6 +196,7 @@ impl Session<'_> {
         if self.continue_from == ContinueFrom::Best && !best::improves(&self.moments) {
             let policy = ModelFolder::open(self.run.best())?.load(self.trainer.policy().compute().clone(), |_| {})?;
             self.trainer.continue_from(policy);
+            self.start = None;
         }
         Ok(())
     }
@@ -205,11 +220,18 @@ impl Session<'_> {
 
     /// Saves the state as it is; once the one before is on the disk, for this one may link to its files.
     async fn save(&mut self) -> anyhow::Result<()> {
+        let began = self.recorder.now();
         self.settle()?;
         let log = (&self.metrics, self.fingerprint.as_str());
-        let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), self.saving.background).await?;
+        let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), &self.saving).await?;
         self.pending = Some(saved);
+        self.saved_for += self.recorder.now() - began;
         Ok(())
+    }
+
+    /// Says so at once if the last checkpoint could not be written.
+    fn look_after_pending(&mut self) -> anyhow::Result<()> {
+        if self.pending.as_ref().is_some_and(Saved::is_settled) { self.settle() } else { Ok(()) }
     }
 
     /// Waits for the last checkpoint, and removes old ones.
@@ -235,15 +257,44 @@ impl Session<'_> {
         Ok(Ended::Interrupted)
     }
 
-    /// Saves what is still good before an error ends the run. A checkpoint that could not be written is the error behind others.
-    async fn rescue(&mut self, error: Error) -> anyhow::Error {
+    /// Says where to go on after an error that ends the run. Nothing is saved: where numbers left their range, the weights may have been on
+    /// their way there for long. A checkpoint that could not be written is the error behind others.
+    fn failed(&mut self, error: Error) -> anyhow::Error {
         if let Err(unsaved) = self.settle() {
             return unsaved;
         }
-        let good = matches!(error, Error::NotFinite { aftermath: Aftermath::Untouched, .. });
-        let saved = good && self.begun() && self.save().await.is_ok() && self.settle().is_ok();
-        let error = anyhow::Error::from(error);
-        if saved { error.context(format!("the last good state is saved in {}", self.run.path().display())) } else { error }
+        if !matches!(error, Error::NotFinite { .. }) {
+            return error.into();
+        }
+        self.go_on_from_last(error.into())
+    }
+
+    /// Takes back the checkpoint of a phase's end whose weights are good for nothing.
+    fn diverged(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if self.trainer.progress().running.is_none()
+            && let Some(end) = self.start.take()
+        {
+            self.pending = None;
+            if let Err(kept) = end.number().and_then(|number| Ok(self.run.discard(number)?)) {
+                return kept;
+            }
+        }
+        self.go_on_from_last(error)
+    }
+
+    /// Says from where a run that diverged can go on, with other settings.
+    fn go_on_from_last(&self, error: anyhow::Error) -> anyhow::Error {
+        let run = self.run.path().display();
+        let last = self.run.latest_complete(&self.fingerprint).ok().and_then(|latest| latest.checkpoint);
+        error.context(match last {
+            Some(last) => format!(
+                "the last checkpoint is {}, after step {} of {}: change {run}/config.toml and go on from there with `hbat resume {run}`",
+                last.path().display(),
+                last.step(),
+                last.phase()
+            ),
+            None => format!("nothing was saved yet: change {run}/config.toml and begin anew with `hbat resume {run}`"),
+        })
     }
 
     async fn finish(&mut self) -> anyhow::Result<Ended> {

@@ -24,6 +24,15 @@ pub(crate) struct Validation {
     pub(crate) toy: Option<ToyTask>,
 }
 
+/// Training left the numbers that can be represented, and only validation shows it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the {quantity} of validation is {value} {when}; lower the learning rate")]
+pub(crate) struct Diverged {
+    quantity: &'static str,
+    value: f64,
+    when: String,
+}
+
 /// What the initial weights made of the validation preferences; kept in a run's directory, for a resumed run has other weights.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Reference {
@@ -81,18 +90,23 @@ impl Validation {
         };
         if demonstrations > 0 {
             let scores = self.scorer.score(policy, &self.demonstrations, &mut |done| progress(done, total)).await?;
-            moment.sft_nll = Some(evaluate_demonstrations(&self.demonstrations, &scores).0.nll);
+            moment.sft_nll = Some(finite("loss", evaluate_demonstrations(&self.demonstrations, &scores).0.nll, phase)?);
         }
         if preferences > 0 {
             let mut report = |done| progress(demonstrations + done, total);
             let scores = self.scorer.score(policy, &self.preferences, &mut report).await?;
             let score = evaluate_preferences(&self.preferences, &scores, Some(&self.reference.preferences), self.dpo).0;
             let against = score.against.context("the reference was given")?;
-            (moment.accuracy, moment.margin) = (Some(against.accuracy), Some(against.margin));
+            (moment.accuracy, moment.margin) = (Some(against.accuracy), Some(finite("margin", against.margin, phase)?));
         }
         if let Some(toy) = &self.toy {
             moment.extra = toy.measure(policy).await?;
         }
         Ok(moment)
     }
+}
+
+fn finite(quantity: &'static str, value: f64, phase: Option<&str>) -> Result<f64, Diverged> {
+    let when = || phase.map_or_else(|| "before training".into(), |phase| format!("after {phase}"));
+    if value.is_finite() { Ok(value) } else { Err(Diverged { quantity, value, when: when() }) }
 }

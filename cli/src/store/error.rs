@@ -20,7 +20,7 @@ pub enum StoreError {
         reason: io::Error,
     },
     /// A read-only file system, or missing permission.
-    #[error("{} cannot be written: {reason}. Choose another directory with --output, or change its permissions", path.display())]
+    #[error("{} cannot be written: {reason}. Change its permissions, or begin in another directory with --output", path.display())]
     NotWritable {
         /// The file or directory.
         path: PathBuf,

@@ -64,6 +64,23 @@ impl RunDir {
         Ok(run)
     }
 
+    /// Takes back a run that came to nothing, so that another may begin in its place. What anybody else put there stays.
+    pub fn withdraw(self) {
+        for file in [CONFIG, LOCK] {
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        let _ = fs::remove_dir(self.checkpoints());
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Removes a checkpoint that turned out to be good for nothing.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn discard(&self, number: u64) -> Result<(), StoreError> {
+        checkpoint::discard(&self.checkpoints(), number)
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path

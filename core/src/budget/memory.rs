@@ -30,8 +30,10 @@ const EMPTY_PAGES: usize = 3;
 /// Bytes that a program holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Memory {
-    /// The weights.
+    /// What products compute with.
     pub weights: usize,
+    /// What weights have beyond that: f32 masters, or the bits that bf16 cuts off.
+    pub master: usize,
     /// Gradients of an optimizer step.
     pub gradients: usize,
     /// AdamW's first and second moments.
@@ -50,9 +52,10 @@ pub struct Memory {
 
 impl Memory {
     /// Every part with its name.
-    pub fn parts(&self) -> [(&'static str, usize); 8] {
+    pub fn parts(&self) -> [(&'static str, usize); 9] {
         [
             ("weights", self.weights),
+            ("master", self.master),
             ("gradients", self.gradients),
             ("moments", self.moments),
             ("anchor", self.consolidation),
@@ -110,13 +113,11 @@ impl<'a> Sizes<'a> {
     pub(super) fn resting(&self, holdings: &Holdings) -> Memory {
         let Layout { precision, .. } = self.layout;
         let moment = bytes(precision.moments.dtype());
-        let (weight, moment) = match self.offloads_updates() {
-            true => (bytes(precision.weights.dtype()), 0),
-            false => (weight_bytes(precision.weights), moment),
-        };
+        let (beyond, moment) = if self.offloads_updates() { (0, 0) } else { (master_bytes(precision.weights), moment) };
         let copies = self.copies(holdings, self.layout.memory);
         let consolidation = F32 * self.model * copies;
-        Memory { weights: weight * self.model, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
+        let (weights, master) = (self.narrow() * self.model, beyond * self.model);
+        Memory { weights, master, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
     }
 
     /// Bytes in ordinary memory besides during a pass: what is offloaded, with updates the gradients they are computed from, and
@@ -379,12 +380,11 @@ fn bytes(dtype: FloatDType) -> usize {
     DType::from(dtype).size()
 }
 
-/// What products compute with, and what is kept beyond that.
-fn weight_bytes(weights: compute::Weights) -> usize {
-    bytes(weights.dtype())
-        + match weights {
-            compute::Weights::F32 => 0,
-            compute::Weights::Bf16Master => F32,
-            compute::Weights::Bf16Split => REMAINDER,
-        }
+/// What is kept of a weight beyond what products compute with.
+fn master_bytes(weights: compute::Weights) -> usize {
+    match weights {
+        compute::Weights::F32 => 0,
+        compute::Weights::Bf16Master => F32,
+        compute::Weights::Bf16Split => REMAINDER,
+    }
 }

@@ -47,7 +47,7 @@ pub struct PhaseBudget {
 /// What the phases need where numbers are laid out so.
 ///
 /// # Errors
-/// If a data set is too small for the schedule.
+/// If a data set is too small for the schedule, or a step takes several passes where updates need it to be one.
 pub fn budget(
     config: &LlamaConfig,
     layout: Layout,
@@ -63,6 +63,9 @@ pub fn budget(
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
             let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
+            if settings.update == UpdateTiming::InBackward && passes.len() > 1 {
+                return Err(Error::SeveralPasses { phase: phase.name.clone(), passes: passes.len() });
+            }
             sequences += passes.iter().map(|pass| pass.sequences).sum::<usize>();
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
             let rounds = rounds(settings.update, agenda.optimizer.clip);

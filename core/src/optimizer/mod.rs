@@ -3,7 +3,7 @@
 //! 1. g ← g + λF(θ − θ*), summing ‖g‖², the penalty Σ(λ/2)F‖θ − θ*‖² and ‖λF(θ − θ*)‖².
 //! 2. g ← g·min(1, c / (‖g‖ + 1e-6)), then AdamW (Loshchilov and Hutter 2019; arithmetic in the order of `torch.optim.AdamW`).
 //!
-//! State is f32 and lies unit by unit in [`Slab`](crate::slab::Slab)s: in ordinary memory the passes are fused loops, on a device they are
+//! Moments, anchors and exact weights lie unit by unit in [`Slab`](crate::slab::Slab)s: in ordinary memory the passes are fused loops, on a device they are
 //! tensor operations that Burn fuses.
 
 mod adamw;

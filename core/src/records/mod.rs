@@ -16,8 +16,10 @@ use crate::trainer::{PhaseEnded, PhaseStarted, StepReport};
 pub struct StepCost {
     /// How long it took.
     pub seconds: f64,
-    /// How much of that went into transfers between the device and the host's memory.
+    /// How long transfers between the device and the host's memory took, whether computation went on meanwhile or not.
     pub transfer_seconds: f64,
+    /// How long checkpoints kept training waiting before it.
+    pub saving_seconds: f64,
     /// Model-FLOPs utilisation: 6 operations per weight and token, what is recomputed not counted, as a part of what the device's
     /// maker promises. `None` where that is not known.
     pub utilisation: Option<f64>,
@@ -48,6 +50,7 @@ pub fn step_record(report: &StepReport, cost: &StepCost, global_step: usize) -> 
         "memory": cost.memory.map(|[now, _]| now),
         "memory_peak": cost.memory.map(|[_, peak]| peak),
         "transfer_seconds": cost.transfer_seconds,
+        "saving_seconds": cost.saving_seconds,
     });
     for (name, value) in &report.metrics {
         record[*name] = json!(value);
@@ -126,12 +129,12 @@ mod tests {
             metrics: vec![("accuracy", 0.75), ("margin", 1.5)],
         };
         let memory = Some([3 << 30, 5 << 30]);
-        let cost = StepCost { seconds: 0.25, transfer_seconds: 0.125, utilisation: None, memory };
+        let cost = StepCost { seconds: 0.25, transfer_seconds: 0.125, saving_seconds: 1.5, utilisation: None, memory };
         let record = step_record(&report, &cost, 11);
         assert_eq!(
             keys(&record),
             "kind phase objective global_step step loss penalty grad_norm penalty_grad_norm learning_rate tokens seconds \
-             tokens_per_second mfu memory memory_peak transfer_seconds accuracy margin"
+             tokens_per_second mfu memory memory_peak transfer_seconds saving_seconds accuracy margin"
         );
         let read: Value = serde_json::from_str(&record.to_string()).unwrap();
         assert_eq!(read["loss"].as_f64(), Some(0.1 + 0.2));

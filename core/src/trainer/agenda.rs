@@ -49,6 +49,19 @@ impl Agenda {
         let of_side = self.items.iter().filter(|i| i.side == side);
         of_side.flat_map(|i| i.examples.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
     }
+
+    /// The preferences that the phase touches, in the order in which they are scored for the reference: those of similar length together, the
+    /// longest first.
+    pub(crate) fn to_score(&self, data: &Data) -> Vec<usize> {
+        let mut examples = self.examples(Side::Preference);
+        examples.sort_by_key(|&example| Reverse(data.preferences[example].longest()));
+        examples
+    }
+
+    /// How many examples of one side a step trains on at most.
+    pub(crate) fn most(&self, side: Side) -> usize {
+        self.items.iter().filter(|i| i.side == side).map(|i| i.examples.len()).max().unwrap_or(0)
+    }
 }
 
 /// Cuts the examples of a step into forward passes of at most `micro_batch` rows.
@@ -68,8 +81,10 @@ pub(crate) fn passes(groups: &[Group], mut examples: Vec<usize>, settings: &Sett
     examples.chunks(per_pass).map(<[usize]>::to_vec).collect()
 }
 
-/// How many of the examples, from the first on, make one forward pass.
-pub(crate) fn first_pass(groups: &[Group], examples: &[usize], settings: &Settings) -> usize {
+/// How many of the examples, from the first on, make one forward pass, with no more of them than a step has: nothing that only scores
+/// takes more memory than training.
+pub(crate) fn first_pass(groups: &[Group], examples: &[usize], most: usize, settings: &Settings) -> usize {
+    let examples = &examples[..examples.len().min(most)];
     match settings.pack {
         Some(_) => (1..=examples.len()).take_while(|count| *count == 1 || fits(groups, &examples[..*count], settings)).last(),
         None => Some(per_pass(groups, examples, settings).min(examples.len())),

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::compute::{Memory, Offload};
 use crate::consolidation::{Ledger, Record, Side};
 use crate::engine::{Engine, Square};
-use crate::error::Error;
+use crate::error::{Aftermath, Error};
 use crate::evaluate::sequence_log_probs;
 use crate::model::{Policy, Unit};
 use crate::objective::Dpo;
@@ -208,7 +208,8 @@ impl<R: Reduce> Trainer<R> {
         &self.data
     }
 
-    /// The preferences of the phase under way that have no reference log-probabilities yet, by their place in the data.
+    /// The preferences of the phase under way that have no reference log-probabilities yet, by their place in the data, as they will be scored:
+    /// the longest first.
     pub fn unscored(&self) -> &[usize] {
         self.current.as_ref().map_or(&[], |running| &running.unscored)
     }
@@ -223,7 +224,9 @@ impl<R: Reduce> Trainer<R> {
     /// # Errors
     /// If the phase under way is not about to score just these, two sequences each.
     pub fn know_references(&mut self, known: BTreeMap<usize, Vec<f32>>) -> Result<(), Error> {
-        let fits = self.unscored().iter().eq(known.keys()) && known.values().all(|sums| sums.len() == 2);
+        let unscored = self.unscored();
+        let these = unscored.len() == known.len() && unscored.iter().all(|example| known.contains_key(example));
+        let fits = these && known.values().all(|sums| sums.len() == 2);
         match &mut self.current {
             Some(running) if fits => {
                 running.unscored.clear();
@@ -244,7 +247,7 @@ impl<R: Reduce> Trainer<R> {
     /// Does the next piece of work, the largest of which is one optimizer step.
     ///
     /// # Errors
-    /// See [`Error`]; after [`Error::NotFinite`] the weights are those of before the step.
+    /// See [`Error`]; what [`Error::NotFinite`] leaves of the weights, its [`Aftermath`] tells.
     pub async fn step(&mut self) -> Result<Event, Error> {
         let Some(running) = &self.current else {
             return match self.phases.get(self.position) {
@@ -294,7 +297,7 @@ impl<R: Reduce> Trainer<R> {
             frozen: protected.frozen.clone(),
             start,
             references: BTreeMap::new(),
-            unscored: agenda.examples(Side::Preference),
+            unscored: agenda.to_score(&self.data),
             done: 0,
             fisher: None,
             agenda,
@@ -304,7 +307,8 @@ impl<R: Reduce> Trainer<R> {
     /// Scores a few preferences with the policy, which at this point is its own reference.
     async fn score(&mut self) -> Result<Event, Error> {
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
-        let count = first_pass(&self.data.preferences, &running.unscored, &self.settings);
+        let most = running.agenda.most(Side::Preference);
+        let count = first_pass(&self.data.preferences, &running.unscored, most, &self.settings);
         let examples: Vec<usize> = running.unscored.drain(..count).collect();
         let batch = self.settings.batch(examples.iter().map(|&i| &self.data.preferences[i]));
         let sums = sequence_log_probs(&self.policy, self.settings.engine, &batch).await?;
@@ -333,7 +337,11 @@ impl<R: Reduce> Trainer<R> {
     async fn close(&mut self) -> Result<PhaseEnded, Error> {
         let Some(running) = self.current.take() else { unreachable!("step() checked") };
         let phase = self.phases[self.position].clone();
+        let last = running.agenda.items.last().cloned();
         let change = self.changes(running.start, running.pull, &phase.name).await?;
+        if let (Some(value), Some(item)) = (change.iter().copied().find(|change| !change.is_finite()), last) {
+            return Err(self.not_finite(("change of the weights", value), &item, running.done, Aftermath::Spoiled));
+        }
         if let Some(fisher) = running.fisher {
             self.add_fisher(phase.side(), fisher).await?;
         }
@@ -350,7 +358,7 @@ impl<R: Reduce> Trainer<R> {
     }
 }
 
-/// A copy of every unit's weights. On a device tensors are values: an update makes a new one and leaves this handle's memory alone.
+/// A copy of every unit's weights. On a device tensors are values: an update leaves memory alone that this handle holds, too.
 async fn copies(policy: &Policy) -> Result<Vec<Slab>, Error> {
     let mut slabs = Vec::with_capacity(policy.units().len());
     for unit in 0..policy.units().len() {

@@ -147,14 +147,21 @@ impl<R: Reduce> Trainer<R> {
     }
 
     fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {
-        if value.is_finite() {
-            return Ok(());
-        }
+        let step = self.current.as_ref().map_or(0, |running| running.done + 1);
+        if value.is_finite() { Ok(()) } else { Err(self.not_finite((quantity, value), item, step, aftermath)) }
+    }
+
+    pub(super) fn not_finite(
+        &self,
+        (quantity, value): (&'static str, f64),
+        item: &Item,
+        step: usize,
+        aftermath: Aftermath,
+    ) -> Error {
         let phase = self.phases[self.position].name.clone();
         let groups = self.data.side(item.side).0;
         let examples = item.examples.iter().map(|&i| groups[i].index).collect();
-        let step = self.current.as_ref().map_or(0, |running| running.done + 1);
-        Err(Error::NotFinite { quantity, value, phase, step, examples, aftermath })
+        Error::NotFinite { quantity, value, phase, step, examples, aftermath }
     }
 
     /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.

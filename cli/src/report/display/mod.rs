@@ -169,7 +169,9 @@ impl Display {
             left.map(|seconds| format!("{} left", phrase::clock(seconds))),
             self.pace.tokens_per_second(&report.phase).map(|speed| format!("{} tokens/s", phrase::count(speed))),
             cost.utilisation.map(|part| format!("{:.0}% MFU", 100.0 * part)),
-            cost.memory.map(|[now, _]| phrase::size(now)),
+            cost.memory.map(|[_, peak]| format!("{} at most", phrase::size(peak))),
+            (cost.transfer_seconds >= 0.01 * seconds)
+                .then(|| format!("{:.0}% transfers", 100.0 * cost.transfer_seconds / seconds)),
         ];
         let details = details.into_iter().flatten().collect();
         self.show(Gauge { label: report.phase.clone(), done: report.step, total: report.steps, details });

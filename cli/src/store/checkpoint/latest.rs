@@ -38,6 +38,11 @@ pub(crate) fn prune(folder: &Path, fingerprint: &str, keep: usize, protected: &[
     Ok(())
 }
 
+/// Removes the checkpoint of a number.
+pub(crate) fn discard(folder: &Path, number: u64) -> Result<(), StoreError> {
+    newest_first(folder)?.into_iter().filter(|path| self::number(path) == Some(number)).try_for_each(|path| remove_dir(&path))
+}
+
 /// Removes checkpoints that a killed process left without their marker.
 pub(crate) fn discard_incomplete(folder: &Path) -> Result<Vec<Refusal>, StoreError> {
     let incomplete: Vec<PathBuf> = newest_first(folder)?.into_iter().filter(|path| !path.join(MARKER).exists()).collect();

@@ -20,7 +20,7 @@ use super::tensor_file::{TensorFile, digest};
 
 pub use write::{CheckpointWriter, SetWriter};
 
-pub(crate) use latest::{discard_incomplete, latest_complete, prune};
+pub(crate) use latest::{discard, discard_incomplete, latest_complete, prune};
 pub(crate) use write::begin;
 
 /// Written last.
