@@ -7,6 +7,7 @@ mod plan;
 mod reading;
 
 use std::io::Write;
+use std::pin::Pin;
 
 use crate::args::{Args, Command, Data, Recipes};
 use crate::config::{self, Request};
@@ -19,22 +20,24 @@ use crate::{lab, recipes};
 /// Whatever stopped it; [`crate::exit::code`] says which exit code that is.
 pub fn run(args: Args) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A panic, which is how Burn reports a device that fails, is told in words.
+    let on = |work: Pin<Box<dyn Future<Output = anyhow::Result<i32>>>>| runtime.block_on(run::guarded(work));
     let volume = if args.quiet { run::Volume::Quiet } else { run::Volume::Normal };
     match args.command {
         Command::Train(train) => {
             let manner = Manner { volume, profile: train.profile.steps };
-            runtime.block_on(run::train(config::resolve(&Request::from(train))?, manner))
+            on(Box::pin(run::train(config::resolve(&Request::from(train))?, manner)))
         }
-        Command::Plan(options) => runtime.block_on(plan::run(options)),
+        Command::Plan(options) => on(Box::pin(plan::run(options))),
         Command::Resume(resume) => {
             let manner = Manner { volume, profile: resume.profile.steps };
-            runtime.block_on(run::resume(&resume.run, resume.device, manner))
+            on(Box::pin(async move { run::resume(&resume.run, resume.device, manner).await }))
         }
-        Command::Generate(options) => runtime.block_on(generate::run(&options)),
-        Command::Eval(options) => runtime.block_on(eval::run(&options)),
+        Command::Generate(options) => on(Box::pin(async move { generate::run(&options).await })),
+        Command::Eval(options) => on(Box::pin(async move { eval::run(&options).await })),
         Command::Data(Data::Inspect(options)) => inspect::run(&options),
-        Command::Record(options) => runtime.block_on(lab::record(&options, volume)),
-        Command::Lab(options) => runtime.block_on(lab::serve(&options)),
+        Command::Record(options) => on(Box::pin(async move { lab::record(&options, volume).await })),
+        Command::Lab(options) => on(Box::pin(async move { lab::serve(&options).await })),
         Command::Devices => devices(),
         Command::Recipes(command) => recipes(&command),
     }

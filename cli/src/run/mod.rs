@@ -24,6 +24,7 @@ use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line};
 use crate::signal::{INTERRUPTED, Interrupt};
 use crate::store::RunDir;
+pub(crate) use failure::guarded;
 pub use needs::{Disk, MethodNeeds, Needs};
 pub use speed::{Speed, measured_speed};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hbat::budget::{Memory, PhaseBudget, budget};
-use hbat::compute::{LayerInputs, Layout, Moments, Offload, Precision, Sums, Weights};
+use hbat::compute::{LayerInputs, Layout, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::error::Error;
@@ -215,32 +215,42 @@ struct Change {
 type Saving = (&'static str, fn(&mut Settings, &mut Layout));
 
 /// What to change so that a run takes less memory: each together with those before it, but for the last, which takes the place
-/// of the three before it. On a processor these would not help: there is one memory, and bf16 is slow there.
+/// of all that are for devices with memory of their own. On a processor these would not help: there is one memory, and bf16 is slow there.
 fn changes(plan: &Plan) -> Vec<Change> {
     let mut savings: Vec<Saving> = vec![("engine.kind = \"segmented\"", |settings, _| settings.engine = Engine::Segmented)];
     // An update within the backward pass needs its step to be one pass.
     if plan.settings.update == UpdateTiming::AfterBackward {
         savings.push(("engine.micro_batch = 1", |settings, _| settings.micro_batch = 1));
     }
-    let narrow: [Saving; 3] = [
+    let lent: [Saving; 2] = [
         ("engine.layer_inputs = \"host\"", |_, layout| layout.layer_inputs = LayerInputs::Host),
         ("engine.offload = \"anchor\"", |_, layout| layout.offload = Offload::Anchor),
-        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\" and engine.sums = \"bf16\"", |_, layout| {
-            layout.precision =
-                Precision { weights: Weights::Bf16Split, moments: Moments::Bf16, sums: Sums::Bf16, ..Precision::default() };
-        }),
     ];
-    let elsewhere: Saving = ("engine.offload = \"optimizer\" and engine.weights = \"bf16-master\"", |_, layout| {
+    let split: Saving =
+        ("engine.weights = \"bf16-split\" and engine.moments = \"bf16\" and engine.sums = \"bf16\"", |_, layout| {
+            layout.precision = narrow(Weights::Bf16Split, Moments::Bf16, Sums::Bf16, layout.precision.products);
+        });
+    let on_host: Saving = ("engine.offload = \"optimizer\"", |_, layout| layout.offload = Offload::Optimizer);
+    let narrow_on_host: Saving = ("engine.offload = \"optimizer\" and engine.weights = \"bf16-master\"", |_, layout| {
         layout.offload = Offload::Optimizer;
-        layout.precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32, ..Precision::default() };
+        layout.precision = narrow(Weights::Bf16Master, Moments::F32, Sums::F32, layout.precision.products);
     });
-    let mut changes = grown(plan, &savings);
-    if plan.device != DeviceName::Cpu {
-        changes.extend(grown(plan, &[&savings[..], &narrow].concat()).split_off(savings.len()));
-        savings.push(elsewhere);
-        changes.extend(grown(plan, &savings).pop());
-    }
+    let (further, last) = match plan.device {
+        DeviceName::Cpu => return grown(plan, &savings),
+        // Only a card computes in bf16.
+        DeviceName::Wgpu(_) => (lent.to_vec(), on_host),
+        DeviceName::Cuda(_) => ([&lent[..], &[split]].concat(), narrow_on_host),
+    };
+    let mut changes = grown(plan, &[&savings[..], &further].concat());
+    savings.push(last);
+    changes.extend(grown(plan, &savings).pop());
     changes
+}
+
+/// Products of bf16 have no parts to be multiplied in.
+fn narrow(weights: Weights, moments: Moments, sums: Sums, products: Products) -> Precision {
+    let products = if products == Products::Split { Products::Plain } else { products };
+    Precision { weights, moments, sums, products }
 }
 
 /// The first saving alone, the first two, and so on; in words only those that the run does not have yet.
@@ -355,6 +365,15 @@ mod tests {
             let text = needs.check(&plan).unwrap_err().to_string();
             assert!(text.contains(expect), "{text}");
         }
+    }
+
+    #[test]
+    fn bf16_is_no_remedy_on_a_device_that_has_none() {
+        let (mut plan, _) = toy(&[]);
+        plan.device = DeviceName::Wgpu(0);
+        let words: Vec<String> = changes(&plan).into_iter().map(|change| change.words).collect();
+        assert!(words.iter().all(|words| !words.contains("bf16")), "{words:?}");
+        assert!(words.last().is_some_and(|words| words.ends_with("engine.offload = \"optimizer\"")), "{words:?}");
     }
 
     #[test]
