@@ -99,7 +99,7 @@ pub struct Plan {
     /// Floating-point operations per second that the device does, such as 4e14; without it, a layer is timed there.
     #[arg(long, value_name = "N", value_parser = positive, allow_negative_numbers = true)]
     pub flops: Option<f64>,
-    /// Bytes of memory that the device has, such as 80e9; without it, the device is asked.
+    /// Bytes of memory that the device has, such as 80e9, for a run on another machine; without it, the device is asked.
     #[arg(long, value_name = "BYTES", value_parser = positive, allow_negative_numbers = true)]
     pub memory: Option<f64>,
     /// Print one JSON object.

@@ -15,7 +15,7 @@ pub(super) async fn run(options: Plan) -> anyhow::Result<i32> {
     run::check_device(&plan)?;
     let mut needs = Needs::of(&plan)?;
     if let Some(memory) = options.memory {
-        needs.available = Some(hbat_backends::usable(plan.device, memory as u64));
+        needs.is_elsewhere(hbat_backends::usable(plan.device, memory as u64));
     }
     let speed = match options.flops {
         Some(flops) => Speed::stated(flops),

@@ -113,6 +113,11 @@ impl Needs {
         phases.map(|phase| (phase.host + on_device(phase)) as u64).max().unwrap_or(0)
     }
 
+    /// The run is for another machine, whose device has so many bytes for it, and of which nothing else is known.
+    pub fn is_elsewhere(&mut self, available: u64) {
+        (self.available, self.host, self.free_disk) = (Some(available), None, None);
+    }
+
     /// Weights of the model.
     pub fn weights(&self) -> usize {
         self.config.units().iter().map(Unit::elements).sum()
