@@ -180,6 +180,38 @@ fn gradients_of_an_embedding_on_a_gpu() {
     }
 }
 
+/// Their halves, as [`hbat::compute::Split`] defines them: bf16 in f32, and the lower 16 bits.
+fn halves(full: &Tensor<2>) -> (Vec<f32>, Vec<i32>) {
+    let values: Vec<f32> = block_on(full.clone().into_data_async()).expect("numbers").try_into_vec().expect("f32");
+    let half = |(index, value): (usize, f32)| {
+        let threshold = (index as u32).wrapping_mul(0x9E37_79B1) >> 16;
+        let coarse = f32::from_bits((value.to_bits() + threshold) & 0xFFFF_0000);
+        (coarse, i32::from(value.to_bits() as u16 as i16))
+    };
+    values.into_iter().enumerate().map(half).unzip()
+}
+
+#[test]
+fn weights_in_two_halves_on_a_gpu() {
+    let Some((device, own)) = gpu() else { return };
+    for dims in [[6, 10], [3, 5], [600, 700]] {
+        let full = noise(1, dims, &Device::flex());
+        let expected = halves(&full);
+        let (coarse, rest) = (own.halved)(noise(1, dims, &device), FloatDType::F32);
+        let data = |found: TensorData| found.convert::<f32>().try_into_vec::<f32>().expect("numbers");
+        let found = data(block_on(coarse.clone().into_data_async()).expect("numbers"));
+        assert_eq!(found, expected.0);
+        let found = data(block_on(rest.clone().into_data_async()).expect("numbers"));
+        assert_eq!(found, expected.1.into_iter().map(|low| low as f32).collect::<Vec<f32>>());
+        let whole = block_on((own.joined)((coarse, rest)).into_data_async()).expect("numbers");
+        assert_eq!(data(whole), data(block_on(full.into_data_async()).expect("numbers")));
+    }
+    let odd = TensorData::new(vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0], [1, 4]);
+    let whole = (own.joined)((own.halved)(Tensor::from_data(odd, &device), FloatDType::F32));
+    let found: Vec<f32> = block_on(whole.into_data_async()).expect("numbers").try_into_vec().expect("f32");
+    assert!(found[0] == f32::INFINITY && found[1] == f32::NEG_INFINITY && found[2].is_nan() && found[3] == 0.0, "{found:?}");
+}
+
 /// In place where nobody else holds what changes, and not where somebody does.
 #[test]
 fn what_others_hold_is_not_changed_on_a_gpu() {
@@ -187,13 +219,14 @@ fn what_others_hold_is_not_changed_on_a_gpu() {
     let dims = [6, 10];
     let [gradient, weights, first, second, anchor] = [1, 2, 3, 4, 5].map(|seed| noise(seed, dims, &device));
     let second = second.abs();
-    let none = Tensor::<2, Int>::zeros(dims, &device);
-    let (_, _) = (own.pulled)(gradient.clone(), (weights.clone(), none.clone()), anchor, 0.7);
+    let (coarse, rest) = (own.halved)(weights, FloatDType::F32);
+    let before = (own.joined)((coarse.clone(), rest.clone()));
+    let (_, _) = (own.pulled)(gradient.clone(), (coarse.clone(), rest.clone()), anchor, 0.7);
     same(gradient.clone(), noise(1, dims, &Device::flex()));
-    let held = ((weights.clone(), none.clone()), [first.clone(), second.clone()]);
+    let held = ((coarse.clone(), rest.clone()), [first.clone(), second.clone()]);
     let ((changed, _), _) = (own.adamw)(gradient, held, [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3]);
-    same(weights, noise(2, dims, &Device::flex()));
-    same(none.float(), Tensor::zeros(dims, &Device::flex()));
+    same(before, noise(2, dims, &Device::flex()));
+    same((own.joined)((coarse, rest)), noise(2, dims, &Device::flex()));
     same(first, noise(3, dims, &Device::flex()));
     same(second, noise(4, dims, &Device::flex()).abs());
     let moved = block_on((changed - noise(2, dims, &device)).abs().max().into_scalar_async::<f32>()).expect("a number");
@@ -215,51 +248,15 @@ fn steps_of_adamw_on_a_gpu() {
         let second = second * beta2 + g.square() * (1.0 - beta2);
         let step = first.clone() / (second.clone().sqrt() / correction2 + eps) * (rate / correction1);
         let (gradient, there, first_there, second_there) = of(&device);
-        // f32 misses nothing, so that its remainders are 0.
-        let none = Tensor::<2, Int>::zeros(dims, &device);
         let numbers = [clip, rate, keep, beta1, beta2, eps, correction1, correction2];
-        let ((found, remainder), [found_first, found_second]) =
-            (own.adamw)(gradient, ((there, none), [first_there, second_there]), numbers);
-        same(found, weights * keep - step);
-        same(remainder.float(), Tensor::zeros(dims, &Device::flex()));
+        let split = (own.halved)(there, FloatDType::F32);
+        let (split, [found_first, found_second]) = (own.adamw)(gradient, (split, [first_there, second_there]), numbers);
+        let coarse: Vec<f32> = block_on(split.0.clone().into_data_async()).expect("numbers").try_into_vec().expect("f32");
+        assert!(coarse.iter().all(|coarse| coarse.to_bits() & 0xFFFF == 0), "products get a bf16");
+        same((own.joined)(split), weights * keep - step);
         same(found_first, first);
         same(found_second, second);
     }
-}
-
-/// Weights as a narrow type and how many 2⁻²² of that are missing: f16 stands for the bf16 that no software GPU has.
-#[test]
-fn split_weights_on_a_gpu() {
-    let Some((device, own)) = gpu() else { return };
-    if !device.supports_dtype(FloatDType::F16) {
-        return skip("this GPU has no f16");
-    }
-    let dims = [60, 70];
-    let cpu = Device::flex();
-    let part = |coarse: &Tensor<2>| coarse.clone().abs() * 2f32.powi(-22);
-    let [gradient, full, anchor, first, second] = [1, 2, 3, 4, 5].map(|seed| noise(seed, dims, &cpu));
-    let coarse = full.clone().cast(FloatDType::F16).cast(FloatDType::F32);
-    let missing = ((full - coarse.clone()) / part(&coarse)).round();
-    let full = coarse.clone() + missing.clone() * part(&coarse);
-    let there =
-        |tensor: &Tensor<2>| Tensor::<2>::from_data(block_on(tensor.clone().into_data_async()).expect("numbers"), &device);
-    let split = (there(&coarse).cast(FloatDType::F16), there(&missing).int());
-    let close = |found: Tensor<2>, expected: Tensor<2>| {
-        let [found, expected] = [found, expected].map(|tensor| block_on(tensor.into_data_async()).expect("numbers"));
-        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(2e-6, 1e-6));
-    };
-    let (pulled, _) = (own.pulled)(there(&gradient), split.clone(), there(&anchor), 0.7);
-    close(pulled, gradient.clone() + (full.clone() - anchor) * 0.7);
-    let second = second.abs();
-    let moments = [there(&first), there(&second)];
-    let ((narrow, missing), _) = (own.adamw)(there(&gradient), (split, moments), [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3]);
-    let g = gradient * 0.5;
-    let first = first.clone() + (g.clone() - first) * 0.1;
-    let second = second * 0.95 + g.square() * 0.05;
-    let expected = full * 0.999 - first / (second.sqrt() / 0.3 + 1e-8) * 0.1;
-    let read = |tensor: Tensor<2>| Tensor::<2>::from_data(block_on(tensor.into_data_async()).expect("numbers"), &cpu);
-    let (narrow, missing) = (read(narrow.cast(FloatDType::F32)), read(missing.float()));
-    close(narrow.clone() + missing * part(&narrow), expected);
 }
 
 #[test]
@@ -272,9 +269,8 @@ fn the_penalty_on_a_gpu() {
         let pulled = gradient.clone() + pull.clone();
         let sums = [pulled.clone().square().sum(), (away * pull.clone()).sum() * 0.5, pull.square().sum()];
         let [there, weights, anchor] = [1, 2, 3].map(|seed| noise(seed, dims, &device));
-        let none = Tensor::<2, Int>::zeros(dims, &device);
         let measured = (own.measured)(there.clone());
-        let (found, found_sums) = (own.pulled)(there, (weights, none), anchor, 0.7);
+        let (found, found_sums) = (own.pulled)(there, (own.halved)(weights, FloatDType::F32), anchor, 0.7);
         same(found, pulled);
         same(found_sums, Tensor::cat(sums.into(), 0));
         same(measured.narrow(0, 0, 1), gradient.square().sum());

@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use hbat::compute::{Compute, Library, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::{Accumulate, Engine};
-use hbat::model::Unit;
+use hbat::model::{InitError, Policy, Unit};
 use hbat::objective::{Dpo, Objective, Sft};
 use hbat::optimizer::{AdamW, AdamWSettings, Pull, Strength};
 use hbat::random::{normal, stream};
@@ -64,7 +64,8 @@ fn losses_and_gradients_are_those_of_f32_within_what_bf16_resolves() {
                     assert!(unit_off <= 0.07, "{}, {engine:?}, {}: off by {unit_off}", objective.name(), unit.name);
                 }
                 let off = (off / whole).sqrt();
-                assert!(off <= 2e-2, "{}, {engine:?}: the gradient is off by {off}", objective.name());
+                // Half of it is the rounding of the weights, which a published model's have behind them.
+                assert!(off <= 2.5e-2, "{}, {engine:?}: the gradient is off by {off}", objective.name());
             }
         }
     }
@@ -177,7 +178,7 @@ fn small_steps_change_bf16_weights_as_much_as_f32_ones() {
     assert!(expected > 1e-10, "{expected:e}");
     for weights in KEPT {
         for moments in [Moments::F32, Moments::Bf16] {
-            close("C", change(&stepped(weights, moments, 30)), expected, 1e-2);
+            close("C", change(&stepped(weights, moments, 30)), expected, 3e-3);
         }
     }
 }
@@ -218,6 +219,39 @@ fn sums_of_gradients_in_bf16_are_those_in_f32_within_what_it_resolves() {
     let all = |sums: &[Tensor<2>]| sums.iter().map(numbers).collect::<Vec<_>>();
     let off = largest_difference(&all(&narrow), &all(&wide));
     assert!(off > 0.0 && off <= 1.5e-2, "off by {off}"); // seven additions, each rounded to 8 bits
+}
+
+/// Published weights are bf16 themselves, and a step is small beside the distance to the next one: rounded to the nearest, products would
+/// see nothing of it.
+#[test]
+fn products_see_steps_that_are_small_beside_what_bf16_resolves() {
+    let trained = |weights| {
+        let start = runs::start();
+        let rounded = |unit: &Unit| {
+            let index = start.units().iter().position(|other| other.name == unit.name).expect("a unit");
+            let to_bf16 = |value: f32| f32::from_bits((value.to_bits() + 0x8000) & 0xFFFF_0000);
+            let values: Vec<f32> = numbers(&start.exact(index)).into_iter().map(to_bf16).collect();
+            Ok::<_, InitError>(TensorData::new(values, unit.dims()))
+        };
+        let mut policy = Policy::load(config(), compute(weights, Moments::F32), rounded).expect("weights");
+        let seen = |policy: &Policy| {
+            let matrices = policy.units().iter().zip(policy.tensors()).filter(|(unit, _)| !unit.is_vector());
+            matrices.flat_map(|(_, tensor)| numbers(tensor)).collect::<Vec<f32>>()
+        };
+        let before = seen(&policy);
+        let mut optimizer = AdamW::new(AdamWSettings { clip: f64::INFINITY, ..AdamWSettings::default() }, policy.units().len());
+        for _ in 0..10 {
+            let gradient = |unit: &Unit| Some(Tensor::<2>::ones(unit.dims(), &Device::flex()).cast(weights.dtype()));
+            let gradients = policy.units().iter().map(gradient).collect();
+            block_on(optimizer.step(&mut policy, gradients, None, 2e-6, &Alone)).expect("a step");
+        }
+        let moved = before.iter().zip(seen(&policy)).map(|(before, after)| f64::from(before - after));
+        moved.sum::<f64>() / before.len() as f64
+    };
+    for weights in KEPT {
+        close("what products see of ten steps", trained(weights), 2e-5, 0.25);
+    }
+    close("in f32", trained(Weights::F32), 2e-5, 1e-3);
 }
 
 #[test]

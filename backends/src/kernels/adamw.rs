@@ -1,4 +1,4 @@
-//! AdamW on weights that are split into bf16 and the remainder, with a pull towards an anchor: one pass over memory to measure, one to
+//! AdamW on weights in two halves, with a pull towards an anchor: one pass over memory to measure, one to
 //! update.
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -10,6 +10,7 @@ use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 use hbat::compute::AdamWNumbers;
 
+use super::halves::{coarse_of, rest_of, thresholds, whole_of};
 use super::launch::{address, contiguous, element, elements, empty, integer, owned, total, vector};
 
 /// Cubes that measure, each some vectors.
@@ -25,21 +26,21 @@ pub(super) trait OptimizerKernels: Backend {
     fn measured(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// g + λF·(θ − θ*), and what cubes add up of its square, of the penalty and of the pull's square.
-    #[fusion(meta = |gradient, _coarse, _remainder, _anchor, _strength| (gradient.clone(), parts()))]
+    #[fusion(meta = |gradient, _coarse, _rest, _anchor, _strength| (gradient.clone(), parts()))]
     fn pulled(
         gradient: FloatTensor<Self>,
         coarse: FloatTensor<Self>,
-        remainder: IntTensor<Self>,
+        rest: IntTensor<Self>,
         anchor: FloatTensor<Self>,
         strength: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Weights and moments after a step.
-    #[fusion(meta = |_gradient, coarse, remainder, first, second, _numbers| updated(coarse, remainder, first, second))]
+    #[fusion(meta = |_gradient, coarse, rest, first, second, _numbers| updated(coarse, rest, first, second))]
     fn adamw(
         gradient: FloatTensor<Self>,
         coarse: FloatTensor<Self>,
-        remainder: IntTensor<Self>,
+        rest: IntTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
         numbers: AdamWNumbers,
@@ -52,8 +53,8 @@ fn parts() -> TensorSpec {
 
 type Updated = (TensorSpec, TensorSpec, TensorSpec, TensorSpec);
 
-fn updated(coarse: &TensorSpec, remainder: &TensorSpec, first: &TensorSpec, second: &TensorSpec) -> Updated {
-    (coarse.clone(), remainder.clone(), first.clone(), second.clone())
+fn updated(coarse: &TensorSpec, rest: &TensorSpec, first: &TensorSpec, second: &TensorSpec) -> Updated {
+    (coarse.clone(), rest.clone(), first.clone(), second.clone())
 }
 
 impl OptimizerKernels for CubeBackend {
@@ -83,15 +84,15 @@ impl OptimizerKernels for CubeBackend {
     fn pulled(
         gradient: CubeTensor,
         coarse: CubeTensor,
-        remainder: CubeTensor,
+        rest: CubeTensor,
         anchor: CubeTensor,
         strength: f32,
     ) -> (CubeTensor, CubeTensor) {
-        let (gradient, [coarse, remainder, anchor]) = (owned(gradient), [coarse, remainder, anchor].map(contiguous));
+        let (gradient, [coarse, rest, anchor]) = (owned(gradient), [coarse, rest, anchor].map(contiguous));
         let elements = gradient.meta.num_elements();
         let (parts, client) = (empty(&gradient, &[CUBES as usize, 3], DType::F32), gradient.client.clone());
         let (size, wide) = (vector(elements, gradient.dtype), address([&gradient]));
-        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype)];
+        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(rest.dtype)];
         // SAFETY: vectors are below `elements / size` in all four tensors; `parts` has three numbers for every cube.
         #[allow(unsafe_code)]
         unsafe {
@@ -103,7 +104,7 @@ impl OptimizerKernels for CubeBackend {
                 size,
                 gradient.clone().into_tensor_arg(),
                 coarse.into_tensor_arg(),
-                remainder.into_tensor_arg(),
+                rest.into_tensor_arg(),
                 anchor.into_tensor_arg(),
                 parts.clone().into_tensor_arg(),
                 strength,
@@ -117,16 +118,16 @@ impl OptimizerKernels for CubeBackend {
     fn adamw(
         gradient: CubeTensor,
         coarse: CubeTensor,
-        remainder: CubeTensor,
+        rest: CubeTensor,
         first: CubeTensor,
         second: CubeTensor,
         numbers: AdamWNumbers,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let gradient = contiguous(gradient);
-        let [coarse, remainder, first, second] = [coarse, remainder, first, second].map(owned);
+        let [coarse, rest, first, second] = [coarse, rest, first, second].map(owned);
         let (count, client) = (gradient.meta.num_elements(), gradient.client.clone());
         let (size, wide) = (vector(count, gradient.dtype), address([&gradient]));
-        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(remainder.dtype), element(first.dtype)];
+        let kinds = [element(gradient.dtype), element(coarse.dtype), integer(rest.dtype), element(first.dtype)];
         let (cubes, dim) = elements(&gradient, count / size);
         let [clip, rate, keep, beta1, beta2, eps, correction1, correction2] = numbers;
         // SAFETY: vectors are below `count / size` in all five tensors.
@@ -140,7 +141,7 @@ impl OptimizerKernels for CubeBackend {
                 size,
                 gradient.into_tensor_arg(),
                 coarse.clone().into_tensor_arg(),
-                remainder.clone().into_tensor_arg(),
+                rest.clone().into_tensor_arg(),
                 first.clone().into_tensor_arg(),
                 second.clone().into_tensor_arg(),
                 clip,
@@ -155,7 +156,7 @@ impl OptimizerKernels for CubeBackend {
                 kinds,
             );
         }
-        (coarse, remainder, first, second)
+        (coarse, rest, first, second)
     }
 }
 
@@ -181,7 +182,7 @@ fn measured_gradient<G: Float, N: Size>(
 fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
     gradient: &mut Tensor<Vector<G, N>>,
     coarse: &Tensor<Vector<C, N>>,
-    remainder: &Tensor<Vector<R, N>>,
+    rest: &Tensor<Vector<R, N>>,
     anchor: &Tensor<Vector<f32, N>>,
     parts: &mut Tensor<f32>,
     strength: f32,
@@ -194,7 +195,7 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
     let mut pulls = zero;
     let mut i = ABSOLUTE_POS;
     while i < vectors as usize {
-        let weight = joined(Vector::cast_from(coarse[i]), Vector::cast_from(remainder[i]));
+        let weight = whole_of(Vector::cast_from(coarse[i]), Vector::cast_from(rest[i]), thresholds::<N>(i));
         let away = weight - anchor[i];
         let pull = away * Vector::new(strength);
         let g = Vector::<f32, N>::cast_from(gradient[i]) + pull;
@@ -211,7 +212,7 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
 fn updated_weights<G: Float, C: Float, R: Int, M: Float, N: Size>(
     gradient: &Tensor<Vector<G, N>>,
     coarse: &mut Tensor<Vector<C, N>>,
-    remainder: &mut Tensor<Vector<R, N>>,
+    rest: &mut Tensor<Vector<R, N>>,
     first: &mut Tensor<Vector<M, N>>,
     second: &mut Tensor<Vector<M, N>>,
     clip: f32,
@@ -236,26 +237,10 @@ fn updated_weights<G: Float, C: Float, R: Int, M: Float, N: Size>(
     first[i] = Vector::cast_from(m);
     second[i] = Vector::cast_from(v);
     let step = m / (v.sqrt() / Vector::new(correction2) + Vector::new(eps)) * Vector::new(rate);
-    let full = joined(Vector::cast_from(coarse[i]), Vector::cast_from(remainder[i])) * Vector::new(keep) - step;
-    // Twice, as weights are split: what halves a step of bf16 may round either way, and must come back as the same two numbers.
-    let wide = Vector::<f32, N>::cast_from(Vector::<C, N>::cast_from(full));
-    let full = joined(wide, remainders(full, wide));
-    let kept = Vector::<C, N>::cast_from(full);
-    coarse[i] = kept;
-    remainder[i] = Vector::cast_from(remainders(full, Vector::cast_from(kept)));
-}
-
-/// A weight from its two numbers; remainders count in 2⁻²² of the first.
-#[cube]
-fn joined<N: Size>(coarse: Vector<f32, N>, remainder: Vector<f32, N>) -> Vector<f32, N> {
-    coarse + remainder * (coarse.abs() * Vector::new(2.384_185_8e-7f32))
-}
-
-/// What is missing to `full`, in those parts.
-#[cube]
-fn remainders<N: Size>(full: Vector<f32, N>, coarse: Vector<f32, N>) -> Vector<f32, N> {
-    let part = coarse.abs() * Vector::new(2.384_185_8e-7f32) + Vector::new(1.175_494_4e-38f32); // never a division by 0
-    ((full - coarse) / part).round()
+    let thresholds = thresholds::<N>(i);
+    let full = whole_of(Vector::cast_from(coarse[i]), Vector::cast_from(rest[i]), thresholds) * Vector::new(keep) - step;
+    coarse[i] = Vector::cast_from(coarse_of(full, thresholds));
+    rest[i] = Vector::cast_from(rest_of(full));
 }
 
 /// Adds up three numbers over the cube, into its row of `parts`.

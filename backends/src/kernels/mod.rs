@@ -5,6 +5,7 @@
 mod adamw;
 mod attention;
 mod embedding;
+mod halves;
 mod launch;
 mod norm;
 mod rotary;
@@ -19,6 +20,7 @@ use hbat::compute::{AdamWNumbers, AdamWState, Kernels, Split};
 use adamw::OptimizerKernels;
 use attention::AttentionKernels;
 use embedding::EmbeddingKernel;
+use halves::HalvesKernels;
 #[cfg(feature = "cuda")]
 pub(crate) use launch::{empty, lasting, owned};
 use norm::NormKernels;
@@ -44,6 +46,8 @@ pub(crate) const ALL: Kernels = Kernels {
     log_probs,
     logits_gradient,
     embedded_backward,
+    halved,
+    joined,
     measured,
     pulled,
     adamw,
@@ -129,15 +133,26 @@ fn embedded_backward(table: Tensor<2>, gradient: Tensor<2>, order: Tensor<1, Int
     Tensor::from_dispatch(Dispatch::rows_of_tokens(table, gradient, order, starts))
 }
 
+/// The halves of f32 weights, the first in a type.
+fn halved(full: Tensor<2>, to: FloatDType) -> Split {
+    let (coarse, rest) = Dispatch::halved(full.into_dispatch(), to);
+    (Tensor::from_dispatch(coarse), Tensor::from_dispatch(rest))
+}
+
+/// The weights whose halves these are.
+fn joined((coarse, rest): Split) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::joined(coarse.into_dispatch(), rest.into_dispatch()))
+}
+
 /// Σ g², and two zeros, `[3]`.
 fn measured(gradient: Tensor<2>) -> Tensor<1> {
     totals(Tensor::from_dispatch(Dispatch::measured(gradient.into_dispatch())))
 }
 
 /// g + λF·(θ − θ*) in the type of g, and Σ of its square, the penalty (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`.
-fn pulled(gradient: Tensor<2>, (coarse, remainder): Split, anchor: Tensor<2>, strength: f32) -> (Tensor<2>, Tensor<1>) {
+fn pulled(gradient: Tensor<2>, (coarse, rest): Split, anchor: Tensor<2>, strength: f32) -> (Tensor<2>, Tensor<1>) {
     let [gradient, coarse, anchor] = [gradient, coarse, anchor].map(Tensor::into_dispatch);
-    let (gradient, parts) = Dispatch::pulled(gradient, coarse, remainder.into_dispatch(), anchor, strength);
+    let (gradient, parts) = Dispatch::pulled(gradient, coarse, rest.into_dispatch(), anchor, strength);
     (Tensor::from_dispatch(gradient), totals(Tensor::from_dispatch(parts)))
 }
 
@@ -146,10 +161,10 @@ fn totals(parts: Tensor<2>) -> Tensor<1> {
 }
 
 /// Weights and moments after a step of AdamW.
-fn adamw(gradient: Tensor<2>, ((coarse, remainder), moments): AdamWState, numbers: AdamWNumbers) -> AdamWState {
+fn adamw(gradient: Tensor<2>, ((coarse, rest), moments): AdamWState, numbers: AdamWNumbers) -> AdamWState {
     let [gradient, coarse] = [gradient, coarse].map(Tensor::into_dispatch);
     let [first, second] = moments.map(Tensor::into_dispatch);
-    let (coarse, remainder, first, second) = Dispatch::adamw(gradient, coarse, remainder.into_dispatch(), first, second, numbers);
-    let split = (Tensor::from_dispatch(coarse), Tensor::<2, Int>::from_dispatch(remainder));
+    let (coarse, rest, first, second) = Dispatch::adamw(gradient, coarse, rest.into_dispatch(), first, second, numbers);
+    let split = (Tensor::from_dispatch(coarse), Tensor::<2, Int>::from_dispatch(rest));
     (split, [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }

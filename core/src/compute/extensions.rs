@@ -60,6 +60,10 @@ pub struct Kernels {
     /// The gradient of an embedding: a table `[V, D]`, gradients `[N, D]`, their order by tokens, where in it each token's begin and the last
     /// one's end `[V + 1]`; the table with each token's gradients added.
     pub embedded_backward: fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1, Int>) -> Tensor<2>,
+    /// The halves of f32 weights, the first as numbers of a type that holds bf16's.
+    pub halved: fn(Tensor<2>, FloatDType) -> Split,
+    /// The weights whose halves these are.
+    pub joined: fn(Split) -> Tensor<2>,
     /// Σ g², and two zeros, `[3]`.
     pub measured: fn(Tensor<2>) -> Tensor<1>,
     /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
@@ -72,7 +76,8 @@ pub struct Kernels {
 /// Gradients of attention: those of query, key and value.
 pub type AttentionBackward = fn([Tensor<2>; 3], Tensor<2>, Tensor<2, Int>, [usize; 2]) -> [Tensor<2>; 3];
 
-/// Weights as bf16, and how many 2⁻²² of that are missing to their f32: [`Weights::Bf16Split`](super::Weights::Bf16Split).
+/// f32 weights in two halves, a bf16 and the lower 16 bits: [`Weights::Bf16Split`](super::Weights::Bf16Split). The bf16 is rounded up where the lower bits and
+/// a threshold make more than 16 bits; that of the i-th element is i·0x9E3779B1 mod 2³², of which the upper 16 bits. What is no number is cut.
 pub type Split = (Tensor<2>, Tensor<2, Int>);
 
 /// Weights, and their first and second moments.

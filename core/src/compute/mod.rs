@@ -32,7 +32,7 @@ pub enum Weights {
     F32,
     /// Products in bf16, and f32 master weights that they are rounded from. 6 bytes.
     Bf16Master,
-    /// Products in bf16, and in 16 more bits what rounding cut off; for norms and biases, f32. 4 bytes.
+    /// Products in bf16, and in 16 more bits the rest of f32; norms and biases in f32 besides. 4 bytes.
     Bf16Split,
 }
 

@@ -7,11 +7,11 @@
 
 mod attention;
 mod exponential;
+mod halves;
 mod head;
 mod layer;
 mod layers;
 mod matrix;
-mod narrow;
 mod norm;
 mod rotary;
 mod simd;
@@ -23,7 +23,7 @@ mod tile;
 mod vocabulary;
 mod weight;
 
+pub(crate) use halves::{halved, joined, narrow, widen};
 pub(crate) use head::Vocabulary;
 pub(crate) use layers::HostLayers;
-pub(crate) use narrow::{narrow, widen};
 pub(crate) use simd::dispatch;
