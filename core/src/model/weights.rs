@@ -45,7 +45,10 @@ impl Weights {
                 (self.coarse(&values, unit.dims()), Fine::Elsewhere(values))
             }
             Kept::F32 => (Tensor::from_data(data, device), Fine::Nothing),
-            Kept::Bf16Split if !unit.is_vector() => self.compute.staying(data, |data| self.halves(&widen(data), unit.dims())),
+            Kept::Bf16Split if !unit.is_vector() => self.compute.staying(data, |data| match self.compute.layout.kernels {
+                Some(_) => self.halves_there(Tensor::from_data(data, device)),
+                None => self.halves(&widen(data), unit.dims()),
+            }),
             Kept::Bf16Split | Kept::Bf16Master => {
                 let full: Tensor<2> = Tensor::from_data(data.clone(), device);
                 (self.coarse(&widen(data), unit.dims()), Fine::Master(full))
