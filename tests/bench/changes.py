@@ -39,7 +39,7 @@ def train(model: str, batches: list, rounded) -> tuple[float, dict[str, float]]:
     optimizer = torch.optim.AdamW(weights.values(), lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0)
     losses = []
     for step, batch in enumerate(batches):
-        losses.append(backward(policy, batch))
+        losses.append(texts.backward(policy, batch))
         for name, weight in policy.named_parameters():
             weights[name].grad = weight.grad.clone()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
@@ -49,17 +49,6 @@ def train(model: str, batches: list, rounded) -> tuple[float, dict[str, float]]:
             for name, weight in policy.named_parameters():
                 weight.copy_(rounded(weights[name]))
     return statistics.mean(losses[-5:]), {name: float((weights[name].detach() - before[name]).double().square().sum()) for name in weights}
-
-
-def backward(policy: torch.nn.Module, batch: list) -> float:
-    policy.zero_grad()
-    tokens, total = sum(len(response) for _, response in batch), 0.0
-    for prompt, response in batch:
-        logits = policy(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
-        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum") / tokens
-        loss.backward()
-        total += loss.item()
-    return total
 
 
 def nearest(weight: torch.Tensor) -> torch.Tensor:

@@ -41,23 +41,12 @@ def train(model: str, batches: list, beta2: float, kept: str) -> tuple[float, di
     moments = {name: (Kept(weight, "first", kept), Kept(weight, "second", kept)) for name, weight in policy.named_parameters()}
     losses = []
     for step, batch in enumerate(batches, 1):
-        losses.append(backward(policy, batch))
+        losses.append(texts.backward(policy, batch))
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         with torch.no_grad():
             for name, weight in policy.named_parameters():
                 update(weight, moments[name], beta2, step)
     return statistics.mean(losses[-5:]), {name: weight.detach() - before[name] for name, weight in policy.named_parameters()}
-
-
-def backward(policy: torch.nn.Module, batch: list) -> float:
-    policy.zero_grad()
-    tokens, total = sum(len(response) for _, response in batch), 0.0
-    for prompt, response in batch:
-        logits = policy(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
-        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum") / tokens
-        loss.backward()
-        total += loss.item()
-    return total
 
 
 def update(weight: torch.Tensor, moments: tuple["Kept", "Kept"], beta2: float, step: int) -> None:

@@ -1,9 +1,10 @@
-"""Demonstrations as token ids, for the trials in PyTorch."""
+"""Demonstrations as token ids, and their gradients, for the trials in PyTorch."""
 
 import argparse
 import itertools
 import json
 
+import torch
 from transformers import AutoTokenizer
 
 
@@ -23,3 +24,15 @@ def demonstrations(model: str, file: str, count: int, width: int) -> list[tuple[
         rows = [json.loads(line) for line in itertools.islice(lines, count)]
     ids = lambda messages: tokenizer(messages[0]["content"], add_special_tokens=False)["input_ids"][:width]
     return [(ids(row["prompt"]), ids(row["completion"])) for row in rows]
+
+
+def backward(policy: torch.nn.Module, batch: list) -> float:
+    """The loss of prompts and responses per token of response, whose gradients are left in the policy."""
+    policy.zero_grad()
+    tokens, total = sum(len(response) for _, response in batch), 0.0
+    for prompt, response in batch:
+        logits = policy(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(response), reduction="sum") / tokens
+        loss.backward()
+        total += loss.item()
+    return total
