@@ -1,4 +1,5 @@
-//! The budget's peak against what the device's allocator holds after a phase.
+//! The budget's peak against the most that the device's allocator holds after a step. Later it may hold less: pages that are too small for what
+//! came since are given back once they are empty.
 
 use hbat::budget::budget;
 use hbat::compute::Memory;
@@ -24,8 +25,7 @@ pub(crate) async fn run(target: Target, shape: &str, (rows, width): (usize, usiz
         let (weights, own) = (compute.layout.precision.weights, compute.layout.memory == Memory::Device);
         let mut trainer = Trainer::new(policy(config, compute), data, phases(&schedule), settings);
         for needs in needs {
-            finish_phase(&mut trainer).await;
-            let held = usage(target.name, &device).map(|usage| usage.peak);
+            let held = finish_phase(&mut trainer, || usage(target.name, &device).map(|usage| usage.peak)).await;
             let ratio = held.map(|held| needs.peak.total() as f64 / held as f64);
             println!(
                 "{}",
@@ -38,11 +38,14 @@ pub(crate) async fn run(target: Target, shape: &str, (rows, width): (usize, usiz
     }
 }
 
-async fn finish_phase(trainer: &mut Trainer) {
+/// The most that was held after one of its steps.
+async fn finish_phase(trainer: &mut Trainer, held: impl Fn() -> Option<u64>) -> Option<u64> {
+    let mut most = None;
     loop {
         match trainer.step().await.expect("a step") {
             Event::PhaseStarted(_) => trainer.start_is_stored(Box::new(Zeros)),
-            Event::PhaseEnded(_) => return,
+            Event::Step(_) => most = most.max(held()),
+            Event::PhaseEnded(_) => return most,
             _ => {}
         }
     }
