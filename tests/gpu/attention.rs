@@ -3,11 +3,11 @@
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use hbat::compute::Kernels;
 use hbat_backends::{dtype_name, has_planes, kernels, open};
-use hbat_tests::PlainAttention;
+use hbat_tests::{PlainAttention, config};
 use serde_json::json;
 
 use crate::product::{noise, off, random, seconds};
-use crate::shape::{Target, config};
+use crate::shape::Target;
 
 const ROWS: usize = 8;
 const WIDTH: usize = 1024;

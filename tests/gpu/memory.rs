@@ -3,27 +3,23 @@
 
 use hbat::budget::budget;
 use hbat::compute::Memory;
-use hbat::consolidation::Consolidation;
-use hbat::optimizer::AdamWSettings;
-use hbat::schedule::{Method, ScheduleSettings, Training, phases};
-use hbat::tokens::Group;
-use hbat::trainer::{Data, Event, Settings, Trainer, UpdateTiming};
+use hbat::trainer::{Event, Settings, Trainer, UpdateTiming};
 use hbat_backends::usage;
-use hbat_tests::{Zeros, sequence, settings, training};
+use hbat_tests::{Zeros, config, data, settings, two_phases};
 use serde_json::json;
 
-use crate::shape::{Target, config, policy};
+use crate::shape::{Target, policy};
 
 /// Steps on so many sequences, an even number, of so many tokens.
 pub(crate) async fn run(target: Target, shape: &str, (rows, width): (usize, usize)) {
-    let schedule = schedule(rows);
+    let phases = two_phases(rows);
     for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
         let compute = target.narrowest();
         let (device, config) = (compute.device.clone(), config(shape));
         let (data, settings) = (data(config.vocab_size, rows, width), Settings { update, ..settings(rows) });
-        let needs = budget(&config, compute.layout, &phases(&schedule), &data, &settings).expect("a budget");
+        let needs = budget(&config, compute.layout, &phases, &data, &settings).expect("a budget");
         let (weights, own) = (compute.layout.precision.weights, compute.layout.memory == Memory::Device);
-        let mut trainer = Trainer::new(policy(config, compute), data, phases(&schedule), settings);
+        let mut trainer = Trainer::new(policy(config, compute), data, phases.clone(), settings);
         for needs in needs {
             let held = finish_phase(&mut trainer, || usage(target.name, &device).map(|usage| usage.peak)).await;
             let ratio = held.map(|held| needs.peak.total() as f64 / held as f64);
@@ -48,28 +44,5 @@ async fn finish_phase(trainer: &mut Trainer, held: impl Fn() -> Option<u64>) -> 
             Event::PhaseEnded(_) => return most,
             _ => {}
         }
-    }
-}
-
-fn data(vocabulary: usize, rows: usize, width: usize) -> Data {
-    let sequence = |index| sequence(index, (width / 4, width), vocabulary);
-    Data {
-        demonstrations: (0..2 * rows).map(|i| Group::demonstration(i, sequence(i))).collect(),
-        preferences: (0..rows).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
-    }
-}
-
-/// A phase of two steps of each objective, the second one held.
-fn schedule(rows: usize) -> ScheduleSettings {
-    let optimizer = AdamWSettings { clip: f64::INFINITY, ..AdamWSettings::default() };
-    let training = |batch_size| Training { optimizer, ..training(batch_size) };
-    ScheduleSettings {
-        method: Method::Hbat,
-        subsets: 1,
-        sft: training(rows),
-        dpo: training(rows / 2),
-        consolidation: Consolidation::default(),
-        freeze_fraction: 0.0,
-        preference_probability: None,
     }
 }

@@ -5,10 +5,10 @@ use hbat::engine::Engine;
 use hbat::model::Policy;
 use hbat::objective::{Dpo, Sft};
 use hbat::tokens::{Batch, Column, Group, Sequence};
-use hbat_tests::gradient;
+use hbat_tests::{config, gradient};
 use serde_json::json;
 
-use crate::shape::{Target, config, policy};
+use crate::shape::{Target, policy};
 
 /// Largest relative differences: in f32 and in bf16.
 const TOLERANCES: [f64; 2] = [1e-3, 2e-2];

@@ -8,11 +8,11 @@ use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use hbat::random::{normal, stream};
 use hbat_backends::{dtype_name, open};
 use hbat_cli::config::Matmul;
-use hbat_tests::median;
+use hbat_tests::{config, median};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::shape::{Target, config};
+use crate::shape::Target;
 
 const ROWS: usize = 8;
 const WIDTH: usize = 1024;
@@ -114,7 +114,12 @@ fn exact<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
 
 /// A sum of so many equal products, rounded after each. Bf16 rounds a number by up to 2⁻⁸ of it: k products by k · 2⁻⁸ of one, all sums together by
 /// (1 + … + n) · 2⁻⁸ of one, and so by (n + 1) / 2 · 2⁻⁸ of the last.
-async fn compare<const D: usize>(target: Target, (of, to, sums): (FloatDType, FloatDType, u8), found: Tensor<D>, expected: Tensor<D>) {
+async fn compare<const D: usize>(
+    target: Target,
+    (of, to, sums): (FloatDType, FloatDType, u8),
+    found: Tensor<D>,
+    expected: Tensor<D>,
+) {
     let shape = expected.dims().to_vec();
     let found = found.into_data_async().await.expect("a product").convert::<f32>();
     let expected = expected.into_data_async().await.expect("a product");

@@ -8,7 +8,6 @@ use hbat::model::{InitError, LlamaConfig, Policy, Unit};
 use hbat::random::{normal, stream};
 use hbat_backends::{DeviceName, Full, cublas, open, start_cublas};
 use hbat_cli::config::{EngineSection, KernelChoice, Matmul, RunFile, layout};
-use hbat_tests::SMOLLM2;
 
 /// Who computes.
 #[derive(Debug, Clone, Copy)]
@@ -94,36 +93,6 @@ impl fmt::Display for Target {
             KernelChoice::Hbat => "+hbat",
         })
     }
-}
-
-/// A configuration by its name, or by that and `@` and another number of layers: what a layer costs takes a few of them to see.
-pub(crate) fn config(shape: &str) -> LlamaConfig {
-    let Some((shape, layers)) = shape.split_once('@') else { return whole(shape) };
-    LlamaConfig { num_hidden_layers: layers.parse().unwrap_or_else(|error| panic!("{layers}: {error}")), ..whole(shape) }
-}
-
-fn whole(shape: &str) -> LlamaConfig {
-    let text = match shape {
-        "toy" => {
-            r#"{"vocab_size": 512, "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 8,
-            "num_key_value_heads": 4, "tie_word_embeddings": false}"#
-        }
-        "135m" => SMOLLM2,
-        "1.1b" => {
-            r#"{"vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
-            "num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": false}"#
-        }
-        "7b" => {
-            r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "tie_word_embeddings": false}"#
-        }
-        "13b" => {
-            r#"{"vocab_size": 32000, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
-            "num_attention_heads": 40, "tie_word_embeddings": false}"#
-        }
-        other => panic!("{other} is no shape: toy, 135m, 1.1b, 7b or 13b"),
-    };
-    serde_json::from_str(text).expect("a configuration")
 }
 
 /// A model whose weights are one block of noise over and over, scaled as LLaMA initialises them; norms are near 1. They are numbers that bf16

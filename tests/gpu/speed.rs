@@ -14,10 +14,10 @@ use hbat::trainer::{Term, accumulate};
 use hbat::watch::Part;
 use hbat_backends::{peak_flops, usage};
 use hbat_cli::profile::{self, End, Recorder};
-use hbat_tests::{median, pull, sequence};
+use hbat_tests::{config, median, pull, sequence};
 use serde_json::json;
 
-use crate::shape::{Target, config, policy};
+use crate::shape::{Target, policy};
 
 const WIDTH: usize = 1024;
 /// Passes, at least, before steps are timed.

@@ -6,10 +6,10 @@ use hbat::engine::GradientSink;
 use hbat::model::{Policy, Unit};
 use hbat::optimizer::{AdamW, AdamWSettings, Consolidate, StepNorms};
 use hbat::random::{normal, stream};
-use hbat_tests::pull;
+use hbat_tests::{config, pull};
 use serde_json::json;
 
-use crate::shape::{Target, config, policy};
+use crate::shape::{Target, policy};
 
 const STEPS: u64 = 4;
 const RATE: f64 = 1e-4;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "wgpu")]
 mod backends_agree;
+mod budget;
 mod cli;
 mod config;
 mod consolidation;

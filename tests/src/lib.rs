@@ -1,8 +1,10 @@
 //! What the benchmarks and tests share; the tests themselves are in `it`.
 
 mod attention;
+mod shapes;
 
 pub use attention::{PlainAttention, mask};
+pub use shapes::{config, data, two_phases};
 
 use hbat::compute::{Compute, Offload};
 use hbat::engine::{Accumulate, Engine};

@@ -23,9 +23,9 @@ const UPDATE_COPIES: usize = 3;
 /// Copies of the attention matrix that live together in a backward pass of tensor operations: P, P∘dP, and what becomes dS.
 const ATTENTION_COPIES: usize = 3;
 
-/// Pages of a device's allocator that are empty if all empty places are taken together: where weights are updated after the backward pass, and
-/// within it. Pages are as large as the largest tensor so far; from 1 to 13 billion weights that was seen, within 4% of the whole.
-const EMPTY_PAGES: [usize; 2] = [3, 2];
+/// Pages of a device's allocator that are empty if all empty places are taken together. Pages are as large as the largest tensor so far; from 135
+/// million to 13 billion weights cards left none to two, within 4% of the whole.
+const EMPTY_PAGES: usize = 1;
 
 /// Bytes that a program holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -96,6 +96,7 @@ pub(super) struct Sizes<'a> {
     model: usize,
     layer: usize,
     largest: usize,
+    embedding: usize,
     head: usize,
 }
 
@@ -105,8 +106,8 @@ impl<'a> Sizes<'a> {
         let of = |units: &[Unit]| units.iter().map(Unit::elements).sum();
         let layer = &units[config.layer_start(0)..config.layer_start(1)];
         let largest = layer.iter().map(Unit::elements).max().unwrap_or(0);
-        let head = units[config.head_index()].elements();
-        Self { config, layout, engine, update, model: of(&units), layer: of(layer), largest, head }
+        let [embedding, head] = [0, config.head_index()].map(|unit| units[unit].elements());
+        Self { config, layout, engine, update, model: of(&units), layer: of(layer), largest, embedding, head }
     }
 
     /// Between two passes.
@@ -167,10 +168,12 @@ impl<'a> Sizes<'a> {
         let last = self.config.num_hidden_layers - 1;
         let earlier = bytes(self.layout.precision.sums.dtype()) * self.model * earlier_passes.min(1);
         let coming = self.anchors_on_their_way(holdings);
+        // A tied head's anchor comes last, as the embedding's.
+        let first = if self.config.head_index() == 0 { 0 } else { self.head };
         let moments = [
-            (self.at_head(pass, earlier), coming * (self.head + LAYERS_AHEAD * self.layer)),
+            (self.at_head(pass, earlier), coming * (first + LAYERS_AHEAD * self.layer)),
             (self.at_layer(last, pass, earlier), coming * LAYERS_AHEAD * self.layer),
-            (self.at_layer(0, pass, earlier), coming * (self.layer + self.largest)),
+            (self.at_layer(0, pass, earlier), coming * (self.layer + self.embedding)),
         ];
         moments.into_iter().fold(self.update(resting, earlier), |peak, ([gradients, activations, logits, workspace], coming)| {
             peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
@@ -180,9 +183,7 @@ impl<'a> Sizes<'a> {
     /// Where what stays has memory of its own, pages are but for what comes and goes. Elsewhere they are not counted: on a device that makes
     /// everything anew, more is left over in the places of what stays than pages are large.
     fn empty_pages(&self, pass: &Pass) -> usize {
-        let [after, within] = EMPTY_PAGES;
-        let pages = if self.update == UpdateTiming::AfterBackward { after } else { within };
-        if self.layout.updates_in_place() { pages * self.largest_tensor(pass) } else { 0 }
+        if self.layout.updates_in_place() { EMPTY_PAGES * self.largest_tensor(pass) } else { 0 }
     }
 
     /// The head in f32, the scores of attention, the gate, queries in f32, or an anchor.
@@ -259,7 +260,19 @@ impl<'a> Sizes<'a> {
         // While products are computed, logits exist once.
         let parts = self.parts([chunk * d, self.head, chunk * vocabulary]).saturating_sub(F32 * chunk * vocabulary);
         let workspace = narrow * (copies + 4 * chunk * d) + self.added_to_head(pass) + parts;
-        [earlier + F32 * self.head, activations, F32 * logits * vocabulary, workspace]
+        let gradients = earlier + F32 * self.head + self.places_of_gradients(earlier);
+        [gradients, activations, F32 * logits * vocabulary, workspace]
+    }
+
+    /// Bytes of the places that layers' gradients have while the head goes backward. A library writes them to memory of their own, which the
+    /// step before has made; elsewhere nothing is kept for them.
+    fn places_of_gradients(&self, earlier: usize) -> usize {
+        let own = self.layout.updates_in_place() && matches!(self.layout.precision.products, Products::Library(_));
+        match (own, self.update, earlier) {
+            (true, UpdateTiming::AfterBackward, 0) => self.narrow() * self.config.num_hidden_layers * self.layer,
+            (true, UpdateTiming::InBackward, _) => self.narrow() * self.layer,
+            _ => 0,
+        }
     }
 
     /// Bytes that a device holds beside the sum of the head's gradients: one more gradient, and where weights are narrow the same in f32. As
@@ -298,7 +311,7 @@ impl<'a> Sizes<'a> {
         let narrow = self.narrow();
         let gradients = match (self.update, earlier) {
             (UpdateTiming::InBackward, _) => narrow * (self.head + self.layer),
-            (_, 0) => narrow * (self.head + (layers - layer) * self.layer),
+            (_, 0) => narrow * self.head + self.places_of_gradients(0).max(narrow * (layers - layer) * self.layer),
             (_, sums) => sums + narrow * (self.head + self.layer),
         };
         let read = pass.reads * self.config.hidden_size;
