@@ -196,7 +196,9 @@ fn a_run_that_diverges_keeps_what_was_good_and_goes_on_with_other_settings() {
     let config = std::fs::read_to_string(path.join("config.toml")).unwrap();
     std::fs::write(path.join("config.toml"), config.replace("1e36", "1e-4")).unwrap();
     let output = run(&["resume", "run"], folder.path());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("changed since it was last at work: dpo.learning_rate: 1e36, now 1e-4"), "{said}");
     assert_eq!(metrics(&path).iter().filter(|record| record["kind"] == "step").count(), 16);
 }
 

@@ -1,6 +1,7 @@
 //! Carrying out a run: one or several methods from the same start, each in a directory of its own.
 
 mod best;
+mod changed;
 mod checkpoint;
 mod failure;
 mod history;
@@ -116,7 +117,10 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
     match Prepared::new(&plan, manner) {
-        Ok(prepared) => carry_out(plan, run, (compute, prepared), manner).await,
+        Ok(prepared) => {
+            changed::since_last(&plan, run.path())?;
+            carry_out(plan, run, (compute, prepared), manner).await
+        }
         Err(refused) => {
             run.withdraw();
             Err(refused)
@@ -134,6 +138,9 @@ pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
     let prepared = Prepared::new(&plan, manner)?;
+    for change in changed::since_last(&plan, directory)? {
+        say(manner, &format!("changed since it was last at work: {change}"));
+    }
     carry_out(plan, run, (compute, prepared), manner).await
 }
 
