@@ -2,6 +2,7 @@
 
 #[cfg(feature = "wgpu")]
 mod backends_agree;
+#[cfg(feature = "wgpu")]
 mod budget;
 mod cli;
 mod config;

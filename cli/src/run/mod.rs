@@ -117,10 +117,7 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
     match Prepared::new(&plan, manner) {
-        Ok(prepared) => {
-            changed::since_last(&plan, run.path())?;
-            carry_out(plan, run, (compute, prepared), manner).await
-        }
+        Ok(prepared) => carry_out(plan, run, (compute, prepared), manner).await,
         Err(refused) => {
             run.withdraw();
             Err(refused)
@@ -138,9 +135,6 @@ pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
     let prepared = Prepared::new(&plan, manner)?;
-    for change in changed::since_last(&plan, directory)? {
-        say(manner, &format!("changed since it was last at work: {change}"));
-    }
     carry_out(plan, run, (compute, prepared), manner).await
 }
 
@@ -175,6 +169,9 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let Prepared { mut inputs, reserve } = prepared;
     let interrupt = Interrupt::listen();
     say(manner, &format!("run directory: {}", run.path().display()));
+    for change in changed::since_last(&plan, run.path())? {
+        say(manner, &format!("changed since it was last at work: {change}"));
+    }
     let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);
