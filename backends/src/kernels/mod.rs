@@ -53,17 +53,16 @@ pub(crate) const ALL: Kernels = Kernels {
     adamw,
 };
 
-/// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of the same type.
+/// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of f32.
 fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::rms_norm_rows(x.into_dispatch(), weight.into_dispatch(), eps))
 }
 
 /// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`, which may be f32 where `x` is not: of `x`, `carried` added to it, and of `weight`.
 fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Tensor<2>, eps: f32) -> (Tensor<2>, Tensor<2>) {
-    let kind: FloatDType = weight.dtype().into();
     let [x, weight, dy, carried] = [x, weight, dy, carried].map(Tensor::into_dispatch);
     let (dx, parts) = Dispatch::rms_norm_rows_backward(x, weight, dy, carried, eps);
-    (Tensor::from_dispatch(dx), Tensor::<2>::from_dispatch(parts).sum_dim(0).cast(kind))
+    (Tensor::from_dispatch(dx), Tensor::<2>::from_dispatch(parts).sum_dim(0))
 }
 
 /// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention, into a type.

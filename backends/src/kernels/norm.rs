@@ -124,7 +124,7 @@ impl NormKernels for CubeBackend {
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn rms_norm<F: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
-    weight: &Tensor<Vector<F, N>>,
+    weight: &Tensor<Vector<f32, N>>,
     out: &mut Tensor<Vector<F, N>>,
     eps: f32,
     rows: u32,
@@ -147,7 +147,7 @@ fn rms_norm<F: Float, N: Size>(
         let mut i = UNIT_POS_PLANE as usize;
         while i < vectors {
             let value = Vector::<f32, N>::cast_from(x[start + i]);
-            let scaled = value * Vector::new(inverse) * Vector::cast_from(weight[i]);
+            let scaled = value * Vector::new(inverse) * weight[i];
             out[start + i] = Vector::cast_from(scaled);
             i += PLANE_DIM as usize;
         }
@@ -158,7 +158,7 @@ fn rms_norm<F: Float, N: Size>(
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn rms_norm_backward<F: Float, D: Float, N: Size>(
     x: &Tensor<Vector<F, N>>,
-    weight: &Tensor<Vector<F, N>>,
+    weight: &Tensor<Vector<f32, N>>,
     dy: &Tensor<Vector<D, N>>,
     carried: &Tensor<Vector<F, N>>,
     dx: &mut Tensor<Vector<F, N>>,
@@ -178,7 +178,7 @@ fn rms_norm_backward<F: Float, D: Float, N: Size>(
         let mut i = UNIT_POS_PLANE as usize;
         while i < vectors {
             let value = Vector::<f32, N>::cast_from(x[start + i]);
-            let scaled = Vector::<f32, N>::cast_from(dy[start + i]) * Vector::cast_from(weight[i]);
+            let scaled = Vector::<f32, N>::cast_from(dy[start + i]) * weight[i];
             squares += value * value;
             products += scaled * value;
             i += PLANE_DIM as usize;
@@ -192,7 +192,7 @@ fn rms_norm_backward<F: Float, D: Float, N: Size>(
         let mut i = UNIT_POS_PLANE as usize;
         while i < vectors {
             let value = Vector::<f32, N>::cast_from(x[start + i]);
-            let scaled = Vector::<f32, N>::cast_from(dy[start + i]) * Vector::cast_from(weight[i]);
+            let scaled = Vector::<f32, N>::cast_from(dy[start + i]) * weight[i];
             let gradient = (scaled - value * Vector::new(projection)) * Vector::new(inverse);
             dx[start + i] = Vector::cast_from(Vector::<f32, N>::cast_from(carried[start + i]) + gradient);
             i += PLANE_DIM as usize;

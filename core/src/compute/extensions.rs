@@ -31,7 +31,7 @@ pub type Multiply<const D: usize> = fn(Tensor<D>, Tensor<D>, FloatDType) -> Tens
 pub struct Kernels {
     /// By which two sets are told apart.
     pub name: &'static str,
-    /// RMSNorm of rows: `x` `[N, D]`, weight `[1, D]`, ε.
+    /// RMSNorm of rows: `x` `[N, D]`, weight `[1, D]` of f32, ε.
     pub rms_norm: fn(Tensor<2>, Tensor<2>, f32) -> Tensor<2>,
     /// Its gradients: x, weight, dy of that type or f32, what is to be added to dx, ε; (dx + that, dw).
     pub rms_norm_backward: fn(Tensor<2>, Tensor<2>, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>),

@@ -30,14 +30,14 @@ pub enum Weights {
     /// f32 throughout. 4 bytes per weight.
     #[default]
     F32,
-    /// Products in bf16, and f32 master weights that they are rounded from. 6 bytes.
+    /// Products in bf16, and f32 master weights that they are rounded from; norms and biases in f32 alone. 6 bytes.
     Bf16Master,
-    /// Products in bf16, and in 16 more bits the rest of f32; norms and biases in f32 besides. 4 bytes.
+    /// Products in bf16, and in 16 more bits the rest of f32; norms and biases in f32. 4 bytes.
     Bf16Split,
 }
 
 impl Weights {
-    /// What matrix products compute in, and gradients are kept in.
+    /// What matrix products compute in, and gradients of matrices are kept in.
     pub fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,

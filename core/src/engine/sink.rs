@@ -19,18 +19,21 @@ pub trait GradientSink {
 #[derive(Debug)]
 pub struct Accumulate {
     sums: Vec<Option<Tensor<2>>>,
-    dtype: FloatDType,
+    /// What each unit's are kept in.
+    kept: Vec<FloatDType>,
 }
 
 impl Accumulate {
     /// For this many units, in f32.
     pub fn new(units: usize) -> Self {
-        Self { sums: (0..units).map(|_| None).collect(), dtype: FloatDType::F32 }
+        Self { sums: vec![None; units], kept: vec![FloatDType::F32; units] }
     }
 
-    /// For a policy's units, as its gradients are to be kept.
+    /// For a policy's units, as its gradients are to be kept; those of vectors in f32.
     pub fn of(policy: &Policy) -> Self {
-        Self { dtype: policy.compute().layout.precision.sums.dtype(), ..Self::new(policy.units().len()) }
+        let matrices = policy.compute().layout.precision.sums.dtype();
+        let kept = policy.units().iter().map(|unit| if unit.is_vector() { FloatDType::F32 } else { matrices });
+        Self { sums: vec![None; policy.units().len()], kept: kept.collect() }
     }
 
     /// Takes out what a unit's gradients came to.
@@ -48,7 +51,7 @@ impl GradientSink for Accumulate {
     fn take(&mut self, unit: usize, gradient: Tensor<2>) {
         let slot = &mut self.sums[unit];
         *slot = Some(match slot.take() {
-            Some(sum) => (sum.cast(FloatDType::F32) + gradient.cast(FloatDType::F32)).cast(self.dtype),
+            Some(sum) => (sum.cast(FloatDType::F32) + gradient.cast(FloatDType::F32)).cast(self.kept[unit]),
             None => gradient,
         });
     }

@@ -5,26 +5,26 @@ use burn::tensor::Tensor;
 use super::{kind, wide};
 use crate::compute::Kernels;
 
-/// Normalises the rows of `x` `[N, D]` and scales them by `weight` `[1, D]`.
+/// Normalises the rows of `x` `[N, D]` and scales them by `weight` `[1, D]`, which is f32.
 pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
     let kept = kind(&x);
     let x = wide(x);
     let inverse = inverse_rms(x.clone(), eps); // [N, 1]
-    (x * inverse * wide(weight)).cast(kept)
+    (x * inverse * weight).cast(kept)
 }
 
 /// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`: with respect to `x` `[N, D]` and `weight` `[1, D]`.
 ///
 /// With x̂ = x·r and ĝ = dy·w: dx = r·(ĝ − x̂·mean(ĝ·x̂)), dw = Σ_rows dy·x̂.
 pub(crate) fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, eps: f64) -> (Tensor<2>, Tensor<2>) {
-    let (kept, kept_weight) = (kind(&x), kind(&weight));
-    let (x, weight, dy) = (wide(x), wide(weight), wide(dy));
+    let kept = kind(&x);
+    let (x, dy) = (wide(x), wide(dy));
     let inverse = inverse_rms(x.clone(), eps); // [N, 1]
     let unit = x * inverse.clone(); // [N, D]
     let weight_gradient = (dy.clone() * unit.clone()).sum_dim(0); // [1, D]
     let scaled = dy * weight; // [N, D]
     let projection = (scaled.clone() * unit.clone()).mean_dim(1); // [N, 1]
-    (((scaled - unit * projection) * inverse).cast(kept), weight_gradient.cast(kept_weight))
+    (((scaled - unit * projection) * inverse).cast(kept), weight_gradient)
 }
 
 /// [`rms_norm`] by whoever computes layers.

@@ -140,10 +140,10 @@ impl<'a> Layer<'a> {
 
     /// `x` · W + b.
     fn project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
-        let product = self.product(x, self.weight(unit));
+        let kept = kind(&x);
         match self.bias(unit) {
-            Some(bias) => product + bias,
-            None => product,
+            Some(_) => self.open_project(x, unit).cast(kept),
+            None => self.product(x, self.weight(unit)),
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Layer<'a> {
     fn open_project(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
         let product = open_product(x, self.weight(unit), self.products);
         match self.bias(unit) {
-            Some(bias) => product + wide(bias),
+            Some(bias) => product + bias,
             None => product,
         }
     }
@@ -234,7 +234,7 @@ impl<'a> Layer<'a> {
         let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
         let [query, key, value] = [&dq, &dk, &dv].map(|d| self.weight_gradient(normed.clone(), d));
         let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
-            Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0).cast(kind(d))).into(),
+            Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0)).into(),
             None => Vec::new(),
         };
         let dn = self.sum_back([(&dq, LayerUnit::Query), (&dk, LayerUnit::Key), (&dv, LayerUnit::Value)]);

@@ -41,7 +41,7 @@ impl Unit {
         self.shape.iter().product()
     }
 
-    /// Whether weight decay leaves it alone: norms and biases, that is, vectors.
+    /// Whether weight decay leaves it alone, and it is f32 whatever matrices are: norms and biases, that is, vectors.
     pub fn is_vector(&self) -> bool {
         self.shape.len() == 1
     }

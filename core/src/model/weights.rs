@@ -5,6 +5,7 @@ use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
 use super::{Tensors, Unit};
 use crate::compute::{Compute, Offload, Split, Weights as Kept};
 use crate::host::{halved, joined, narrow, widen};
+use crate::kernel::kind;
 
 /// Weights of one model.
 #[derive(Debug, Clone)]
@@ -36,22 +37,23 @@ impl Weights {
         Self { compute, coarse: Vec::new(), fine: Vec::new(), vacant }
     }
 
-    /// Takes the next unit's weights, f32. Vectors have f32 masters wherever there is bf16: they cost nothing.
+    /// Takes the next unit's weights, f32. Vectors stay that wherever there is bf16: no matrix is multiplied with them, and they cost nothing.
     pub(super) fn push(&mut self, unit: &Unit, data: TensorData) {
-        let (kept, device) = (self.compute.layout.precision.weights, &self.compute.device);
+        let device = &self.compute.device;
+        let kept = if unit.is_vector() { Kept::F32 } else { self.compute.layout.precision.weights };
         let (coarse, fine) = match kept {
             _ if self.compute.layout.offload == Offload::Optimizer => {
                 let values = widen(data);
-                (self.coarse(&values, unit.dims()), Fine::Elsewhere(values))
+                (self.coarse(&values, unit.dims(), kept.dtype()), Fine::Elsewhere(values))
             }
             Kept::F32 => (Tensor::from_data(data, device), Fine::Nothing),
-            Kept::Bf16Split if !unit.is_vector() => self.compute.staying(data, |data| match self.compute.layout.kernels {
+            Kept::Bf16Split => self.compute.staying(data, |data| match self.compute.layout.kernels {
                 Some(_) => self.halves_there(Tensor::from_data(data, device)),
                 None => self.halves(&widen(data), unit.dims()),
             }),
-            Kept::Bf16Split | Kept::Bf16Master => {
+            Kept::Bf16Master => {
                 let full: Tensor<2> = Tensor::from_data(data.clone(), device);
-                (self.coarse(&widen(data), unit.dims()), Fine::Master(full))
+                (self.coarse(&widen(data), unit.dims(), kept.dtype()), Fine::Master(full))
             }
         };
         self.coarse.push(coarse);
@@ -59,8 +61,8 @@ impl Weights {
     }
 
     /// What products compute with, made from values in ordinary memory.
-    fn coarse(&self, values: &[f32], dims: [usize; 2]) -> Tensor<2> {
-        let dtype = DType::from(self.compute.layout.precision.weights.dtype());
+    fn coarse(&self, values: &[f32], dims: [usize; 2], dtype: FloatDType) -> Tensor<2> {
+        let dtype = DType::from(dtype);
         Tensor::from_data(narrow(values, dims, dtype), (&self.compute.device, dtype))
     }
 
@@ -81,17 +83,6 @@ impl Weights {
             None => {
                 let dims = full.dims();
                 self.halves(&widen(full.into_data()), dims)
-            }
-        }
-    }
-
-    /// What products compute with, of weights on the device.
-    fn coarse_there(&self, full: Tensor<2>) -> Tensor<2> {
-        match self.compute.layout.kernels {
-            Some(own) => (own.halved)(full, FloatDType::BF16).0,
-            None => {
-                let dims = full.dims();
-                self.coarse(&widen(full.into_data()), dims)
             }
         }
     }
@@ -138,11 +129,11 @@ impl Weights {
     pub(super) fn put(&mut self, unit: usize, full: Tensor<2>) {
         (self.coarse[unit], self.fine[unit]) = match self.fine[unit] {
             Fine::Nothing => (full, Fine::Nothing),
-            Fine::Master(_) => (self.coarse_there(full.clone()), Fine::Master(full)),
+            Fine::Master(_) => (self.halves_there(full.clone()).0, Fine::Master(full)),
             Fine::Rest(_) => self.halves_there(full),
             Fine::Elsewhere(_) => {
                 let (dims, values) = (full.dims(), widen(full.into_data()));
-                (self.coarse(&values, dims), Fine::Elsewhere(values))
+                (self.coarse(&values, dims, kind(&self.coarse[unit])), Fine::Elsewhere(values))
             }
         };
     }
@@ -190,7 +181,7 @@ impl Weights {
     /// As [`put`](Self::put), where updates are computed in ordinary memory.
     pub(super) fn put_values(&mut self, unit: usize, dims: [usize; 2], values: Vec<f32>) {
         if let Fine::Elsewhere(_) = self.fine[unit] {
-            self.coarse[unit] = self.coarse(&values, dims);
+            self.coarse[unit] = self.coarse(&values, dims, kind(&self.coarse[unit]));
             self.fine[unit] = Fine::Elsewhere(values);
         } else {
             self.put(unit, Tensor::from_data(TensorData::new(values, dims), &self.compute.device));
@@ -242,12 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn vectors_have_masters() {
-        let mut weights = Weights::new(compute(Kept::Bf16Split));
+    fn vectors_stay_what_they_are() {
         let norm = random(1.0).slice([0..1, 0..64]);
-        weights.push(&Unit::new("norm", &[64], Storage::AsIs), norm.to_data());
-        assert_eq!(numbers(weights.full(0)), numbers(norm));
-        assert!(matches!(weights.fine[0], Fine::Master(_)));
+        let elsewhere = compute(Kept::Bf16Master).offloading(Offload::Optimizer);
+        for compute in [compute(Kept::Bf16Split), compute(Kept::Bf16Master), elsewhere] {
+            let mut weights = Weights::new(compute);
+            weights.push(&Unit::new("norm", &[64], Storage::AsIs), norm.to_data());
+            let moved = weights.take_values(0).iter().map(|w| w + 1e-6).collect();
+            weights.put_values(0, norm.dims(), moved);
+            assert_eq!(numbers(weights.coarse[0].clone()), numbers(norm.clone() + 1e-6));
+            assert_eq!(numbers(weights.full(0)), numbers(norm.clone() + 1e-6));
+        }
     }
 
     #[test]
