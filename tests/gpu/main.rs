@@ -12,7 +12,7 @@
 //!                                        what such a step's time goes into
 //!
 //! DEVICE is `cuda` or another, or `cuda+cublas`, where cuBLASLt multiplies instead of Burn, or `cuda+burn`, where Burn's kernels compute the
-//! rest instead of hbat's, which `wgpu+hbat` takes. Shapes: toy, 135m, 1.1b, 7b, 13b, or
+//! rest instead of hbat's, which `wgpu+hbat` takes; with `+resident`, anchors lie on the device. Shapes: toy, 135m, 1.1b, 7b, 13b, or
 //! such as 7b@4, with that many layers; random weights. Runs on any device; only a card's times mean anything.
 
 #![allow(clippy::print_stdout)]

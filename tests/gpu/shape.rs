@@ -15,20 +15,23 @@ pub(crate) struct Target {
     pub(crate) name: DeviceName,
     pub(crate) matmul: Matmul,
     kernels: KernelChoice,
+    /// Of the narrow layout.
+    offload: Offload,
 }
 
 impl Target {
-    /// From the name of a device, and what is to be used there: `+cublas`, `+hbat` or `+burn`.
+    /// From the name of a device, and what is to be used there: `+cublas`, `+hbat`, `+burn` or `+resident`.
     pub(crate) fn parse(text: &str) -> Self {
         let mut words = text.split('+');
         let name = words.next().unwrap_or_default().parse().unwrap_or_else(|error| panic!("{error}"));
-        let mut target = Self { name, matmul: Matmul::Burn, kernels: KernelChoice::Auto };
+        let mut target = Self { name, matmul: Matmul::Burn, kernels: KernelChoice::Auto, offload: Offload::Anchor };
         for word in words {
             match word {
                 "cublas" => target.matmul = Matmul::Cublas,
                 "hbat" => target.kernels = KernelChoice::Hbat,
                 "burn" => target.kernels = KernelChoice::Burn,
-                other => panic!("+{other}: +cublas, +hbat or +burn"),
+                "resident" => target.offload = Offload::Nothing,
+                other => panic!("+{other}: +cublas, +hbat, +burn or +resident"),
             }
         }
         target
@@ -39,9 +42,9 @@ impl Target {
         self.compute(RunFile::default().engine)
     }
 
-    /// In the layout that fits 7 billion parameters into 80 GB; `None` where the device does not compute in bf16.
+    /// In the layout that fits 7 billion parameters into 80 GB, but for a resident anchor; `None` where the device does not compute in bf16.
     pub(crate) fn narrow(self) -> Option<Compute> {
-        let (weights, moments, sums, offload) = (Weights::Bf16Split, Moments::Bf16, Sums::Bf16, Offload::Anchor);
+        let (weights, moments, sums, offload) = (Weights::Bf16Split, Moments::Bf16, Sums::Bf16, self.offload);
         let compute = self.compute(EngineSection { weights, moments, sums, offload, ..RunFile::default().engine });
         compute.device.supports_dtype(weights.dtype()).then_some(compute)
     }
@@ -91,7 +94,8 @@ impl fmt::Display for Target {
             KernelChoice::Auto => "",
             KernelChoice::Burn => "+burn",
             KernelChoice::Hbat => "+hbat",
-        })
+        })?;
+        f.write_str(if self.offload == Offload::Nothing { "+resident" } else { "" })
     }
 }
 
