@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hbat::engine::Engine;
+use hbat::objective::Dpo;
 use hbat::schedule::{Method, Order, phases};
 use hbat::toy::skill::SkillSettings;
 use hbat::trainer::KeepStart;
@@ -116,11 +117,18 @@ fn values_after_set_need_no_quotes() {
 
 #[test]
 fn sections_become_cores_settings() {
-    let set = ["sft.warmup_steps=3", "sft.warmup_ratio=0.5", "sft.max_grad_norm=inf", "dpo.beta=0.5", "dpo.label_smoothing=0.1"];
+    let set = [
+        "sft.warmup_steps=3",
+        "sft.warmup_ratio=0.5",
+        "sft.max_grad_norm=inf",
+        "dpo.beta=0.5",
+        "dpo.label_smoothing=0.1",
+        "dpo.nll_coefficient=0.2",
+    ];
     let plan = toy(&set).expect("valid");
     let sft = plan.schedules[0].sft;
     assert_eq!((sft.warmup.steps, sft.warmup.fraction, sft.optimizer.clip), (3, 0.5, f64::INFINITY));
-    assert_eq!((plan.settings.dpo.beta, plan.settings.dpo.label_smoothing), (0.5, 0.1));
+    assert_eq!(plan.settings.dpo, Dpo { beta: 0.5, label_smoothing: 0.1, nll_coefficient: 0.2 });
     let set = ["data.shuffle=false", "consolidation.rule=fisher", "consolidation.f_max=7"];
     let plan = toy(&set).expect("valid");
     assert_eq!(plan.settings.order, Order::AsGiven);
@@ -312,6 +320,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         ("sft.weight_decay=-0.1", "must be 0 or more"),
         ("dpo.max_grad_norm=0", "must be greater than 0, or inf"),
         ("dpo.beta=0", "must be greater than 0"),
+        ("dpo.nll_coefficient=-1", "must be 0 or more"),
         ("dpo.label_smoothing=0.5", "must be at least 0 and less than 0.5"),
         ("schedule.subsets=0", "must be 1 or more"),
         ("schedule.freeze_fraction=2", "must be between 0 and 1"),

@@ -46,7 +46,7 @@ fn preferences(golden: &Value) -> Batch {
 
 fn dpo(golden: &Value) -> Dpo {
     let number = |key: &str| golden["dpo"][key].as_f64().expect("a number");
-    Dpo { beta: number("beta"), label_smoothing: number("label_smoothing") }
+    Dpo { beta: number("beta"), label_smoothing: number("label_smoothing"), ..Dpo::default() }
 }
 
 /// The largest distance between the two, over the largest of what is expected.

@@ -80,7 +80,7 @@ fn dpo_is_trls() {
     for case in cases {
         let number = |key: &str| case[key].as_f64().expect("a number");
         let (scores, batch) = dpo_batch(case);
-        let dpo = Dpo { beta: number("beta"), label_smoothing: number("label_smoothing") };
+        let dpo = Dpo { beta: number("beta"), label_smoothing: number("label_smoothing"), ..Dpo::default() };
         let found = evaluate(&dpo, &scores, &batch);
         let name = format!("{} ({dpo:?})", case["name"]);
         near(&name, found.loss, number("loss"));
@@ -98,6 +98,31 @@ fn dpo_is_trls() {
                     expected.as_f64().expect("a number"),
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn the_chosen_likelihood_beside_dpo_is_trls_pair_by_pair() {
+    let golden = golden("dpo");
+    let cases = golden["nll"].as_array().expect("cases");
+    assert!(cases.iter().any(|case| case["nll_coefficient"] == 1.0));
+    for case in cases {
+        let numbers = |value: &Value| serde_json::from_value::<Vec<f32>>(value.clone()).expect("numbers");
+        let rows = |key: &str| case[key].as_array().expect("rows").iter();
+        let tokens: Vec<[Vec<f32>; 2]> = rows("tokens").map(|pair| [0, 1].map(|side| numbers(&pair[side]))).collect();
+        let pair = |(i, (tokens, reference)): (usize, (&[Vec<f32>; 2], &Value))| {
+            group(i, &tokens.each_ref().map(Vec::len), &[(Column::ReferenceLogProb, numbers(reference))])
+        };
+        let groups: Vec<Group> = tokens.iter().zip(rows("reference")).enumerate().map(pair).collect();
+        let number = |key: &str| case[key].as_f64().expect("a number");
+        let dpo = Dpo { beta: number("beta"), nll_coefficient: number("nll_coefficient"), ..Dpo::default() };
+        let found = evaluate(&dpo, &tokens.concat().concat(), &Batch::new(&groups, 1));
+        near(&format!("{dpo:?}"), found.loss, number("loss"));
+        let nll = found.metrics.iter().find(|(name, _)| *name == "nll/chosen").expect("a metric").1;
+        near("nll", nll, number("nll"));
+        for (found, expected) in found.gradient.iter().zip(numbers(&case["gradient"])) {
+            near(&format!("gradient of {dpo:?}"), f64::from(*found), f64::from(expected));
         }
     }
 }

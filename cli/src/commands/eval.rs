@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
             }
             None => None,
         };
-        let dpo = Dpo { beta: options.beta, label_smoothing: 0.0 };
+        let dpo = Dpo { beta: options.beta, ..Dpo::default() };
         let (score, examples) = evaluate_preferences(&loaded.groups, &scores, reference.as_ref(), dpo);
         evaluation.preferences = Some(score);
         evaluation.preference_examples = examples;

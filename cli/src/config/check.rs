@@ -58,7 +58,7 @@ const MANY: f64 = 1e9;
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 44] = [
+const RANGES: [(&str, Range, &str); 45] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -85,6 +85,7 @@ const RANGES: [(&str, Range, &str); 44] = [
     ("sft.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("dpo.beta", Range::Positive, "0.1 is usual"),
     ("dpo.label_smoothing", Range::Below(0.0, 0.5), "it is the probability that a label is wrong; at 0.5 labels say nothing"),
+    ("dpo.nll_coefficient", Range::NotNegative, "0.0 is DPO alone; 1 is usual for DPO+NLL"),
     ("dpo.learning_rate", Range::Positive, "the paper takes 1e-6 for models of 7 billion parameters; small ones need more"),
     ("dpo.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
     ("dpo.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),

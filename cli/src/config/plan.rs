@@ -191,6 +191,11 @@ fn dpo(run: &RunFile) -> Training {
     }
 }
 
+fn dpo_objective(run: &RunFile) -> Dpo {
+    let DpoSection { beta, label_smoothing, nll_coefficient, .. } = run.dpo;
+    Dpo { beta, label_smoothing, nll_coefficient }
+}
+
 fn settings(run: &RunFile) -> Settings {
     let EngineSection { kind, micro_batch, bucket, pack, update, .. } = run.engine;
     Settings {
@@ -200,7 +205,7 @@ fn settings(run: &RunFile) -> Settings {
         micro_batch,
         bucket,
         pack: (pack > 0).then_some(pack),
-        dpo: Dpo { beta: run.dpo.beta, label_smoothing: run.dpo.label_smoothing },
+        dpo: dpo_objective(run),
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,
         update,

@@ -212,6 +212,8 @@ pub struct DpoSection {
     pub beta: f64,
     /// ε of conservative DPO.
     pub label_smoothing: f64,
+    /// α of DPO+NLL.
+    pub nll_coefficient: f64,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// What the rate does after the warm-up.

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn extreme_margins_stay_finite() {
-        let dpo = Dpo { beta: 1.0, label_smoothing: 0.1 };
+        let dpo = Dpo { beta: 1.0, label_smoothing: 0.1, ..Dpo::default() };
         let found = against(&vec![vec![0.0, -1e4]], &vec![vec![-1e4, 0.0]], dpo);
         assert!((found.dpo_loss - 2e3).abs() < 1e-9 && found.accuracy == 1.0, "{found:?}");
     }

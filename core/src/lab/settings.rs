@@ -199,7 +199,7 @@ impl LabSettings {
 
     /// DPO with this β.
     pub(super) fn dpo(&self) -> Dpo {
-        Dpo { beta: self.beta, label_smoothing: 0.0 }
+        Dpo { beta: self.beta, ..Dpo::default() }
     }
 
     /// The phases of a method.

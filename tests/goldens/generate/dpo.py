@@ -2,7 +2,8 @@
 
 `DPOTrainer._compute_loss` is called with a stand-in for the model that returns the given log-probs. Its loss type `sigmoid` knows
 no label smoothing; `aot_unpaired` on a batch of one pair, where its sorting does nothing, is conservative DPO, and so the
-pairs are evaluated one by one and averaged here. Every number is also checked against the formula.
+pairs are evaluated one by one and averaged here. Every number is also checked against the formula. `nll`: its loss types
+`sigmoid` and `sft` together, on token log-probs.
 """
 
 import collections
@@ -29,9 +30,17 @@ PAIRS = {  # log π(y_w), log π(y_l), log π_ref(y_w), log π_ref(y_l)
 }
 
 
+TOKENS = [  # log π of the tokens of y_w, those of y_l, log π_ref(y_w), log π_ref(y_l)
+    ([-1.5, -0.25, -3.0, -0.125], [-2.0, -0.5], -5.0, -2.25),
+    ([-0.75], [-4.0, -1.0, -0.5], -1.5, -4.75),
+    ([-20.0, -0.5, -8.0], [-0.25, -0.125, -0.5], -12.0, -9.0),
+]
+
+
 def main() -> None:
     cases = [case(name, rows, beta, smoothing) for name, rows in PAIRS.items() for beta in (0.1, 0.5) for smoothing in (0.0, 0.1)]
-    golden.write("dpo", __file__, __doc__.strip(), {"cases": cases})
+    nll = [nll_case(beta, coefficient) for beta in (0.1, 0.5) for coefficient in (0.0, 0.2, 1.0)]
+    golden.write("dpo", __file__, __doc__.strip(), {"cases": cases, "nll": nll})
 
 
 def case(name: str, rows: list[list[float]], beta: float, smoothing: float) -> dict:
@@ -52,29 +61,47 @@ def case(name: str, rows: list[list[float]], beta: float, smoothing: float) -> d
 
 def trl_pair(policy: torch.Tensor, reference: torch.Tensor, beta: float, smoothing: float) -> tuple[torch.Tensor, dict]:
     """TRL's loss and metrics for one pair. policy, reference: [chosen, rejected]"""
-    trainer = stand_in(beta, smoothing)
-    inputs = {
-        "input_ids": torch.zeros(2, 2, dtype=torch.long), "attention_mask": torch.ones(2, 2, dtype=torch.long),
-        "completion_mask": torch.tensor([[0, 1], [0, 1]]), "ref_chosen_logps": reference[:1], "ref_rejected_logps": reference[1:],
-    }
-    loss = DPOTrainer._compute_loss(trainer, lambda **_: outputs(policy), inputs, return_outputs=False)
+    trainer = stand_in(beta, smoothing, {"aot_unpaired" if smoothing else "sigmoid": 1.0})
+    loss = trl_loss(trainer, list(policy[:, None]), reference)
     return loss, {name: values[0] for name, values in trainer._metrics["train"].items()}
 
 
-def outputs(policy: torch.Tensor) -> types.SimpleNamespace:
-    """What TRL's language-model head returns for a response of a single token."""
-    column = policy[:, None]
-    zeros = torch.zeros_like(column)
-    return types.SimpleNamespace(log_probs=column, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool())
+def nll_case(beta: float, coefficient: float) -> dict:
+    leaves = [[torch.tensor(side, dtype=torch.float64, requires_grad=True) for side in row[:2]] for row in TOKENS]
+    references = [torch.tensor(row[2:], dtype=torch.float64) for row in TOKENS]
+    weights = {"sigmoid": 1.0, "sft": coefficient}
+    losses = torch.stack([trl_loss(stand_in(beta, 0.0, weights), pair, reference) for pair, reference in zip(leaves, references)])
+    gradients = torch.autograd.grad(losses.mean(), [side for pair in leaves for side in pair])
+    sums = torch.stack([torch.stack([side.sum() for side in pair]) for pair in leaves], 1)
+    nll = torch.stack([-chosen.mean() for chosen, _ in leaves])
+    torch.testing.assert_close(losses.mean(), llama.dpo(sums, torch.stack(references, 1), beta)[0] + coefficient * nll.mean(), rtol=1e-12, atol=0)
+    return {
+        "beta": beta, "nll_coefficient": coefficient, "tokens": [row[:2] for row in TOKENS], "reference": [row[2:] for row in TOKENS],
+        "loss": golden.exact(losses.mean()), "nll": golden.exact(nll.mean()), "gradient": [value for g in gradients for value in golden.exact(g)],
+    }
 
 
-def stand_in(beta: float, smoothing: float) -> types.SimpleNamespace:
+def trl_loss(trainer: types.SimpleNamespace, tokens: list[torch.Tensor], reference: torch.Tensor) -> torch.Tensor:
+    """TRL's loss for one pair. tokens: log-probs of the chosen and the rejected response; reference: their sums"""
+    width = max(len(side) for side in tokens)
+    log_probs = torch.stack([torch.nn.functional.pad(side, (0, width - len(side))) for side in tokens])
+    zeros = torch.zeros_like(log_probs)
+    outputs = types.SimpleNamespace(log_probs=log_probs, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool())
+    inputs = {
+        "input_ids": torch.zeros(2, 1 + width, dtype=torch.long), "attention_mask": torch.ones(2, 1 + width, dtype=torch.long),
+        "completion_mask": torch.tensor([[0] + [int(i < len(side)) for i in range(width)] for side in tokens]),
+        "ref_chosen_logps": reference[:1], "ref_rejected_logps": reference[1:],
+    }
+    return DPOTrainer._compute_loss(trainer, lambda **_: outputs, inputs, return_outputs=False)
+
+
+def stand_in(beta: float, smoothing: float, losses: dict[str, float]) -> types.SimpleNamespace:
     """The trainer's fields that its loss reads."""
     def gather(tensor):
         return tensor
 
     return types.SimpleNamespace(
-        beta=beta, label_smoothing=smoothing, loss_types=["aot_unpaired" if smoothing else "sigmoid"], loss_weights=[1.0],
+        beta=beta, label_smoothing=smoothing, loss_types=list(losses), loss_weights=list(losses.values()),
         accelerator=types.SimpleNamespace(device="cpu", gather=gather, gather_for_metrics=gather), precompute_ref_logps=True,
         model=types.SimpleNamespace(training=True), aux_loss_enabled=False, ld_alpha=None, f_divergence_type="reverse_kl",
         use_weighting=False, _metrics={"train": collections.defaultdict(list)}, _total_train_tokens=0, _tp_size=1,
