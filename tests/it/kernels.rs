@@ -221,10 +221,15 @@ fn what_others_hold_is_not_changed_on_a_gpu() {
     let second = second.abs();
     let (coarse, rest) = (own.halved)(weights, FloatDType::F32);
     let before = (own.joined)((coarse.clone(), rest.clone()));
-    let (_, _) = (own.pulled)(gradient.clone(), (coarse.clone(), rest.clone()), anchor, 0.7);
+    let sums = Tensor::<2>::zeros(own.sums, &device);
+    let (_, _) = (own.pulled)(gradient.clone(), (coarse.clone(), rest.clone()), anchor.clone(), sums.clone(), 0.7);
+    let (_, _) = (own.pulled_whole)(gradient.clone(), anchor.clone(), before.clone(), sums.clone(), 0.7);
     same(gradient.clone(), noise(1, dims, &Device::flex()));
+    same(sums, Tensor::zeros(own.sums, &Device::flex()));
     let held = ((coarse.clone(), rest.clone()), [first.clone(), second.clone()]);
-    let ((changed, _), _) = (own.adamw)(gradient, held, [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3]);
+    let numbers = [0.5, 0.01, 0.999, 0.9, 0.95, 1e-8, 0.1, 0.3];
+    let ((changed, _), _) = (own.adamw)(gradient.clone(), held, numbers);
+    let (_, _) = (own.adamw_whole)(gradient, (before.clone(), [first.clone(), second.clone()]), numbers);
     same(before, noise(2, dims, &Device::flex()));
     same((own.joined)((coarse, rest)), noise(2, dims, &Device::flex()));
     same(first, noise(3, dims, &Device::flex()));
@@ -253,7 +258,13 @@ fn steps_of_adamw_on_a_gpu() {
         let (split, [found_first, found_second]) = (own.adamw)(gradient, (split, [first_there, second_there]), numbers);
         let coarse: Vec<f32> = block_on(split.0.clone().into_data_async()).expect("numbers").try_into_vec().expect("f32");
         assert!(coarse.iter().all(|coarse| coarse.to_bits() & 0xFFFF == 0), "products get a bf16");
-        same((own.joined)(split), weights * keep - step);
+        let expected = weights * keep - step;
+        same((own.joined)(split), expected.clone());
+        same(found_first, first.clone());
+        same(found_second, second.clone());
+        let (gradient, there, first_there, second_there) = of(&device);
+        let (whole, [found_first, found_second]) = (own.adamw_whole)(gradient, (there, [first_there, second_there]), numbers);
+        same(whole, expected);
         same(found_first, first);
         same(found_second, second);
     }
@@ -268,11 +279,22 @@ fn the_penalty_on_a_gpu() {
         let pull = away.clone() * 0.7;
         let pulled = gradient.clone() + pull.clone();
         let sums = [pulled.clone().square().sum(), (away * pull.clone()).sum() * 0.5, pull.square().sum()];
-        let [there, weights, anchor] = [1, 2, 3].map(|seed| noise(seed, dims, &device));
-        let measured = (own.measured)(there.clone());
-        let (found, found_sums) = (own.pulled)(there, (own.halved)(weights, FloatDType::F32), anchor, 0.7);
+        let of = || [1, 2, 3].map(|seed| noise(seed, dims, &device));
+        let none = || Tensor::<2>::zeros(own.sums, &device);
+        let total = |sums: Tensor<2>| sums.sum_dim(0).reshape([3]);
+        let [there, weights, anchor] = of();
+        let (found, found_sums) = (own.pulled)(there, (own.halved)(weights, FloatDType::F32), anchor, none(), 0.7);
+        same(found, pulled.clone());
+        same(total(found_sums.clone()), Tensor::cat(sums.clone().into(), 0));
+        let [there, weights, anchor] = of();
+        let (found, found_sums) = (own.pulled_whole)(there, weights, anchor, found_sums, 0.7);
         same(found, pulled);
-        same(found_sums, Tensor::cat(sums.into(), 0));
-        same(measured.narrow(0, 0, 1), gradient.square().sum());
+        same(total(found_sums.clone()), Tensor::cat(sums.into(), 0) * 2.0);
+        let measured = total((own.measured)(of()[0].clone(), found_sums.clone())) - total(found_sums);
+        let [zero, square] = [Tensor::zeros([1], &Device::flex()), gradient.square().sum()];
+        // What is left of numbers that are larger by half.
+        let [found, expected] = [measured, Tensor::cat(vec![square, zero.clone(), zero], 0)]
+            .map(|x: Tensor<1>| block_on(x.into_data_async()).expect("numbers"));
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-3, 1e-3));
     }
 }

@@ -8,6 +8,7 @@ mod embedding;
 mod halves;
 mod launch;
 mod norm;
+mod penalty;
 mod rotary;
 mod softmax;
 mod swiglu;
@@ -17,13 +18,14 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Int, Tensor};
 use hbat::compute::{AdamWNumbers, AdamWState, Kernels, Split};
 
-use adamw::OptimizerKernels;
+use adamw::AdamWKernels;
 use attention::AttentionKernels;
 use embedding::EmbeddingKernel;
 use halves::HalvesKernels;
 #[cfg(feature = "cuda")]
 pub(crate) use launch::{empty, lasting, owned};
 use norm::NormKernels;
+use penalty::PenaltyKernels;
 use rotary::RotaryKernel;
 use softmax::SoftmaxKernels;
 use swiglu::SwigluKernels;
@@ -48,9 +50,12 @@ pub(crate) const ALL: Kernels = Kernels {
     embedded_backward,
     halved,
     joined,
+    sums: penalty::SUMS,
     measured,
     pulled,
+    pulled_whole,
     adamw,
+    adamw_whole,
 };
 
 /// x / √(mean(x²) + ε) · w for the rows of `x` `[N, D]` and `weight` `[1, D]` of f32.
@@ -61,8 +66,8 @@ fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f32) -> Tensor<2> {
 /// The gradients of [`rms_norm`] for an incoming gradient `dy` `[N, D]`, which may be f32 where `x` is not: of `x`, `carried` added to it, and of `weight`.
 fn rms_norm_backward(x: Tensor<2>, weight: Tensor<2>, dy: Tensor<2>, carried: Tensor<2>, eps: f32) -> (Tensor<2>, Tensor<2>) {
     let [x, weight, dy, carried] = [x, weight, dy, carried].map(Tensor::into_dispatch);
-    let (dx, parts) = Dispatch::rms_norm_rows_backward(x, weight, dy, carried, eps);
-    (Tensor::from_dispatch(dx), Tensor::<2>::from_dispatch(parts).sum_dim(0))
+    let (dx, dw) = Dispatch::rms_norm_rows_backward(x, weight, dy, carried, eps);
+    (Tensor::from_dispatch(dx), Tensor::from_dispatch(dw))
 }
 
 /// Turns the heads of `x` `[B·T, heads · head_dim]` by tables `[T, head_dim / 2]` of f32, rotate-half convention, into a type.
@@ -143,27 +148,44 @@ fn joined((coarse, rest): Split) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::joined(coarse.into_dispatch(), rest.into_dispatch()))
 }
 
-/// Σ g², and two zeros, `[3]`.
-fn measured(gradient: Tensor<2>) -> Tensor<1> {
-    totals(Tensor::from_dispatch(Dispatch::measured(gradient.into_dispatch())))
+/// Running sums with Σ g² added to them.
+fn measured(gradient: Tensor<2>, sums: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::measured(gradient.into_dispatch(), sums.into_dispatch()))
 }
 
-/// g + λF·(θ − θ*) in the type of g, and Σ of its square, the penalty (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`.
-fn pulled(gradient: Tensor<2>, (coarse, rest): Split, anchor: Tensor<2>, strength: f32) -> (Tensor<2>, Tensor<1>) {
-    let [gradient, coarse, anchor] = [gradient, coarse, anchor].map(Tensor::into_dispatch);
-    let (gradient, parts) = Dispatch::pulled(gradient, coarse, rest.into_dispatch(), anchor, strength);
-    (Tensor::from_dispatch(gradient), totals(Tensor::from_dispatch(parts)))
+/// g + λF·(θ − θ*) in the type of g, and running sums with Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square added to them.
+fn pulled(gradient: Tensor<2>, weights: Split, anchor: Tensor<2>, sums: Tensor<2>, strength: f32) -> (Tensor<2>, Tensor<2>) {
+    let [gradient, coarse, anchor, sums] = [gradient, weights.0, anchor, sums].map(Tensor::into_dispatch);
+    let (gradient, sums) = Dispatch::pulled(gradient, coarse, weights.1.into_dispatch(), anchor, sums, strength);
+    (Tensor::from_dispatch(gradient), Tensor::from_dispatch(sums))
 }
 
-fn totals(parts: Tensor<2>) -> Tensor<1> {
-    parts.sum_dim(0).reshape([3])
+/// [`pulled`] by weights of f32.
+fn pulled_whole(
+    gradient: Tensor<2>,
+    weights: Tensor<2>,
+    anchor: Tensor<2>,
+    sums: Tensor<2>,
+    strength: f32,
+) -> (Tensor<2>, Tensor<2>) {
+    let [gradient, weights, anchor, sums] = [gradient, weights, anchor, sums].map(Tensor::into_dispatch);
+    let (gradient, sums) = Dispatch::pulled_whole(gradient, weights, anchor, sums, strength);
+    (Tensor::from_dispatch(gradient), Tensor::from_dispatch(sums))
 }
 
 /// Weights and moments after a step of AdamW.
-fn adamw(gradient: Tensor<2>, ((coarse, rest), moments): AdamWState, numbers: AdamWNumbers) -> AdamWState {
+fn adamw(gradient: Tensor<2>, ((coarse, rest), moments): AdamWState<Split>, numbers: AdamWNumbers) -> AdamWState<Split> {
     let [gradient, coarse] = [gradient, coarse].map(Tensor::into_dispatch);
     let [first, second] = moments.map(Tensor::into_dispatch);
     let (coarse, rest, first, second) = Dispatch::adamw(gradient, coarse, rest.into_dispatch(), first, second, numbers);
     let split = (Tensor::from_dispatch(coarse), Tensor::<2, Int>::from_dispatch(rest));
     (split, [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
+}
+
+/// The same of weights of f32.
+fn adamw_whole(gradient: Tensor<2>, (weights, moments): AdamWState<Tensor<2>>, numbers: AdamWNumbers) -> AdamWState<Tensor<2>> {
+    let [gradient, weights] = [gradient, weights].map(Tensor::into_dispatch);
+    let [first, second] = moments.map(Tensor::into_dispatch);
+    let (weights, first, second) = Dispatch::adamw_whole(gradient, weights, first, second, numbers);
+    (Tensor::from_dispatch(weights), [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }

@@ -1,6 +1,5 @@
 //! RMSNorm, a plane to a row. With x̂ = x·r and ĝ = dy·w: dx = r·(ĝ − x̂·mean(ĝ·x̂)), dw = Σ_rows dy·x̂.
 
-use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::DType;
@@ -16,13 +15,16 @@ const BLOCK: usize = 64;
 /// Units of a cube that adds up dw.
 const COLUMNS: usize = 128;
 
+/// Units of a cube that adds up blocks: side by side, and below each other, where each takes some blocks.
+const ADDERS: [u32; 2] = [32, 8];
+
 #[backend_extension(Cube, Fusion)]
 pub(super) trait NormKernels: Backend {
     #[fusion(meta = |x, _weight, _eps| x.clone())]
     fn rms_norm_rows(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
 
-    /// dx with `carried` added to it, and what blocks of rows add to dw.
-    #[fusion(meta = |x, _weight, _dy, _carried, _eps| (x.clone(), parts(x)))]
+    /// dx with `carried` added to it, and dw.
+    #[fusion(meta = |x, weight, _dy, _carried, _eps| (x.clone(), weight.clone()))]
     fn rms_norm_rows_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -30,11 +32,6 @@ pub(super) trait NormKernels: Backend {
         carried: FloatTensor<Self>,
         eps: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
-}
-
-fn parts(x: &TensorSpec) -> TensorSpec {
-    let [rows, width] = x.shape.dims::<2>();
-    TensorSpec::new([rows.div_ceil(BLOCK), width].into(), DType::F32)
 }
 
 impl NormKernels for CubeBackend {
@@ -117,8 +114,32 @@ impl NormKernels for CubeBackend {
                 kinds,
             );
         }
-        (dx, parts)
+        (dx, summed_blocks(&parts))
     }
+}
+
+/// The sum of the rows of a tensor of f32, `[1, D]`.
+fn summed_blocks(parts: &CubeTensor) -> CubeTensor {
+    let [blocks, width] = parts.meta.shape().dims::<2>();
+    let (out, size, wide) = (empty(parts, &[1, width], DType::F32), vector(width, DType::F32), address([parts]));
+    let [beside, below] = ADDERS;
+    // SAFETY: blocks are below `blocks` and columns below `width` in both tensors.
+    #[allow(unsafe_code)]
+    unsafe {
+        add_blocks::launch_unchecked(
+            &parts.client,
+            CubeCount::Static(((width / size) as u32).div_ceil(beside), 1, 1),
+            CubeDim::new_2d(beside, below),
+            wide,
+            size,
+            parts.clone().into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            blocks as u32,
+            (width / size) as u32,
+            ADDERS,
+        );
+    }
+    out
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -227,4 +248,33 @@ fn rms_norm_weight_backward<F: Float, D: Float, N: Size>(
         row += 1;
     }
     parts[CUBE_POS_Y as usize * vectors + column] = sum;
+}
+
+/// Sums of columns: units below each other add up every so manieth block, and the first of them what they have.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn add_blocks<N: Size>(
+    parts: &Tensor<Vector<f32, N>>,
+    out: &mut Tensor<Vector<f32, N>>,
+    blocks: u32,
+    vectors: u32,
+    #[comptime] adders: [u32; 2],
+) {
+    let [beside, below] = adders;
+    let mut shared = Shared::<[Vector<f32, N>]>::new_slice((beside * below) as usize);
+    let vectors = vectors as usize;
+    let column = (CUBE_POS_X * beside + UNIT_POS_X) as usize;
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    let mut block = UNIT_POS_Y as usize;
+    while column < vectors && block < blocks as usize {
+        sum += parts[block * vectors + column];
+        block += below as usize;
+    }
+    shared[(UNIT_POS_Y * beside + UNIT_POS_X) as usize] = sum;
+    sync_cube();
+    if UNIT_POS_Y == 0 && column < vectors {
+        for other in 1..below {
+            sum += shared[(other * beside + UNIT_POS_X) as usize];
+        }
+        out[column] = sum;
+    }
 }

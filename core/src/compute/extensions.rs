@@ -64,13 +64,19 @@ pub struct Kernels {
     pub halved: fn(Tensor<2>, FloatDType) -> Split,
     /// The weights whose halves these are.
     pub joined: fn(Split) -> Tensor<2>,
-    /// Σ g², and two zeros, `[3]`.
-    pub measured: fn(Tensor<2>) -> Tensor<1>,
-    /// A gradient g + λF·(θ − θ*) in the type of g, and Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square, `[3]`: g, θ, θ*
-    /// of f32, λF.
-    pub pulled: fn(Tensor<2>, Split, Tensor<2>, f32) -> (Tensor<2>, Tensor<1>),
+    /// The shape of the running sums that the next three add to, in f32: as many rows as they like, whose sum counts, of three numbers.
+    pub sums: [usize; 2],
+    /// Running sums, Σ g² added to the first numbers: g, sums.
+    pub measured: fn(Tensor<2>, Tensor<2>) -> Tensor<2>,
+    /// A gradient g + λF·(θ − θ*) in the type of g, and running sums, Σ of its square, (λF/2)·Σ(θ − θ*)², and Σ of the pull's square added:
+    /// g, θ, θ* of f32, sums, λF.
+    pub pulled: Pulled<Split>,
+    /// The same with θ of f32.
+    pub pulled_whole: Pulled<Tensor<2>>,
     /// Weights and moments after a step of AdamW: g, those before, numbers.
-    pub adamw: fn(Tensor<2>, AdamWState, AdamWNumbers) -> AdamWState,
+    pub adamw: Stepped<Split>,
+    /// The same of weights of f32.
+    pub adamw_whole: Stepped<Tensor<2>>,
 }
 
 /// Gradients of attention: those of query, key and value.
@@ -80,8 +86,14 @@ pub type AttentionBackward = fn([Tensor<2>; 3], Tensor<2>, Tensor<2, Int>, [usiz
 /// a threshold make more than 16 bits; that of the i-th element is i·0x9E3779B1 mod 2³², of which the upper 16 bits. What is no number is cut.
 pub type Split = (Tensor<2>, Tensor<2, Int>);
 
+/// Pulls on a gradient by weights that are kept so.
+pub type Pulled<W> = fn(Tensor<2>, W, Tensor<2>, Tensor<2>, f32) -> (Tensor<2>, Tensor<2>);
+
 /// Weights, and their first and second moments.
-pub type AdamWState = (Split, [Tensor<2>; 2]);
+pub type AdamWState<W> = (W, [Tensor<2>; 2]);
+
+/// A step on weights that are kept so.
+pub type Stepped<W> = fn(Tensor<2>, AdamWState<W>, AdamWNumbers) -> AdamWState<W>;
 
 /// The numbers of a step of AdamW: the factor on the gradient, the learning rate, 1 − rate · weight decay, β₁, β₂, ε (outside the square
 /// root), 1 − β₁^t and √(1 − β₂^t).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
-pub use extensions::{AdamWNumbers, AdamWState, AttentionBackward, Carrier, Kernels, Library, Multiply, Split};
+pub use extensions::{AdamWNumbers, AdamWState, AttentionBackward, Carrier, Kernels, Library, Multiply, Pulled, Split, Stepped};
 
 use crate::watch::{Part, Under, Watch};
 

@@ -244,11 +244,11 @@ fn owned<R: Reduce>(gradients: Vec<Option<Tensor<2>>>, reduce: &R) -> impl Itera
     gradients.into_iter().enumerate().filter_map(|(unit, g)| g.filter(|_| reduce.owns(unit)).map(|g| (unit, g)))
 }
 
-/// What the first pass has measured so far. On a device, numbers that are still to be read.
+/// What the first pass has measured so far: in ordinary memory, and on a device.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
     sums: Sums,
-    pending: Vec<Tensor<1>>,
+    running: device::Running,
 }
 
 impl Measured {
@@ -281,15 +281,13 @@ impl Measured {
         pull: Option<&Pull>,
         anchor: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        let (gradient, sums) = device::consolidated(gradient, (policy, unit), pull, anchor);
-        self.pending.extend(sums);
-        gradient
+        self.running.consolidated(gradient, (policy, unit), pull, anchor)
     }
 
     /// The norms over all units and ranks.
     pub(super) async fn norms<R: Reduce>(self, reduce: &R) -> Result<StepNorms, Error> {
-        let pending = device::sum(self.pending).await?;
-        let mut sums: Sums = std::array::from_fn(|i| self.sums[i] + pending[i]);
+        let there = self.running.read().await?;
+        let mut sums: Sums = std::array::from_fn(|i| self.sums[i] + there[i]);
         reduce.sum(&mut sums).await;
         Ok(StepNorms { gradient: sums[0].sqrt(), penalty: sums[1], penalty_gradient: sums[2].sqrt() })
     }

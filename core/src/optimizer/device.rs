@@ -3,36 +3,79 @@
 use burn::tensor::{FloatDType, Tensor};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
-use crate::compute::Compute;
+use crate::compute::{Compute, Kernels};
 use crate::error::Error;
 use crate::kernel::{kind, wide};
 use crate::model::Policy;
 use crate::slab::{Slab, floats};
 use crate::watch::Part;
 
-/// First pass: a unit's gradient, in its own type, after the penalty has pulled on it, and sums over its elements, one after the other. An
-/// `anchor` that is on the device already need not be taken there.
-pub(super) fn consolidated(
-    gradient: Tensor<2>,
-    (policy, unit): (&Policy, usize),
-    pull: Option<&Pull>,
-    anchor: Option<Tensor<2>>,
-) -> (Tensor<2>, Vec<Tensor<1>>) {
-    let compute = policy.compute();
-    let theirs = |pull: &Pull| anchor.unwrap_or_else(|| self::anchor(&pull.anchor[unit], gradient.dims(), compute));
-    match (compute.layout.kernels, pull.map(|pull| (pull, &pull.strength[unit])), policy.split(unit)) {
-        (Some(own), None, _) => (gradient.clone(), vec![(own.measured)(gradient)]),
-        (Some(own), Some((pull, Strength::PerUnit(strength))), Some(split)) => {
-            let anchor = theirs(pull);
-            let (gradient, sums) = (own.pulled)(gradient, split, anchor, *strength as f32);
-            (gradient, vec![sums])
+/// What the first pass has added up on the device: numbers that are still to be read.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// By kernels, over all units.
+    sums: Option<Tensor<2>>,
+    /// By Burn's operations, unit by unit, one number after the other.
+    parts: Vec<Tensor<1>>,
+}
+
+impl Running {
+    /// First pass: a unit's gradient, in its own type, after the penalty has pulled on it. An `anchor` that is on the device already need not be
+    /// taken there.
+    pub(super) fn consolidated(
+        &mut self,
+        gradient: Tensor<2>,
+        (policy, unit): (&Policy, usize),
+        pull: Option<&Pull>,
+        anchor: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let compute = policy.compute();
+        let theirs = |pull: &Pull| anchor.unwrap_or_else(|| self::anchor(&pull.anchor[unit], gradient.dims(), compute));
+        match (compute.layout.kernels, pull.map(|pull| (pull, &pull.strength[unit]))) {
+            (Some(own), None) => {
+                self.sums = Some((own.measured)(gradient.clone(), self.so_far(own, compute)));
+                gradient
+            }
+            (Some(own), Some((pull, Strength::PerUnit(strength)))) => {
+                let (anchor, sums, strength) = (theirs(pull), self.so_far(own, compute), *strength as f32);
+                let (gradient, sums) = match policy.split(unit) {
+                    Some(split) => (own.pulled)(gradient, split, anchor, sums, strength),
+                    None => (own.pulled_whole)(gradient, policy.exact(unit), anchor, sums, strength),
+                };
+                self.sums = Some(sums);
+                gradient
+            }
+            (None, None) => {
+                self.parts.extend(sums(Pulled { gradient: wide(gradient.clone()), pull: None }));
+                gradient
+            }
+            (_, Some((pull, strength))) => {
+                let (kept, anchor) = (kind(&gradient), theirs(pull));
+                let pulled = pulled(wide(gradient), policy.exact(unit), anchor, strength);
+                let gradient = pulled.gradient.clone().cast(kept);
+                self.parts.extend(sums(pulled));
+                gradient
+            }
         }
-        (None, None, _) => (gradient.clone(), sums(Pulled { gradient: wide(gradient), pull: None })),
-        (_, Some((pull, strength)), _) => {
-            let (kept, anchor) = (kind(&gradient), theirs(pull));
-            let pulled = pulled(wide(gradient), policy.exact(unit), anchor, strength);
-            (pulled.gradient.clone().cast(kept), sums(pulled))
+    }
+
+    fn so_far(&mut self, own: Kernels, compute: &Compute) -> Tensor<2> {
+        self.sums.take().unwrap_or_else(|| Tensor::zeros(own.sums, &compute.device))
+    }
+
+    /// The sums over all units, in one readback.
+    pub(super) async fn read(self) -> Result<Sums, Error> {
+        let sums = self.sums.map(|sums| sums.sum_dim(0).reshape([3]));
+        let parts: Vec<Tensor<1>> = self.parts.into_iter().chain(sums).collect();
+        if parts.is_empty() {
+            return Ok([0.0; 3]);
         }
+        let data = Tensor::cat(parts, 0).into_data_async().await.map_err(Error::device)?;
+        let mut sums = [0.0; 3];
+        for (i, value) in floats(data)?.into_iter().enumerate() {
+            sums[i % 3] += f64::from(value);
+        }
+        Ok(sums)
     }
 }
 
@@ -61,30 +104,27 @@ fn sums(pulled: Pulled) -> Vec<Tensor<1>> {
     vec![pulled.gradient.square().sum(), penalty, pulls]
 }
 
-/// All units' sums in one readback.
-pub(super) async fn sum(parts: Vec<Tensor<1>>) -> Result<Sums, Error> {
-    if parts.is_empty() {
-        return Ok([0.0; 3]);
-    }
-    let data = Tensor::cat(parts, 0).into_data_async().await.map_err(Error::device)?;
-    let mut sums = [0.0; 3];
-    for (i, value) in floats(data)?.into_iter().enumerate() {
-        sums[i % 3] += f64::from(value);
-    }
-    Ok(sums)
-}
-
 /// Second pass: clips and steps.
 pub(super) fn update(policy: &mut Policy, unit: usize, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) {
-    let own = policy.compute().layout.kernels;
-    let Some((own, split)) = own.and_then(|own| Some((own, policy.take_split(unit)?))) else {
+    let Some(own) = policy.compute().layout.kernels else {
         let weights = policy.take(unit);
         return policy.put(unit, updated(weights, wide(gradient), moments, c));
     };
     let numbers = [c.clip, c.rate, c.keep, c.beta1, c.beta2, c.eps, c.correction1, c.correction2].map(|number| number as f32);
-    let (split, [first, second]) = (own.adamw)(gradient, (split, [taken(moments.0), taken(moments.1)]), numbers);
-    policy.put_split(unit, split);
-    (*moments.0, *moments.1) = (Slab::Device(first), Slab::Device(second));
+    let before = [taken(moments.0), taken(moments.1)];
+    let after = match policy.take_split(unit) {
+        Some(split) => {
+            let (split, after) = (own.adamw)(gradient, (split, before), numbers);
+            policy.put_split(unit, split);
+            after
+        }
+        None => {
+            let (weights, after) = (own.adamw_whole)(gradient, (policy.take(unit), before), numbers);
+            policy.put(unit, weights);
+            after
+        }
+    };
+    [*moments.0, *moments.1] = after.map(Slab::Device);
 }
 
 fn updated(weights: Tensor<2>, gradient: Tensor<2>, moments: (&mut Slab, &mut Slab), c: &Coefficients) -> Tensor<2> {

@@ -2,7 +2,8 @@
  *
  * Allocations are host memory that costs nothing until it is written; copies copy; a kernel is loaded and launched, and nothing happens.
  * What a program asks of a card can so be seen without one: how much memory it holds, which kernels it makes, how long it takes to ask, and
- * what it does when memory runs out or the card is gone. Numbers that kernels would have written are zeros.
+ * what it does when memory runs out or the card is gone. Numbers that kernels would have written are what lay there before: zeros, if
+ * STAND_IN_COPY=1 leaves all copies out.
  *
  *   STAND_IN_MEMORY   bytes of the card (an H100's)
  *   STAND_IN_FREE     bytes that others have left of it (all)
