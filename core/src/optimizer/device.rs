@@ -1,4 +1,4 @@
-//! The two passes as tensor operations, which Burn fuses on a device.
+//! The two passes on a device: kernels where it has them, or tensor operations, which Burn fuses.
 
 use burn::tensor::{FloatDType, Tensor};
 
