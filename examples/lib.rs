@@ -4,7 +4,7 @@ use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Rule};
 use hbat::engine::Engine;
 use hbat::model::{LlamaConfig, Policy};
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
 use hbat::toy::{random_policy, skill};
@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
         bucket: 8,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
     }
@@ -52,6 +53,7 @@ pub fn schedule(method: Method) -> ScheduleSettings {
         subsets: 2,
         sft: training(2e-3, 4),
         dpo: training(5e-4, 2),
+        reward: training(5e-4, 2),
         consolidation: Consolidation { rule: Rule::Relative, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
         preference_probability: None,

@@ -15,7 +15,7 @@ use hbat::compute::Compute;
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::Policy;
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::toy::random_policy;
@@ -86,6 +86,7 @@ fn schedule() -> ScheduleSettings {
         method: Method::Sft,
         subsets: 1,
         dpo: sft,
+        reward: sft,
         sft,
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
@@ -102,6 +103,7 @@ fn settings(seed: u64) -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
     }

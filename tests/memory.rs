@@ -10,7 +10,7 @@ use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Products,
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::LlamaConfig;
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::Group;
@@ -69,6 +69,7 @@ impl Case {
             subsets: 1,
             sft: training,
             dpo,
+            reward: dpo,
             consolidation: Consolidation::default(),
             freeze_fraction: 0.0,
             preference_probability: None,
@@ -84,6 +85,7 @@ impl Case {
             bucket: 1,
             pack: None,
             dpo: Dpo::default(),
+            reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,
         }

@@ -27,11 +27,13 @@ pub enum Method {
     HbatFreeze,
     /// Each step trains one objective, drawn at random; one optimizer throughout.
     Mix,
+    /// No alignment yet: a reward model, on all preferences. Its policy must have a value head.
+    RewardModel,
 }
 
 impl Method {
     /// Every method, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Sft,
         Self::TwoStage,
         Self::TwoStageReversed,
@@ -40,7 +42,17 @@ impl Method {
         Self::Hbat,
         Self::HbatFreeze,
         Self::Mix,
+        Self::RewardModel,
     ];
+
+    /// What its steps minimise.
+    pub fn aims(self) -> &'static [Aim] {
+        match self {
+            Self::Sft => &[Aim::Sft],
+            Self::RewardModel => &[Aim::Reward],
+            _ => &[Aim::Sft, Aim::Dpo],
+        }
+    }
 }
 
 /// The steps from 0 to the peak rate.
@@ -53,7 +65,48 @@ pub struct Warmup {
     pub fraction: f64,
 }
 
-/// How one objective is trained, in every phase of its side.
+/// What a step minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// [`Sft`](crate::objective::Sft), on demonstrations.
+    Sft,
+    /// [`Dpo`](crate::objective::Dpo), on preferences.
+    Dpo,
+    /// [`Reward`](crate::objective::Reward), on preferences.
+    Reward,
+}
+
+impl Aim {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Sft, Self::Dpo, Self::Reward];
+
+    /// Sequences of an example.
+    pub fn sequences(self) -> usize {
+        match self.side() {
+            Side::Instruction => 1,
+            Side::Preference => 2,
+        }
+    }
+
+    /// The side whose data it is trained on.
+    pub fn side(self) -> Side {
+        match self {
+            Self::Sft => Side::Instruction,
+            Self::Dpo | Self::Reward => Side::Preference,
+        }
+    }
+
+    /// The name that phases begin with, and a run file's section has.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+            Self::Reward => "reward",
+        }
+    }
+}
+
+/// How one objective is trained, in every one of its phases.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Training {
     /// Peak learning rate.
@@ -91,6 +144,8 @@ pub struct ScheduleSettings {
     pub sft: Training,
     /// Training on preferences.
     pub dpo: Training,
+    /// Training of a reward model.
+    pub reward: Training,
     /// The penalty of the methods that consolidate.
     pub consolidation: Consolidation,
     /// The part of the units that [`Method::HbatFreeze`] freezes; 0.2 in the paper.
@@ -105,7 +160,7 @@ pub enum Work {
     /// One objective on one subset.
     One {
         /// The objective.
-        side: Side,
+        aim: Aim,
         /// Its training.
         training: Training,
         /// Which subset, from 0.
@@ -141,7 +196,7 @@ pub enum Protection {
 /// One phase of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// Unique in the schedule: "sft-1", "dpo-1", … or "mix".
+    /// Unique in the schedule: "sft-1", "dpo-1", …, "reward-1" or "mix".
     pub name: String,
     /// What it trains.
     pub work: Work,
@@ -153,7 +208,7 @@ impl Phase {
     /// The side whose data the phase is entered under in the ledger; a mixed phase counts as preference training.
     pub fn side(&self) -> Side {
         match self.work {
-            Work::One { side, .. } => side,
+            Work::One { aim, .. } => aim.side(),
             Work::Mixed { .. } => Side::Preference,
         }
     }
@@ -161,18 +216,19 @@ impl Phase {
 
 /// The phases of a method, in order (paper, Algorithm 1, for [`Method::Hbat`]).
 pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
-    use Side::{Instruction, Preference};
     let consolidate = Protection::Consolidate(settings.consolidation);
     let freeze = Protection::Freeze { fraction: settings.freeze_fraction };
-    let rounds = |order: [Side; 2], n: usize, protection| rounds(settings, &order, n, protection);
+    let rounds = |order: &[Aim], n: usize, protection| rounds(settings, order, n, protection);
+    let (alternating, n) = ([Aim::Sft, Aim::Dpo], settings.subsets);
     match settings.method {
-        Method::Sft => self::rounds(settings, &[Instruction], 1, Protection::None),
-        Method::TwoStage => rounds([Instruction, Preference], 1, Protection::None),
-        Method::TwoStageReversed => rounds([Preference, Instruction], 1, Protection::None),
-        Method::Alternating => rounds([Instruction, Preference], settings.subsets, Protection::None),
-        Method::AnchorOnly => rounds([Instruction, Preference], 1, consolidate),
-        Method::Hbat => rounds([Instruction, Preference], settings.subsets, consolidate),
-        Method::HbatFreeze => rounds([Instruction, Preference], settings.subsets, freeze),
+        Method::Sft => rounds(&[Aim::Sft], 1, Protection::None),
+        Method::TwoStage => rounds(&alternating, 1, Protection::None),
+        Method::TwoStageReversed => rounds(&[Aim::Dpo, Aim::Sft], 1, Protection::None),
+        Method::Alternating => rounds(&alternating, n, Protection::None),
+        Method::AnchorOnly => rounds(&alternating, 1, consolidate),
+        Method::Hbat => rounds(&alternating, n, consolidate),
+        Method::HbatFreeze => rounds(&alternating, n, freeze),
+        Method::RewardModel => rounds(&[Aim::Reward], 1, Protection::None),
         Method::Mix => {
             let work =
                 Work::Mixed { sft: settings.sft, dpo: settings.dpo, preference_probability: settings.preference_probability };
@@ -181,16 +237,17 @@ pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
     }
 }
 
-fn rounds(settings: &ScheduleSettings, order: &[Side], subsets: usize, protection: Protection) -> Vec<Phase> {
-    let phase = |subset: usize, side: Side| {
-        let (prefix, training) = match side {
-            Side::Instruction => ("sft", settings.sft),
-            Side::Preference => ("dpo", settings.dpo),
+fn rounds(settings: &ScheduleSettings, order: &[Aim], subsets: usize, protection: Protection) -> Vec<Phase> {
+    let phase = |subset: usize, aim: Aim| {
+        let training = match aim {
+            Aim::Sft => settings.sft,
+            Aim::Dpo => settings.dpo,
+            Aim::Reward => settings.reward,
         };
-        let work = Work::One { side, training, subset, subsets };
-        Phase { name: format!("{prefix}-{}", subset + 1), work, protection }
+        let work = Work::One { aim, training, subset, subsets };
+        Phase { name: format!("{}-{}", aim.name(), subset + 1), work, protection }
     };
-    (0..subsets).flat_map(|subset| order.iter().map(move |&side| phase(subset, side))).collect()
+    (0..subsets).flat_map(|subset| order.iter().map(move |&aim| phase(subset, aim))).collect()
 }
 
 impl Training {
@@ -263,6 +320,7 @@ mod tests {
             subsets,
             sft: training,
             dpo: training,
+            reward: training,
             consolidation,
             freeze_fraction: 0.2,
             preference_probability: None,
@@ -280,6 +338,7 @@ mod tests {
         assert_eq!(names(Method::TwoStageReversed, 3), "dpo-1 sft-1");
         assert_eq!(names(Method::Hbat, 2), "sft-1 dpo-1 sft-2 dpo-2");
         assert_eq!(names(Method::Mix, 2), "mix");
+        assert_eq!(names(Method::RewardModel, 2), "reward-1");
         assert_eq!(phases(&settings(Method::Hbat, 1)).len(), phases(&settings(Method::AnchorOnly, 9)).len());
     }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use hbat::compute::{Compute, Precision, Weights};
 use hbat::engine::Engine;
-use hbat::evaluate::sequence_log_probs;
+use hbat::evaluate::sequence_scores;
 use hbat::objective::Sft;
 use hbat::tokens::{Batch, Group, Sequence};
 use hbat_cli::model::ModelFolder;
@@ -49,7 +49,7 @@ async fn numbers(folder: &PathBuf, weights: Weights, groups: &[Group]) -> Number
     let compute = Compute::device(Device::flex()).with(Precision { weights, ..Precision::default() });
     let policy = ModelFolder::open(folder).expect("a model").load(compute, |_| ()).expect("weights");
     let batch = Batch::new(groups, 1);
-    let log_probs = sequence_log_probs(&policy, Engine::Segmented, &batch).await.expect("log-probabilities");
+    let log_probs = sequence_scores(&policy, Engine::Segmented, &batch).await.expect("log-probabilities");
     let (_, gradients) = hbat_tests::gradient(&policy, Engine::Segmented, &Sft, batch).await;
     Numbers { units: policy.units().iter().map(|unit| unit.name.clone()).collect(), gradients, log_probs }
 }

@@ -82,6 +82,7 @@ fn schedule(method: Method) -> ScheduleSettings {
         subsets: 2,
         sft: training(ROWS),
         dpo: training(ROWS / 2),
+        reward: training(ROWS / 2),
         consolidation: Consolidation { rule: Rule::Relative, ..Consolidation::default() },
         freeze_fraction: 0.0,
         preference_probability: None,

@@ -20,11 +20,11 @@ const SMALL: [&str; 8] = [
     "dpo.batch_size=8",
 ];
 
-fn run(arguments: &[&str], folder: &Path) -> Output {
+pub(crate) fn run(arguments: &[&str], folder: &Path) -> Output {
     Command::new(hbat()).args(arguments).current_dir(folder).output().expect("hbat starts")
 }
 
-fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["train", "--output", output];
     for setting in SMALL.iter().chain(settings) {
         arguments.extend(["--set", setting]);
@@ -36,7 +36,7 @@ fn train<'a>(output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
 const COST: [&str; 7] = ["seconds", "tokens_per_second", "mfu", "memory", "memory_peak", "transfer_seconds", "saving_seconds"];
 
 /// A run's metrics without what they cost.
-fn metrics(folder: &Path) -> Vec<Value> {
+pub(crate) fn metrics(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a run leaves metrics");
     let without_cost = |line: &str| {
         let mut record: Value = serde_json::from_str(line).expect("a record is JSON");
@@ -52,13 +52,13 @@ fn weights(folder: &Path) -> Vec<u8> {
 }
 
 #[track_caller]
-fn same_run(found: &Path, expected: &Path) {
+pub(crate) fn same_run(found: &Path, expected: &Path) {
     assert_eq!(metrics(found), metrics(expected));
     assert_eq!(weights(found), weights(expected), "final weights");
 }
 
 #[track_caller]
-fn refused(arguments: &[&str], folder: &Path, code: i32, parts: &[&str]) {
+pub(crate) fn refused(arguments: &[&str], folder: &Path, code: i32, parts: &[&str]) {
     let output = run(arguments, folder);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
@@ -102,7 +102,7 @@ fn the_same_run_twice_gives_the_same_bits() {
 }
 
 /// Kills the run after so many milliseconds; whether it was still running.
-fn killed(arguments: &[&str], folder: &Path, milliseconds: u64) -> bool {
+pub(crate) fn killed(arguments: &[&str], folder: &Path, milliseconds: u64) -> bool {
     let mut child =
         Command::new(hbat()).args(arguments).current_dir(folder).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(milliseconds));

@@ -472,8 +472,9 @@ fn the_papers_recipes_have_the_papers_settings() {
     let (dialogue, summarisation) = (plan("dialogue"), plan("summarisation"));
     for run in [&dialogue, &summarisation] {
         assert_eq!((run.sft.learning_rate, run.sft.batch_size, run.sft.epochs), (1e-5, 64, 3));
-        assert_eq!((run.dpo.learning_rate, run.dpo.batch_size, run.dpo.epochs), (1e-6, 64, 2));
-        assert_eq!((run.dpo.warmup_steps, run.dpo.warmup_ratio, run.data.max_length), (150, 0.1, 1024));
+        let dpo = run.dpo.training;
+        assert_eq!((dpo.learning_rate, dpo.batch_size, dpo.epochs), (1e-6, 64, 2));
+        assert_eq!((dpo.warmup_steps, dpo.warmup_ratio, run.data.max_length), (150, 0.1, 1024));
         assert_eq!(run.consolidation.lambda, 1.0);
     }
     assert_eq!((dialogue.schedule.subsets, dialogue.consolidation.f_max, dialogue.dpo.beta), (2, 100.0, 0.1));

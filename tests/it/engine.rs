@@ -15,9 +15,9 @@ use crate::fixtures::{block_on, cpu, numbers, policy, unit_values};
 use crate::support::golden;
 
 const MODELS: [&str; 6] = ["tied", "untied", "gqa", "bias", "rope_linear", "rope_llama3"];
-const ENGINES: [Engine; 3] = [Engine::Autodiff, Engine::Whole, Engine::Segmented];
+pub(crate) const ENGINES: [Engine; 3] = [Engine::Autodiff, Engine::Whole, Engine::Segmented];
 
-fn sequence(example: &Value, response: &str) -> Sequence {
+pub(crate) fn sequence(example: &Value, response: &str) -> Sequence {
     let tokens = |key: &str| -> Vec<u32> { serde_json::from_value(example[key].clone()).expect("token ids") };
     Sequence::new(tokens("prompt"), &tokens(response)).expect("no empty parts")
 }
@@ -50,13 +50,13 @@ fn dpo(golden: &Value) -> Dpo {
 }
 
 /// The largest distance between the two, over the largest of what is expected.
-fn off(found: &[f32], expected: &[f32]) -> f32 {
+pub(crate) fn off(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
     found.iter().zip(expected).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest
 }
 
-fn check(policy: &Policy, engine: Engine, (objective, batch): (&dyn Objective, Batch), expected: &Value) {
+pub(crate) fn check(policy: &Policy, engine: Engine, (objective, batch): (&dyn Objective, Batch), expected: &Value) {
     let mut sink = Accumulate::new(policy.units().len());
     let terms = [Term { objective, batches: vec![batch], factor: 1.0 }];
     let report = block_on(accumulate(engine, policy, &terms, &mut sink, &Alone)).expect("the CPU works").remove(0);

@@ -23,6 +23,7 @@ mod packing;
 mod precision;
 mod ranks;
 mod resume_core;
+mod reward;
 mod runs;
 mod smollm2;
 mod store;

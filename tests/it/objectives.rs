@@ -13,13 +13,13 @@ use crate::runs::{close, data, largest_difference, start};
 use crate::support::golden;
 
 /// The mean loss of given scores, its derivative with respect to each, and the metrics' means.
-struct Evaluated {
-    loss: f64,
-    gradient: Vec<f32>,
-    metrics: Vec<(&'static str, f64)>,
+pub(crate) struct Evaluated {
+    pub(crate) loss: f64,
+    pub(crate) gradient: Vec<f32>,
+    pub(crate) metrics: Vec<(&'static str, f64)>,
 }
 
-fn evaluate(objective: &dyn Objective, scores: &[f32], batch: &Batch) -> Evaluated {
+pub(crate) fn evaluate(objective: &dyn Objective, scores: &[f32], batch: &Batch) -> Evaluated {
     let data = TensorData::new(scores.to_vec(), [scores.len()]);
     let leaf = Tensor::<1>::from_data(data, &Device::flex()).autodiff().require_grad();
     let loss = objective.loss(leaf.clone(), batch);
@@ -53,7 +53,7 @@ fn check(objective: &dyn Objective, scores: &[f32], batch: &Batch, formula: impl
 }
 
 /// One group of sequences with responses of these lengths.
-fn group(index: usize, lengths: &[usize], columns: &[(Column, Vec<f32>)]) -> Group {
+pub(crate) fn group(index: usize, lengths: &[usize], columns: &[(Column, Vec<f32>)]) -> Group {
     let sequence = |n: &usize| Sequence::new(vec![1, 2], &vec![3; *n]).expect("tokens");
     Group { index, sequences: lengths.iter().map(sequence).collect(), columns: columns.iter().cloned().collect() }
 }
@@ -68,7 +68,7 @@ fn dpo_batch(case: &Value) -> (Vec<f32>, Batch) {
 }
 
 #[track_caller]
-fn near(what: &str, found: f64, expected: f64) {
+pub(crate) fn near(what: &str, found: f64, expected: f64) {
     assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{what}: {found}, TRL {expected}");
 }
 

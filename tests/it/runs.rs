@@ -3,7 +3,7 @@
 use hbat::consolidation::{Consolidation, Ledger, Rule};
 use hbat::engine::Engine;
 use hbat::model::{LlamaConfig, Policy};
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::random::{below, stream};
 use hbat::reduce::Reduce;
@@ -67,6 +67,7 @@ pub(crate) fn schedule(method: Method, rule: Rule) -> ScheduleSettings {
         subsets: 2,
         sft: training(3e-3, 2),
         dpo: training(2e-3, 2),
+        reward: training(2e-3, 2),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.5,
         preference_probability: None,
@@ -83,6 +84,7 @@ pub(crate) fn settings() -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hbat::consolidation::{Consolidation, Draw, Rule, importance};
 use hbat::engine::Engine;
-use hbat::objective::Dpo;
+use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
@@ -53,6 +53,7 @@ fn schedule(rule: Rule) -> ScheduleSettings {
         subsets: 2,
         sft: training(1e-3, 2, Warmup { steps: 0, fraction: 0.0 }),
         dpo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
+        reward: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
         preference_probability: None,
@@ -68,6 +69,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
     };

@@ -9,7 +9,7 @@ pub use shapes::{config, data, two_phases};
 use hbat::compute::{Compute, Offload};
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
-use hbat::objective::{Dpo, Objective};
+use hbat::objective::{Dpo, Objective, Reward};
 use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
 use hbat::reduce::Alone;
 use hbat::schedule::{Order, Training, Warmup};
@@ -73,6 +73,7 @@ pub fn settings(rows: usize) -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update: UpdateTiming::AfterBackward,
     }

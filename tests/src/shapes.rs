@@ -60,6 +60,7 @@ pub fn two_phases(rows: usize) -> Vec<Phase> {
         subsets: 1,
         sft: training(rows),
         dpo: training(rows / 2),
+        reward: training(rows / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
         preference_probability: None,

@@ -1,18 +1,20 @@
-//! `hbat eval`: what a model makes of demonstrations and preferences, comparable with any other implementation.
+//! `hbat eval`: what a model makes of demonstrations and preferences, comparable with any other implementation. A reward model is one, too.
 
 use std::io::Write;
 use std::path::Path;
 
 use hbat::compute::Compute;
 use hbat::engine::Engine;
-use hbat::model::Policy;
+use hbat::model::{HeadKind, Policy};
 use hbat::objective::Dpo;
 use hbat::tokens::Group;
 
 use crate::args::Eval;
 use crate::data::{Codec, load_demonstrations, load_preferences};
-use crate::evaluation::{Evaluation, Scorer, Sequences, evaluate_demonstrations, evaluate_preferences};
-use crate::model::ModelFolder;
+use crate::evaluation::{
+    Evaluation, Scorer, Sequences, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences,
+};
+use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
 use crate::run::compute;
 
@@ -31,30 +33,9 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     for warning in demonstrations.iter().chain(&preferences).flat_map(|loaded| loaded.report.warnings()) {
         eprintln!("warning: {warning}");
     }
-    let policy = load(&options.model, &codec, &compute)?;
     let scorer = Scorer { engine: Engine::Segmented, micro_batch: options.micro_batch, bucket: BUCKET };
-    let mut evaluation = Evaluation::default();
-    if let Some(loaded) = &demonstrations {
-        let scores = score(&scorer, &policy, &loaded.groups, "demonstrations").await?;
-        let (score, examples) = evaluate_demonstrations(&loaded.groups, &scores);
-        evaluation.demonstrations = Some(score);
-        evaluation.demonstration_examples = examples;
-    }
-    if let Some(loaded) = &preferences {
-        let scores = score(&scorer, &policy, &loaded.groups, "preferences").await?;
-        drop(policy);
-        let reference = match &options.reference {
-            Some(folder) => {
-                let reference = load(folder, &codec, &compute)?;
-                Some(score(&scorer, &reference, &loaded.groups, "preferences, reference").await?)
-            }
-            None => None,
-        };
-        let dpo = Dpo { beta: options.beta, ..Dpo::default() };
-        let (score, examples) = evaluate_preferences(&loaded.groups, &scores, reference.as_ref(), dpo);
-        evaluation.preferences = Some(score);
-        evaluation.preference_examples = examples;
-    }
+    let [demonstrations, preferences] = [demonstrations, preferences].map(|loaded| loaded.map(|loaded| loaded.groups));
+    let mut evaluation = evaluate(options, (&codec, &compute, scorer), [demonstrations, preferences]).await?;
     if !options.per_example {
         evaluation.demonstration_examples.clear();
         evaluation.preference_examples.clear();
@@ -68,9 +49,58 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn load(folder: &Path, codec: &Codec, compute: &Compute) -> anyhow::Result<Policy> {
+/// What the model makes of the examples of both kinds, where there are any.
+async fn evaluate(
+    options: &Eval,
+    (codec, compute, scorer): (&Codec, &Compute, Scorer),
+    [demonstrations, preferences]: [Option<Vec<Group>>; 2],
+) -> anyhow::Result<Evaluation> {
+    let folder = open(&options.model, codec)?;
+    let judges = folder.config().head == HeadKind::Value;
+    if judges && options.reference.is_some() {
+        return Err(ModelError::NeedsNoReference { path: options.model.clone() }.into());
+    }
+    let policy = load(&folder, compute)?;
+    let mut evaluation = Evaluation::default();
+    if let Some(groups) = &demonstrations {
+        let scores = score(&scorer, &policy, groups, "demonstrations").await?;
+        if judges {
+            let (score, examples) = reward_demonstrations(groups, &scores);
+            (evaluation.demonstration_rewards, evaluation.demonstration_examples) = (Some(score), examples);
+        } else {
+            let (score, examples) = evaluate_demonstrations(groups, &scores);
+            (evaluation.demonstrations, evaluation.demonstration_examples) = (Some(score), examples);
+        }
+    }
+    if let Some(groups) = &preferences {
+        let scores = score(&scorer, &policy, groups, "preferences").await?;
+        drop(policy);
+        if judges {
+            let (score, examples) = reward_preferences(groups, &scores);
+            (evaluation.preference_rewards, evaluation.preference_examples) = (Some(score), examples);
+        } else {
+            let reference = match &options.reference {
+                Some(folder) => {
+                    let reference = load(&open(folder, codec)?.language_model()?, compute)?;
+                    Some(score(&scorer, &reference, groups, "preferences, reference").await?)
+                }
+                None => None,
+            };
+            let dpo = Dpo { beta: options.beta, ..Dpo::default() };
+            let (score, examples) = evaluate_preferences(groups, &scores, reference.as_ref(), dpo);
+            (evaluation.preferences, evaluation.preference_examples) = (Some(score), examples);
+        }
+    }
+    Ok(evaluation)
+}
+
+fn open(folder: &Path, codec: &Codec) -> anyhow::Result<ModelFolder> {
     let folder = ModelFolder::open(folder)?;
     folder.check_vocabulary(codec.tokenizer().vocabulary())?;
+    Ok(folder)
+}
+
+fn load(folder: &ModelFolder, compute: &Compute) -> anyhow::Result<Policy> {
     let mut bar = Bar::bytes("weights", folder.bytes());
     Ok(folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
 }

@@ -14,7 +14,7 @@ use crate::run::compute;
 use crate::text::Special;
 
 pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
-    let folder = ModelFolder::open(&options.model)?;
+    let folder = ModelFolder::open(&options.model)?.language_model()?;
     let longest = folder.config().max_position_embeddings.max(2);
     let codec = CodecOptions { template: options.template, max_length: longest, too_long: TooLong::Error };
     let codec = Codec::load(&options.model, codec)?;

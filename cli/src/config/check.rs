@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hbat::schedule::Method;
+use hbat::consolidation::Side;
+use hbat::schedule::{Aim, Method};
 use hbat_backends::DeviceName;
 use toml::Value;
 
@@ -58,7 +59,7 @@ const MANY: f64 = 1e9;
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 45] = [
+const RANGES: [(&str, Range, &str); 55] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -96,6 +97,15 @@ const RANGES: [(&str, Range, &str); 45] = [
     ("dpo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("consolidation.lambda", Range::NotNegative, "0.0 means no penalty; the paper takes 1"),
     ("consolidation.f_max", Range::NotNegative, "0.0 means no penalty; the paper takes 50 to 100"),
+    ("reward.centering_coefficient", Range::NotNegative, "0.0 leaves rewards where they are; 0.01 is usual where they are to be centred"),
+    ("reward.learning_rate", Range::Positive, "1e-5 is usual for models of 7 billion parameters; small ones need more"),
+    ("reward.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
+    ("reward.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
+    ("reward.batch_size", COUNT, "it counts the pairs of an optimizer step; engine.micro_batch is what bounds memory"),
+    ("reward.epochs", COUNT, "1 or 2 are usual: reward models overfit soon"),
+    ("reward.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("reward.weight_decay", Range::NotNegative, "0.0 means no decay"),
+    ("reward.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("engine.micro_batch", COUNT, "it counts the sequences of a forward pass; 1 needs the least memory"),
     ("engine.bucket", Range::From(1.0, 65536.0), "1 pads to the longest sequence of the pass and no further"),
     ("engine.pack", Range::From(0.0, MANY), "0 gives every sequence a row of its own"),
@@ -103,6 +113,7 @@ const RANGES: [(&str, Range, &str); 45] = [
     ("checkpoints.keep", COUNT, "a run needs one checkpoint to go on from; 2 survive a damaged one"),
     ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("dpo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
+    ("reward.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("seed", Range::From(0.0, i64::MAX as f64), "any number will do"),
 ];
 
@@ -160,10 +171,14 @@ fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
         return Err(layers.refuse("methods", "there is nothing to train", "name at least one method, such as \"hbat\""));
     }
     let mut seen = BTreeSet::new();
-    match run.methods.iter().map(|method| super::name(*method)).find(|name| !seen.insert(name.clone())) {
-        Some(name) => Err(layers.refuse("methods", format!("\"{name}\" stands there twice"), "name every method once")),
-        None => Ok(()),
+    if let Some(name) = run.methods.iter().map(|method| super::name(*method)).find(|name| !seen.insert(name.clone())) {
+        return Err(layers.refuse("methods", format!("\"{name}\" stands there twice"), "name every method once"));
     }
+    if run.trains(Aim::Reward) && run.methods.len() > 1 {
+        let problem = "a reward model has another head than what the other methods train";
+        return Err(layers.refuse("methods", problem, "give \"reward-model\" a run of its own"));
+    }
+    Ok(())
 }
 
 fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
@@ -202,10 +217,12 @@ fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 /// A model from a folder needs files of what its methods train on.
 fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
     let unset = |key, remedy| Err(ConfigError::Unset { source_name: source.to_owned(), key, remedy });
-    if run.data.demonstrations.is_empty() {
-        return unset("data.demonstrations", "every method trains on demonstrations; name files of prompts with a response");
+    let aims_at = |side| Aim::ALL.into_iter().any(|aim| aim.side() == side && run.trains(aim));
+    if run.data.demonstrations.is_empty() && aims_at(Side::Instruction) {
+        let remedy = "every method but \"reward-model\" trains on demonstrations; name files of prompts with a response";
+        return unset("data.demonstrations", remedy);
     }
-    if run.data.preferences.is_empty() && run.methods.iter().any(|method| *method != Method::Sft) {
+    if run.data.preferences.is_empty() && aims_at(Side::Preference) {
         return unset("data.preferences", "name files of prompts with two responses, or train with methods = [\"sft\"]");
     }
     let validated = !run.validation.demonstrations.is_empty() || !run.validation.preferences.is_empty();

@@ -2,7 +2,7 @@
 
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::engine::Engine;
-use hbat::schedule::Method;
+use hbat::schedule::Aim;
 use hbat::trainer::UpdateTiming;
 use hbat_backends::{DeviceName, multiplies_in_tf32};
 
@@ -14,15 +14,15 @@ use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul, RunFile
 const BF16_BETA: f64 = 0.99;
 
 /// A key, what is wrong with its value, and what to do.
-type Conflict = (&'static str, String, String);
+type Conflict = (String, String, String);
 
 /// Refuses the first such setting.
 pub(super) fn check(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     let device = run.device.parse().unwrap_or(DeviceName::Cpu);
     let of_engine = conflicts(run.engine).into_iter().chain(on_device(run.engine, device));
-    let found = of_engine.filter(|(wrong, ..)| *wrong).map(|(_, key, problem, remedy)| (key, problem, remedy.to_owned()));
+    let found = of_engine.filter(|(wrong, ..)| *wrong).map(|(_, key, problem, remedy)| (key.to_owned(), problem, remedy.to_owned()));
     match found.chain(one_pass(run)).chain(resolved(run)).next() {
-        Some((key, problem, remedy)) => Err(layers.refuse(key, problem, remedy)),
+        Some((key, problem, remedy)) => Err(layers.refuse(&key, problem, remedy)),
         None => Ok(()),
     }
 }
@@ -117,16 +117,15 @@ fn one_pass(run: &RunFile) -> Option<Conflict> {
     if engine.update == UpdateTiming::AfterBackward || engine.pack > 0 {
         return None;
     }
-    let preferences = run.methods.iter().any(|method| *method != Method::Sft);
-    let batches =
-        [("sft.batch_size", run.sft.batch_size), ("dpo.batch_size", if preferences { 2 * run.dpo.batch_size } else { 0 })];
-    let (key, sequences) = batches.into_iter().find(|(_, sequences)| *sequences > engine.micro_batch)?;
+    let trained = Aim::ALL.into_iter().filter(|aim| run.trains(*aim));
+    let mut steps = trained.map(|aim| (aim.name(), aim.sequences() * run.training(aim).batch_size));
+    let (section, sequences) = steps.find(|(_, sequences)| *sequences > engine.micro_batch)?;
     let problem = format!(
         "engine.update is \"in-backward\", which needs a step to be one forward pass, and engine.micro_batch is {}",
         engine.micro_batch
     );
     let remedy = format!("lower it, set engine.micro_batch to {sequences} or more, or engine.update to \"after-backward\"");
-    Some((key, problem, remedy))
+    Some((format!("{section}.batch_size"), problem, remedy))
 }
 
 /// Moments in bf16 follow what a step adds to them only if that is more than bf16 resolves.
@@ -134,8 +133,10 @@ fn resolved(run: &RunFile) -> Option<Conflict> {
     if run.engine.moments == Moments::F32 {
         return None;
     }
-    let betas = [("sft.betas", run.sft.betas), ("dpo.betas", run.dpo.betas)];
-    let (key, _) = betas.into_iter().find(|(_, (first, second))| first.max(*second) > BF16_BETA)?;
+    let trained = Aim::ALL.into_iter().filter(|aim| run.trains(*aim));
+    let mut betas = trained.map(|aim| (aim.name(), run.training(aim).betas));
+    let (section, _) = betas.find(|(_, (first, second))| first.max(*second) > BF16_BETA)?;
     let problem = format!("engine.moments is \"bf16\", in which a moment stands still above {BF16_BETA}");
-    Some((key, problem, "lower it ([0.9, 0.95] is usual), or set engine.moments to \"f32\"".into()))
+    let remedy = "lower it ([0.9, 0.95] is usual), or set engine.moments to \"f32\"";
+    Some((format!("{section}.betas"), problem, remedy.into()))
 }

@@ -115,7 +115,10 @@ mod tests {
     fn the_defaults_are_the_papers_where_the_paper_has_any() {
         let run = run_file();
         assert_eq!((run.sft.learning_rate, run.sft.batch_size, run.sft.epochs), (1e-5, 64, 3));
-        assert_eq!((run.dpo.learning_rate, run.dpo.batch_size, run.dpo.epochs, run.dpo.beta), (1e-6, 64, 2, 0.1));
+        let dpo = run.dpo.training;
+        assert_eq!((dpo.learning_rate, dpo.batch_size, dpo.epochs, run.dpo.beta), (1e-6, 64, 2, 0.1));
+        let reward = run.reward.training;
+        assert_eq!((reward.learning_rate, reward.batch_size, reward.epochs), (1e-5, 64, 2));
         assert_eq!((run.schedule.subsets, run.consolidation.f_max, run.consolidation.lambda), (2, 100.0, 1.0));
         assert_eq!(run.data.max_length, 1024);
     }

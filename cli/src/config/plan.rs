@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use hbat::compute::Layout;
 use hbat::consolidation::Consolidation;
-use hbat::objective::Dpo;
-use hbat::optimizer::AdamWSettings;
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
+use hbat::objective::{Dpo, Reward};
+use hbat::schedule::{Method, Order, ScheduleSettings};
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
 use toml::Table;
@@ -15,7 +14,7 @@ use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::layout::layout;
-use super::run_file::{AUTO, DpoSection, EngineSection, RunFile, SftSection};
+use super::run_file::{AUTO, DpoSection, EngineSection, RewardSection, RunFile};
 use crate::store::fingerprint;
 
 /// Where the weights to start from come from.
@@ -75,8 +74,9 @@ impl Plan {
         let rest = RunFile::default();
         (run.output, run.device) = (rest.output, rest.device);
         (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
-        run.sft = SftSection { batch_size: run.sft.batch_size, epochs: run.sft.epochs, ..rest.sft };
-        run.dpo = DpoSection { batch_size: run.dpo.batch_size, epochs: run.dpo.epochs, ..rest.dpo };
+        run.sft = run.sft.batches_alone(rest.sft);
+        run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };
+        run.reward = RewardSection { training: run.reward.training.batches_alone(rest.reward.training), ..rest.reward };
         run.consolidation.lambda = rest.consolidation.lambda;
         run.consolidation.f_max = rest.consolidation.f_max;
         run.model.path = named(&run.model.path);
@@ -145,8 +145,9 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
     ScheduleSettings {
         method,
         subsets: run.schedule.subsets,
-        sft: sft(run),
-        dpo: dpo(run),
+        sft: run.sft.training(),
+        dpo: run.dpo.training.training(),
+        reward: run.reward.training.training(),
         consolidation: Consolidation {
             rule: run.consolidation.rule,
             lambda: run.consolidation.lambda,
@@ -154,40 +155,6 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
         },
         freeze_fraction: run.schedule.freeze_fraction,
         preference_probability: run.schedule.preference_probability.value(),
-    }
-}
-
-fn sft(run: &RunFile) -> Training {
-    let section = run.sft;
-    Training {
-        learning_rate: section.learning_rate,
-        decay: section.decay,
-        warmup: Warmup { steps: section.warmup_steps, fraction: section.warmup_ratio },
-        batch_size: section.batch_size,
-        epochs: section.epochs,
-        optimizer: AdamWSettings {
-            betas: section.betas,
-            eps: section.eps,
-            weight_decay: section.weight_decay,
-            clip: section.max_grad_norm,
-        },
-    }
-}
-
-fn dpo(run: &RunFile) -> Training {
-    let section = run.dpo;
-    Training {
-        learning_rate: section.learning_rate,
-        decay: section.decay,
-        warmup: Warmup { steps: section.warmup_steps, fraction: section.warmup_ratio },
-        batch_size: section.batch_size,
-        epochs: section.epochs,
-        optimizer: AdamWSettings {
-            betas: section.betas,
-            eps: section.eps,
-            weight_decay: section.weight_decay,
-            clip: section.max_grad_norm,
-        },
     }
 }
 
@@ -206,6 +173,7 @@ fn settings(run: &RunFile) -> Settings {
         bucket,
         pack: (pack > 0).then_some(pack),
         dpo: dpo_objective(run),
+        reward: Reward { centering_coefficient: run.reward.centering_coefficient },
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,
         update,

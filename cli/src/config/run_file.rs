@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
-use hbat::optimizer::Decay;
-use hbat::schedule::Method;
+use hbat::optimizer::{AdamWSettings, Decay};
+use hbat::schedule::{Aim, Method, Training, Warmup};
 use hbat::toy::skill::{Size, SkillSettings};
 use hbat::trainer::UpdateTiming;
 use serde::{Deserialize, Serialize};
@@ -48,9 +48,11 @@ pub struct RunFile {
     /// `[schedule]`.
     pub schedule: ScheduleSection,
     /// `[sft]`.
-    pub sft: SftSection,
+    pub sft: TrainingSection,
     /// `[dpo]`.
     pub dpo: DpoSection,
+    /// `[reward]`.
+    pub reward: RewardSection,
     /// `[consolidation]`.
     pub consolidation: ConsolidationSection,
     /// `[engine]`.
@@ -71,6 +73,28 @@ impl Default for RunFile {
 pub struct ModelSection {
     /// A folder in Hugging Face layout, or [`TOY`].
     pub path: PathBuf,
+}
+
+impl RunFile {
+    /// Whether one of the methods trains this.
+    pub fn trains(&self, aim: Aim) -> bool {
+        self.methods.iter().any(|method| method.aims().contains(&aim))
+    }
+
+    /// How it is trained.
+    pub fn training(&self, aim: Aim) -> TrainingSection {
+        match aim {
+            Aim::Sft => self.sft,
+            Aim::Dpo => self.dpo.training,
+            Aim::Reward => self.reward.training,
+        }
+    }
+
+    /// Sequences of the largest step of all methods.
+    pub fn largest_step(&self) -> usize {
+        let trained = Aim::ALL.into_iter().filter(|aim| self.trains(*aim));
+        trained.map(|aim| aim.sequences() * self.training(aim).batch_size).max().unwrap_or(0)
+    }
 }
 
 impl ModelSection {
@@ -178,10 +202,9 @@ pub struct ScheduleSection {
     pub continue_from: ContinueFrom,
 }
 
-/// Training on demonstrations.
+/// How one objective is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SftSection {
+pub struct TrainingSection {
     /// Peak learning rate.
     pub learning_rate: f64,
     /// What the rate does after the warm-up.
@@ -190,39 +213,7 @@ pub struct SftSection {
     pub warmup_steps: usize,
     /// and at most this part of the phase.
     pub warmup_ratio: f64,
-    /// Demonstrations per optimizer step.
-    pub batch_size: usize,
-    /// Passes over the phase's subset.
-    pub epochs: usize,
-    /// β₁ and β₂.
-    pub betas: (f64, f64),
-    /// ε.
-    pub eps: f64,
-    /// Decoupled weight decay of matrices.
-    pub weight_decay: f64,
-    /// The gradient norm is clipped to this.
-    pub max_grad_norm: f64,
-}
-
-/// Training on preferences.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DpoSection {
-    /// β.
-    pub beta: f64,
-    /// ε of conservative DPO.
-    pub label_smoothing: f64,
-    /// α of DPO+NLL.
-    pub nll_coefficient: f64,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// What the rate does after the warm-up.
-    pub decay: Decay,
-    /// Warm-up: at most so many steps,
-    pub warmup_steps: usize,
-    /// and at most this part of the phase.
-    pub warmup_ratio: f64,
-    /// Pairs per optimizer step.
+    /// Examples per optimizer step: demonstrations, or pairs.
     pub batch_size: usize,
     /// Passes over the phase's subset.
     pub epochs: usize,
@@ -234,6 +225,54 @@ pub struct DpoSection {
     pub weight_decay: f64,
     /// The gradient norm is clipped to this.
     pub max_grad_norm: f64,
+}
+
+impl TrainingSection {
+    /// The same in core's terms.
+    pub fn training(&self) -> Training {
+        Training {
+            learning_rate: self.learning_rate,
+            decay: self.decay,
+            warmup: Warmup { steps: self.warmup_steps, fraction: self.warmup_ratio },
+            batch_size: self.batch_size,
+            epochs: self.epochs,
+            optimizer: AdamWSettings {
+                betas: self.betas,
+                eps: self.eps,
+                weight_decay: self.weight_decay,
+                clip: self.max_grad_norm,
+            },
+        }
+    }
+
+    /// As the defaults, but for which examples a step trains on.
+    pub(super) fn batches_alone(&self, defaults: Self) -> Self {
+        Self { batch_size: self.batch_size, epochs: self.epochs, ..defaults }
+    }
+}
+
+/// Training on preferences.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DpoSection {
+    /// β.
+    pub beta: f64,
+    /// ε of conservative DPO.
+    pub label_smoothing: f64,
+    /// α of DPO+NLL.
+    pub nll_coefficient: f64,
+    /// The rest.
+    #[serde(flatten)]
+    pub training: TrainingSection,
+}
+
+/// Training of a reward model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RewardSection {
+    /// c, which draws the rewards of a pair to a sum of 0.
+    pub centering_coefficient: f64,
+    /// The rest.
+    #[serde(flatten)]
+    pub training: TrainingSection,
 }
 
 /// The penalty.

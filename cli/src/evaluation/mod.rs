@@ -1,7 +1,10 @@
-//! Scoring demonstrations and preferences with a policy that is not being trained.
+//! Scoring demonstrations and preferences with a policy or a reward model that is not being trained.
 
 mod report;
 mod score;
 
-pub use report::{DemonstrationScore, Evaluation, ExampleScore, PreferenceScore, evaluate_demonstrations, evaluate_preferences};
+pub use report::{
+    DemonstrationRewards, DemonstrationScore, Evaluation, ExampleScore, PreferenceRewards, PreferenceScore, evaluate_demonstrations,
+    evaluate_preferences, reward_demonstrations, reward_preferences,
+};
 pub use score::{Scorer, Sequences};

@@ -1,4 +1,4 @@
-//! What scores say about a policy: likelihood of demonstrations, DPO's loss and accuracy on preferences.
+//! What scores say about a policy: likelihood of demonstrations, DPO's loss and accuracy on preferences; or about a reward model.
 
 use std::fmt;
 
@@ -50,6 +50,32 @@ pub struct Against {
     pub accuracy: f64,
 }
 
+/// A reward model on demonstrations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DemonstrationRewards {
+    /// Number of demonstrations.
+    pub examples: usize,
+    /// Mean reward.
+    pub reward: f64,
+}
+
+/// A reward model on preferences: means over pairs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreferenceRewards {
+    /// Number of pairs.
+    pub examples: usize,
+    /// Reward of the chosen responses.
+    pub chosen: f64,
+    /// Reward of the rejected responses.
+    pub rejected: f64,
+    /// −log σ of the margin.
+    pub loss: f64,
+    /// The difference of a pair's rewards.
+    pub margin: f64,
+    /// Share of pairs with a margin above 0.
+    pub accuracy: f64,
+}
+
 /// One example of `eval --per-example`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -76,6 +102,22 @@ pub enum ExampleScore {
         /// Its response tokens.
         rejected_tokens: usize,
     },
+    /// A demonstration, and what a reward model gives it.
+    Rewarded {
+        /// Its place in the file, from 0.
+        index: usize,
+        /// Its reward.
+        reward: f64,
+    },
+    /// A preference, and what a reward model gives it.
+    RewardedPair {
+        /// Its place in the file, from 0.
+        index: usize,
+        /// Reward of the chosen response.
+        chosen: f64,
+        /// Reward of the rejected response.
+        rejected: f64,
+    },
 }
 
 /// All that `eval` prints.
@@ -85,6 +127,12 @@ pub struct Evaluation {
     pub demonstrations: Option<DemonstrationScore>,
     /// Scores of the preferences, if any were given.
     pub preferences: Option<PreferenceScore>,
+    /// What a reward model makes of the demonstrations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demonstration_rewards: Option<DemonstrationRewards>,
+    /// What a reward model makes of the preferences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preference_rewards: Option<PreferenceRewards>,
     /// Every demonstration, where asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub demonstration_examples: Vec<ExampleScore>,
@@ -112,6 +160,17 @@ impl fmt::Display for Evaluation {
                 None => writeln!(f, "  DPO's loss, margin and accuracy need --reference DIR")?,
             }
         }
+        if let Some(score) = &self.demonstration_rewards {
+            writeln!(f, "demonstrations   {} examples", score.examples)?;
+            writeln!(f, "  mean reward    {:.6}", score.reward)?;
+        }
+        if let Some(score) = &self.preference_rewards {
+            writeln!(f, "preferences      {} pairs", score.examples)?;
+            writeln!(f, "  rewards/chosen   {:.6}", score.chosen)?;
+            writeln!(f, "  rewards/rejected {:.6}", score.rejected)?;
+            writeln!(f, "  loss           {:.6}", score.loss)?;
+            writeln!(f, "  margin         {:.6}\n  accuracy       {:.4}", score.margin, score.accuracy)?;
+        }
         for example in self.demonstration_examples.iter().chain(&self.preference_examples) {
             writeln!(f, "{example}")?;
         }
@@ -123,6 +182,10 @@ impl fmt::Display for ExampleScore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Demonstration { index, logprob, tokens } => write!(f, "{index:>6}  logp {logprob:.4}, {tokens} tokens"),
+            Self::Rewarded { index, reward } => write!(f, "{index:>6}  reward {reward:.4}"),
+            Self::RewardedPair { index, chosen, rejected } => {
+                write!(f, "{index:>6}  chosen {chosen:.4}; rejected {rejected:.4}")
+            }
             Self::Preference { index, chosen, rejected, chosen_tokens, rejected_tokens } => {
                 write!(
                     f,
@@ -175,11 +238,44 @@ pub fn evaluate_preferences(
     (score, examples)
 }
 
+/// Sums up demonstrations that a reward model has scored.
+pub fn reward_demonstrations(groups: &[Group], rewards: &Sequences) -> (DemonstrationRewards, Vec<ExampleScore>) {
+    let each = groups.iter().zip(rewards);
+    let examples = each.map(|(group, r)| ExampleScore::Rewarded { index: group.index, reward: r[0] }).collect();
+    let reward = mean(rewards.iter().map(|r| r[0]));
+    (DemonstrationRewards { examples: groups.len(), reward }, examples)
+}
+
+/// Sums up preferences that a reward model has scored.
+pub fn reward_preferences(groups: &[Group], rewards: &Sequences) -> (PreferenceRewards, Vec<ExampleScore>) {
+    let each = groups.iter().zip(rewards);
+    let pair = |(group, r): (&Group, &Vec<f64>)| ExampleScore::RewardedPair { index: group.index, chosen: r[0], rejected: r[1] };
+    let margins = || rewards.iter().map(|r| r[0] - r[1]);
+    let score = PreferenceRewards {
+        examples: groups.len(),
+        chosen: mean(rewards.iter().map(|r| r[0])),
+        rejected: mean(rewards.iter().map(|r| r[1])),
+        loss: mean(margins().map(|m| softplus(-m))),
+        margin: mean(margins()),
+        accuracy: share_above_zero(margins()),
+    };
+    (score, each.map(pair).collect())
+}
+
 fn against(scores: &Sequences, reference: &Sequences, dpo: Dpo) -> Against {
     let margins: Vec<f64> = scores.iter().zip(reference).map(|(s, r)| dpo.beta * ((s[0] - r[0]) - (s[1] - r[1]))).collect();
-    let mean = |f: &dyn Fn(f64) -> f64| margins.iter().map(|&m| f(m)).sum::<f64>() / margins.len() as f64;
     let loss = |m: f64| (1.0 - dpo.label_smoothing) * softplus(-m) + dpo.label_smoothing * softplus(m);
-    Against { dpo_loss: mean(&loss), margin: mean(&|m| m), accuracy: mean(&|m| if m > 0.0 { 1.0 } else { 0.0 }) }
+    let margins = || margins.iter().copied();
+    Against { dpo_loss: mean(margins().map(loss)), margin: mean(margins()), accuracy: share_above_zero(margins()) }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
+}
+
+fn share_above_zero(margins: impl ExactSizeIterator<Item = f64>) -> f64 {
+    mean(margins.map(|margin| if margin > 0.0 { 1.0 } else { 0.0 }))
 }
 
 /// −log σ(−x) = log(1 + eˣ), without overflow.

@@ -1,13 +1,13 @@
-//! Sequence log-probabilities of many examples.
+//! Sequence log-probabilities, or rewards, of many examples.
 
 use hbat::engine::Engine;
-use hbat::evaluate::sequence_log_probs;
+use hbat::evaluate::sequence_scores;
 use hbat::model::Policy;
 use hbat::tokens::{Batch, Group};
 
 use crate::signal::Interrupted;
 
-/// Σ log π(y|x) of each sequence of each example, in the examples' order.
+/// Σ log π(y|x), or the reward, of each sequence of each example, in the examples' order.
 pub type Sequences = Vec<Vec<f64>>;
 
 /// How examples are put through a model.
@@ -40,7 +40,7 @@ impl Scorer {
         let mut done = 0;
         for part in order.chunks((self.micro_batch / sequences).max(1)) {
             let batch = Batch::new(part.iter().map(|&i| &groups[i]), self.bucket);
-            let sums = sequence_log_probs(policy, self.engine, &batch).await?;
+            let sums = sequence_scores(policy, self.engine, &batch).await?;
             for (&example, range) in part.iter().zip(&batch.groups) {
                 scores[example] = sums[range.clone()].iter().map(|s| f64::from(*s)).collect();
             }

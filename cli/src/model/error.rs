@@ -56,6 +56,22 @@ pub enum ModelError {
         /// What it says.
         found: String,
     },
+    /// A reward model where a language model is needed.
+    #[error(
+        "{} is a reward model (config.json: LlamaForSequenceClassification), which has no vocabulary: give a language model, \
+         or train with methods = [\"reward-model\"] and judge with `hbat eval`",
+        path.display()
+    )]
+    RewardModel {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A reference for a reward model.
+    #[error("{} is a reward model, whose rewards need no reference: leave --reference out", path.display())]
+    NeedsNoReference {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder without weights that can be read.
     #[error("{} has no model.safetensors or model.safetensors.index.json{found}. {remedy}", path.display())]
     NoWeights {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hbat::model::{LlamaConfig, Policy, RopeScaling, Storage, Unit};
+use hbat::model::{HeadKind, LlamaConfig, Policy, RopeScaling, Storage, Unit};
 use serde_json::{Map, Value, json};
 
 use super::error::ModelError;
@@ -110,7 +110,12 @@ impl<'a> Export<'a> {
             Some(raw) => raw.clone(),
             None => described(self.config, self.tokens),
         };
-        config.entry("architectures").or_insert_with(|| json!(["LlamaForCausalLM"]));
+        if config.get("architectures").is_none() || self.config.head == HeadKind::Value {
+            config.insert("architectures".into(), json!(self.config.head));
+        }
+        if self.config.head == HeadKind::Value {
+            one_label(&mut config);
+        }
         config.entry("model_type").or_insert_with(|| json!("llama"));
         // transformers renamed the field in version 5 and reads both.
         let field = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
@@ -177,7 +182,7 @@ fn bytes_of(unit: &Unit, dtype: SaveDtype) -> u64 {
 /// `config.json` of a model that comes from no folder.
 fn described(config: &LlamaConfig, tokens: SpecialTokens) -> Map<String, Value> {
     let value = json!({
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": config.head,
         "model_type": "llama",
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -201,6 +206,19 @@ fn described(config: &LlamaConfig, tokens: SpecialTokens) -> Map<String, Value> 
     let (Value::Object(mut map), Value::Object(ids)) = (value, tokens.json()) else { unreachable!("both are objects") };
     map.extend(ids);
     map
+}
+
+/// What transformers wants to know of a sequence classifier: that it has one label, and what pads short texts, for it reads the last token that
+/// is none. Where nothing pads, the token that begins texts will do: unlike the one that ends them, it never stands last.
+fn one_label(config: &mut Map<String, Value>) {
+    config.insert("id2label".into(), json!({"0": "LABEL_0"}));
+    config.insert("label2id".into(), json!({"LABEL_0": 0}));
+    let known = |config: &Map<String, Value>, key: &str| config.get(key).filter(|id| !id.is_null()).cloned();
+    if known(config, "pad_token_id").is_none()
+        && let Some(bos) = known(config, "bos_token_id")
+    {
+        config.insert("pad_token_id".into(), bos);
+    }
 }
 
 /// Values in the layout of the file.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
-use hbat::model::{LlamaConfig, Policy, Unit};
+use hbat::model::{HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
 use serde_json::Value;
 
 use super::error::ModelError;
@@ -31,6 +31,9 @@ pub(super) const COMPANIONS: [&str; 15] = [
     "USE_POLICY.md",
 ];
 
+/// The unit of a value head.
+const VALUE_HEAD: &str = "score.weight";
+
 /// A model in the Hugging Face layout: configuration read, weights found and checked against it, but not loaded.
 #[derive(Debug)]
 pub struct ModelFolder {
@@ -38,6 +41,8 @@ pub struct ModelFolder {
     config: LlamaConfig,
     raw: Value,
     weights: Weights,
+    /// The head of a reward model to be, in the place of a vocabulary's.
+    fresh_head: Option<Vec<f32>>,
     companions: Vec<(String, Vec<u8>)>,
 }
 
@@ -53,7 +58,27 @@ impl ModelFolder {
         weights.check(&config)?;
         // Kept in memory, because the folder may be gone when a run of days ends and its result is written.
         let companions = read_companions(path)?;
-        Ok(Self { path: path.to_path_buf(), config, raw, weights, companions })
+        Ok(Self { path: path.to_path_buf(), config, raw, weights, fresh_head: None, companions })
+    }
+
+    /// The same, if there is a vocabulary above it.
+    ///
+    /// # Errors
+    /// If it is a reward model: it has nothing to say.
+    pub fn language_model(self) -> Result<Self, ModelError> {
+        match self.config.head {
+            HeadKind::Vocabulary => Ok(self),
+            HeadKind::Value => Err(ModelError::RewardModel { path: self.path }),
+        }
+    }
+
+    /// The same as a reward model. A language model's vocabulary goes, and a head comes that knows nothing yet.
+    pub fn reward_model(mut self, seed: u64) -> Self {
+        if self.config.head == HeadKind::Vocabulary {
+            self.config.head = HeadKind::Value;
+            self.fresh_head = Some(fresh_value_head(&self.config, seed));
+        }
+        self
     }
 
     /// The folder.
@@ -76,9 +101,11 @@ impl ModelFolder {
         self.companions.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
 
-    /// Tensors outside the language model, such as a value head; they are not loaded, and whoever opened the folder should say so.
-    pub fn unused_tensors(&self) -> &[String] {
-        self.weights.unused()
+    /// Tensors outside the model, such as a language model's value head; they are not loaded, and whoever opened the folder should say so.
+    pub fn unused_tensors(&self) -> Vec<String> {
+        let units = self.config.units();
+        let used = |name: &&String| self.fresh_head.is_none() && units.iter().any(|unit| unit.name == **name);
+        self.weights.heads_of_others().into_iter().filter(|name| !used(&name)).collect()
     }
 
     /// Bytes that [`ModelFolder::load`] reads, for a progress bar.
@@ -91,7 +118,11 @@ impl ModelFolder {
     /// # Errors
     /// If it cannot be read, or holds anything but numbers.
     pub fn read(&self, unit: &Unit) -> Result<TensorData, ModelError> {
-        Ok(TensorData::new(self.weights.read(unit)?, unit.dims()))
+        let values = match &self.fresh_head {
+            Some(head) if unit.name == VALUE_HEAD => head.clone(),
+            _ => self.weights.read(unit)?,
+        };
+        Ok(TensorData::new(values, unit.dims()))
     }
 
     /// Loads the model, reporting the bytes of each tensor when it is done.

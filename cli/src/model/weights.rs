@@ -25,7 +25,6 @@ pub(super) struct Weights {
     files: Vec<TensorFile>,
     /// The file of each tensor.
     places: HashMap<String, usize>,
-    unused: Vec<String>,
 }
 
 impl Weights {
@@ -45,9 +44,7 @@ impl Weights {
         let files = paths.iter().map(|path| Ok(TensorFile::open(path)?)).collect::<Result<Vec<_>, ModelError>>()?;
         let of_file = |(place, file): (usize, &TensorFile)| file.names().into_iter().map(move |name| (name, place)).collect();
         let places = files.iter().enumerate().flat_map(|entry| -> Vec<(String, usize)> { of_file(entry) }).collect();
-        let mut weights = Self { list, listed, files, places, unused: Vec::new() };
-        weights.unused = weights.heads_of_others();
-        Ok(weights)
+        Ok(Self { list, listed, files, places })
     }
 
     /// Checks that the configuration and the tensors belong together.
@@ -83,10 +80,6 @@ impl Weights {
         self.find(unit).map_or(0, |(file, unit)| file.bytes_of(&unit.name))
     }
 
-    pub(super) fn unused(&self) -> &[String] {
-        &self.unused
-    }
-
     /// A unit's file, and the unit under the name it has there: models saved without their head lack the prefix.
     fn find(&self, unit: &Unit) -> Result<(&TensorFile, Unit), ModelError> {
         let names = [unit.name.as_str(), without_prefix(&unit.name)];
@@ -118,7 +111,8 @@ impl Weights {
         Err(ModelError::Unexpected { file: self.files[self.places[first]].path().to_path_buf(), names, remedy })
     }
 
-    fn heads_of_others(&self) -> Vec<String> {
+    /// Tensors that belong to no decoder and no vocabulary, by name.
+    pub(super) fn heads_of_others(&self) -> Vec<String> {
         let mut names: Vec<String> = self.places.keys().filter(|name| !is_decoder(name) && !is_derived(name)).cloned().collect();
         names.sort();
         names

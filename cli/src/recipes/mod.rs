@@ -25,12 +25,17 @@ pub const DEFAULT: Recipe = Recipe {
     text: include_str!("../../recipes/toy.toml"),
 };
 
-const ALL: [Recipe; 4] = [
+const ALL: [Recipe; 5] = [
     DEFAULT,
     Recipe {
         name: "smollm2",
         summary: "SmolLM2-135M on 64 demonstrations and 64 preferences; on two CPU cores in under 45 minutes",
         text: include_str!("../../recipes/smollm2.toml"),
+    },
+    Recipe {
+        name: "reward",
+        summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in TIME",
+        text: include_str!("../../recipes/reward.toml"),
     },
     Recipe {
         name: "dialogue",

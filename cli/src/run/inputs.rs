@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hbat::compute::Compute;
 use hbat::model::Policy;
+use hbat::schedule::Aim;
 use hbat::tokens::Group;
 use hbat::toy::skill::{self, Problem, Size};
 use hbat::trainer::Data;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Plan, Start};
 use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
-use crate::model::ModelFolder;
+use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
 
 /// A loaded model and its data.
@@ -56,7 +57,7 @@ impl Inputs {
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
-            folder: toy_folder(plan.run.toy.size)?,
+            folder: headed(plan, toy_folder(plan.run.toy.size)?)?,
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
@@ -68,7 +69,7 @@ impl Inputs {
         let (data, validation) = (&plan.run.data, &plan.run.validation);
         let codec = CodecOptions { template: data.template, max_length: data.max_length, too_long: data.too_long };
         let codec = Codec::load(folder, codec)?;
-        let folder = ModelFolder::open(folder)?;
+        let folder = headed(plan, ModelFolder::open(folder)?)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
         for tensor in folder.unused_tensors() {
             say(&format!("tensor {tensor} of the model is not used"));
@@ -103,6 +104,11 @@ impl Inputs {
         let mut bar = Bar::bytes("weights", self.folder.bytes());
         Ok(self.folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
     }
+}
+
+/// The model with the head that the run's methods train.
+fn headed(plan: &Plan, folder: ModelFolder) -> Result<ModelFolder, ModelError> {
+    if plan.run.trains(Aim::Reward) { Ok(folder.reward_model(plan.run.seed)) } else { folder.language_model() }
 }
 
 /// Either of the data readers.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hbat::compute::{Compute, Layout, Precision};
+use hbat::schedule::Aim;
 use hbat_backends::DeviceName;
 
 use crate::config::{self, KernelChoice, Matmul, Plan, RunFile};
@@ -32,7 +33,7 @@ pub use speed::{Speed, measured_speed};
 use inputs::Inputs;
 use method::MethodRun;
 use session::Ended;
-use validation::{Reference, Validation};
+use validation::{Judgement, Reference, Validation};
 
 /// How much a run says while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,30 +213,30 @@ async fn validation(
     (compute, interrupt): (&Compute, &Interrupt),
 ) -> anyhow::Result<Validation> {
     let settings = plan.settings;
-    let mut validation = Validation {
-        demonstrations: std::mem::take(&mut inputs.validation_demonstrations),
-        preferences: std::mem::take(&mut inputs.validation_preferences),
-        reference: Reference::default(),
-        scorer: Scorer { engine: settings.engine, micro_batch: rows(plan), bucket: settings.bucket },
-        dpo: settings.dpo,
-        toy: inputs.toy.clone(),
-    };
+    let scorer = Scorer { engine: settings.engine, micro_batch: rows(plan), bucket: settings.bucket };
+    let (demonstrations, preferences) =
+        (std::mem::take(&mut inputs.validation_demonstrations), std::mem::take(&mut inputs.validation_preferences));
+    if plan.run.trains(Aim::Reward) {
+        // It answers no prompts, and there is no likelihood to measure.
+        return Ok(Validation { demonstrations: vec![], preferences, scorer, judgement: Judgement::Rewards, toy: None });
+    }
     let path = run.path().join("reference.json");
-    validation.reference = match Reference::read(&path, validation.preferences.len())? {
+    let reference = match Reference::read(&path, preferences.len())? {
         Some(reference) => reference,
         None => {
             let policy = inputs.policy(compute)?;
-            let reference = Reference::of(&validation, &policy, interrupt).await?;
+            let reference = Reference::of(&preferences, scorer, &policy, interrupt).await?;
             reference.write(&path)?;
             reference
         }
     };
-    Ok(validation)
+    let judgement = Judgement::Likelihood { reference, dpo: settings.dpo };
+    Ok(Validation { demonstrations, preferences, scorer, judgement, toy: inputs.toy.clone() })
 }
 
 /// Sequences that are scored at once: no more than a step has, so that scoring takes no more memory than training.
 fn rows(plan: &Plan) -> usize {
-    plan.settings.micro_batch.min(plan.run.sft.batch_size.max(2 * plan.run.dpo.batch_size))
+    plan.settings.micro_batch.min(plan.run.largest_step())
 }
 
 /// `parent/name`, or the first of `parent/name-2`, `parent/name-3`, … that is not there.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use hbat::schedule::Aim;
 
 use super::history::History;
 use crate::config::{self, Plan};
@@ -15,7 +16,8 @@ pub(super) fn present(plan: &Plan, directory: &Path) -> anyhow::Result<()> {
     let summary = directory.join("summary.md");
     std::fs::write(&summary, markdown(&moments)).with_context(|| format!("writing {}", summary.display()))?;
     let plot = directory.join("plot.png");
-    let title = format!("{}: the two objectives", plan.name);
+    let subject = if plan.run.trains(Aim::Reward) { "the reward model" } else { "the two objectives" };
+    let title = format!("{}: {subject}", plan.name);
     match save_plot(&Picture { title: &title, moments: &moments, curves: &curves }, &plot) {
         Ok(()) => println!("plot: {}", plot.display()),
         Err(error @ PlotError::Nothing) => eprintln!("note: {error}"),

@@ -9,19 +9,26 @@ use hbat::tokens::Group;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::ToyTask;
-use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences};
+use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences, reward_preferences};
 use crate::report::{Bar, Moment};
 use crate::signal::{Interrupt, Interrupted};
 use crate::store::replace_file;
 
-/// The validation set, and the initial weights' scores on it: every margin and accuracy of a run is against those.
+/// The validation set, and how it is judged.
 pub(crate) struct Validation {
     pub(crate) demonstrations: Vec<Group>,
     pub(crate) preferences: Vec<Group>,
-    pub(crate) reference: Reference,
     pub(crate) scorer: Scorer,
-    pub(crate) dpo: Dpo,
+    pub(crate) judgement: Judgement,
     pub(crate) toy: Option<ToyTask>,
+}
+
+/// What says which response of a preference is the better one.
+pub(crate) enum Judgement {
+    /// A policy's likelihood, against the initial weights': every margin and accuracy of a run is against those.
+    Likelihood { reference: Reference, dpo: Dpo },
+    /// A reward model's rewards.
+    Rewards,
 }
 
 /// Training left the numbers that can be represented, and only validation shows it.
@@ -41,13 +48,18 @@ pub(crate) struct Reference {
 
 impl Reference {
     /// The scores of the initial weights.
-    pub(crate) async fn of(validation: &Validation, policy: &Policy, interrupt: &Interrupt) -> anyhow::Result<Self> {
-        let mut bar = Bar::items("reference", validation.preferences.len() as u64);
+    pub(crate) async fn of(
+        preferences: &[Group],
+        scorer: Scorer,
+        policy: &Policy,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        let mut bar = Bar::items("reference", preferences.len() as u64);
         let mut progress = |done| {
             bar.set(done as u64);
             interrupt.check()
         };
-        Ok(Self { preferences: validation.scorer.score(policy, &validation.preferences, &mut progress).await? })
+        Ok(Self { preferences: scorer.score(policy, preferences, &mut progress).await? })
     }
 
     /// Reads what [`write`](Self::write) wrote for so many pairs; `None` if it was not written.
@@ -95,14 +107,28 @@ impl Validation {
         if preferences > 0 {
             let mut report = |done| progress(demonstrations + done, total);
             let scores = self.scorer.score(policy, &self.preferences, &mut report).await?;
-            let score = evaluate_preferences(&self.preferences, &scores, Some(&self.reference.preferences), self.dpo).0;
-            let against = score.against.context("the reference was given")?;
-            (moment.accuracy, moment.margin) = (Some(against.accuracy), Some(finite("margin", against.margin, phase)?));
+            let (accuracy, margin) = self.preferred(&scores)?;
+            (moment.accuracy, moment.margin) = (Some(accuracy), Some(finite("margin", margin, phase)?));
         }
         if let Some(toy) = &self.toy {
             moment.extra = toy.measure(policy).await?;
         }
         Ok(moment)
+    }
+
+    /// Accuracy and mean margin of scored preferences.
+    fn preferred(&self, scores: &Sequences) -> anyhow::Result<(f64, f64)> {
+        match &self.judgement {
+            Judgement::Likelihood { reference, dpo } => {
+                let score = evaluate_preferences(&self.preferences, scores, Some(&reference.preferences), *dpo).0;
+                let against = score.against.context("the reference was given")?;
+                Ok((against.accuracy, against.margin))
+            }
+            Judgement::Rewards => {
+                let rewards = reward_preferences(&self.preferences, scores).0;
+                Ok((rewards.accuracy, rewards.margin))
+            }
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub fn budget(
         let (mut peak, mut host) = (sizes.resting(&holdings), 0);
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
-            let passes = Pass::of_step(data.side(item.side).0, &item.examples, settings);
+            let passes = Pass::of_step(data.side(item.aim.side()).0, &item.examples, settings);
             if settings.update == UpdateTiming::InBackward && passes.len() > 1 {
                 return Err(Error::SeveralPasses { phase: phase.name.clone(), passes: passes.len() });
             }
@@ -74,7 +74,7 @@ pub fn budget(
             peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
             host = passes.iter().map(|pass| sizes.elsewhere(&holdings, pass)).fold(host, usize::max);
         }
-        let references = Pass::one(data.side(Side::Preference).0, &agenda.examples(Side::Preference), settings);
+        let references = Pass::one(data.side(Side::Preference).0, &agenda.to_score(data), settings);
         flops += work::forward_flops(config, &references);
         let (phase, steps) = (phase.name.clone(), agenda.items.len());
         let reference_tokens = references.tokens;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::compute::{LayerInputs, Memory as Lies, Moments, Offload, Precision, Sums, Weights};
 use crate::consolidation::Consolidation;
-use crate::objective::Dpo;
+use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
 use crate::tokens::{Group, Sequence};
@@ -39,6 +39,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         subsets: 1,
         sft: training(sequences),
         dpo: training(sequences / 2),
+        reward: training(sequences / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
         preference_probability: None,
@@ -51,6 +52,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         bucket: 16,
         pack: None,
         dpo: Dpo::default(),
+        reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update,
     };

@@ -6,7 +6,7 @@ use super::settings::{BATCH, BUCKET, LabSettings};
 use super::{LabError, words};
 use crate::engine::{Accumulate, Alignment, Dot, Engine, GradientSink};
 use crate::error::Error;
-use crate::evaluate::sequence_log_probs;
+use crate::evaluate::sequence_scores;
 use crate::generate::Completion;
 use crate::model::Policy;
 use crate::objective::{Objective, Sft};
@@ -41,7 +41,7 @@ impl Gauge {
     pub(super) async fn new(settings: &LabSettings, start: &Policy) -> Result<(Data, Self), LabError> {
         let SkillData { demonstrations, mut preferences, problems } = generate(&settings.skill())?;
         let batch = Batch::new(&preferences.validation, BUCKET);
-        let reference = sequence_log_probs(start, Engine::Whole, &batch).await?;
+        let reference = sequence_scores(start, Engine::Whole, &batch).await?;
         for (group, reference) in preferences.validation.iter_mut().zip(reference.as_chunks::<2>().0) {
             group.columns.insert(Column::ReferenceLogProb, reference.to_vec());
         }
@@ -98,8 +98,8 @@ impl Gauge {
     }
 
     async fn losses(&self, policy: &Policy, settings: &LabSettings) -> Result<Losses, Error> {
-        let demonstrations = sequence_log_probs(policy, Engine::Whole, &self.demonstrations).await?;
-        let preferences = sequence_log_probs(policy, Engine::Whole, &self.preferences).await?;
+        let demonstrations = sequence_scores(policy, Engine::Whole, &self.demonstrations).await?;
+        let preferences = sequence_scores(policy, Engine::Whole, &self.preferences).await?;
         let reference = self.preferences.column(Column::ReferenceLogProb);
         let pairs = preferences.len() as f64 / 2.0;
         let mut losses = Losses { sft: 0.0, reward: 0.0, accuracy: 0.0, dpo: 0.0 };

@@ -9,10 +9,10 @@ use super::LabError;
 use super::frame::{Frame, Importances, LaneHeader, Moment, PhaseHeader, PhaseSide, RuleReport};
 use super::gauge::Gauge;
 use super::settings::{LabSettings, LaneMethod};
-use crate::consolidation::{Consolidation, Draw, Rule, Side, effective_units, importance};
+use crate::consolidation::{Consolidation, Draw, Rule, effective_units, importance};
 use crate::model::Policy;
 use crate::records::{self, StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
-use crate::schedule::{Phase, Work, phases};
+use crate::schedule::{Aim, Phase, Work, phases};
 use crate::trainer::{Data, Event, ImportanceReport, PhaseStarted, StepReport, Trainer};
 
 /// A method under way.
@@ -195,8 +195,8 @@ impl Lane {
 
 fn describe(phase: &Phase, steps: usize) -> PhaseHeader {
     let (name, side) = match &phase.work {
-        Work::One { side: Side::Instruction, subset, .. } => (format!("IFA_{}", subset + 1), PhaseSide::Sft),
-        Work::One { side: Side::Preference, subset, .. } => (format!("HPA_{}", subset + 1), PhaseSide::Dpo),
+        Work::One { aim: Aim::Sft, subset, .. } => (format!("IFA_{}", subset + 1), PhaseSide::Sft),
+        Work::One { subset, .. } => (format!("HPA_{}", subset + 1), PhaseSide::Dpo),
         Work::Mixed { .. } => ("MIX".into(), PhaseSide::Mix),
     };
     PhaseHeader { name, side, steps }

@@ -6,7 +6,7 @@ use super::LabError;
 use super::field::check_ranges;
 use crate::consolidation::{Consolidation, Rule};
 use crate::engine::Engine;
-use crate::objective::Dpo;
+use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
 use crate::toy::skill::{Size, SkillSettings};
@@ -209,6 +209,7 @@ impl LabSettings {
             subsets: self.subsets,
             sft: Training { epochs: self.sft_epochs(method), ..self.training(self.sft_learning_rate, Decay::Cosine) },
             dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
+            reward: self.training(self.dpo_learning_rate, Decay::Cosine),
             consolidation: self.consolidation(method),
             freeze_fraction: 0.2,
             preference_probability: None,
@@ -240,6 +241,7 @@ impl LabSettings {
             bucket: BUCKET,
             pack: None,
             dpo: self.dpo(),
+            reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,
         }

@@ -2,6 +2,7 @@
 
 mod config;
 mod file;
+mod head;
 mod layer;
 mod policy;
 mod units;
@@ -9,6 +10,7 @@ mod weights;
 
 pub use config::{ConfigError, HeadKind, LlamaConfig, RopeScaling};
 pub use file::{FileError, from_safetensors, to_safetensors};
+pub use head::fresh_value_head;
 pub use policy::{InitError, Policy, Readout, Tensors};
 pub use units::{Storage, Unit};
 

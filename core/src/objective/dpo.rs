@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData, activation::log_sigmoid};
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Objective, sum_by_sequence};
+use super::{Loss, Objective, column, sum_by_sequence};
 use crate::tokens::{Batch, Column};
 
 /// With the rewards r = β·(log π(y|x) − log π_ref(y|x)) and h = r(y_w) − r(y_l):
@@ -61,9 +61,4 @@ impl Objective for Dpo {
         ];
         Loss { sum: (nll * self.nll_coefficient - hit - miss).sum(), metrics }
     }
-}
-
-fn column(pairs: &Tensor<2>, which: usize) -> Tensor<1> {
-    let rows = pairs.dims()[0];
-    pairs.clone().narrow(1, which, 1).reshape([rows])
 }

@@ -5,9 +5,11 @@
 //! (the *seeds* of the backward pass) comes from autodiff on that small leaf.
 
 mod dpo;
+mod reward;
 mod sft;
 
 pub use dpo::Dpo;
+pub use reward::Reward;
 pub use sft::Sft;
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -90,4 +92,19 @@ pub fn sum_by_sequence(scores: Tensor<1>, batch: &Batch) -> Tensor<1> {
     let mask = Tensor::<2>::from_data(TensorData::new(mask, shape), &device.inner());
     let rows = scores.select(0, indices).reshape(shape); // [sequences, longest]
     (rows * mask).sum_dim(1).reshape([shape[0]])
+}
+
+/// The score of the last token of every sequence of `scores` `[R]`: `[sequences]`. By position, not by token: texts may end without an
+/// end-of-sequence token, and padding may be one.
+pub fn last_by_sequence(scores: Tensor<1>, batch: &Batch) -> Tensor<1> {
+    let last: Vec<i32> = batch.sequences.iter().map(|sequence| sequence.end as i32 - 1).collect();
+    let count = last.len();
+    let last = Tensor::<1, Int>::from_data(TensorData::new(last, [count]), &scores.device().inner());
+    scores.select(0, last)
+}
+
+/// One side of pairs `[pairs, 2]`: `[pairs]`.
+fn column(pairs: &Tensor<2>, which: usize) -> Tensor<1> {
+    let rows = pairs.dims()[0];
+    pairs.clone().narrow(1, which, 1).reshape([rows])
 }

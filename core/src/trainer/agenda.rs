@@ -10,13 +10,13 @@ use crate::consolidation::Side;
 use crate::error::Error;
 use crate::optimizer::AdamWSettings;
 use crate::random::stream;
-use crate::schedule::{Phase, Training, Work, batches, subset};
+use crate::schedule::{Aim, Phase, Training, Work, batches, subset};
 use crate::tokens::{Group, packed};
 
 /// One optimizer step to come.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Item {
-    pub(crate) side: Side,
+    pub(crate) aim: Aim,
     pub(crate) examples: Vec<usize>,
     pub(crate) rate: f64,
 }
@@ -31,13 +31,13 @@ pub(crate) struct Agenda {
 impl Agenda {
     pub(crate) fn new(phase: &Phase, data: &Data, settings: &Settings) -> Result<Self, Error> {
         match &phase.work {
-            Work::One { side, training, subset, subsets } => {
-                let items = items(phase, *side, training, (*subset, *subsets), data, settings)?;
+            Work::One { aim, training, subset, subsets } => {
+                let items = items(phase, *aim, training, (*subset, *subsets), data, settings)?;
                 Ok(Self { items, optimizer: training.optimizer })
             }
             Work::Mixed { sft, dpo, preference_probability } => {
-                let sft_items = items(phase, Side::Instruction, sft, (0, 1), data, settings)?;
-                let dpo_items = items(phase, Side::Preference, dpo, (0, 1), data, settings)?;
+                let sft_items = items(phase, Aim::Sft, sft, (0, 1), data, settings)?;
+                let dpo_items = items(phase, Aim::Dpo, dpo, (0, 1), data, settings)?;
                 let items = mixed(sft_items, dpo_items, *preference_probability, settings.seed);
                 Ok(Self { items, optimizer: sft.optimizer })
             }
@@ -46,21 +46,25 @@ impl Agenda {
 
     /// The examples of one side that the phase touches, in order of their place in the data set.
     pub(crate) fn examples(&self, side: Side) -> Vec<usize> {
-        let of_side = self.items.iter().filter(|i| i.side == side);
-        of_side.flat_map(|i| i.examples.iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+        self.touched(|item| item.aim.side() == side)
     }
 
-    /// The preferences that the phase touches, in the order in which they are scored for the reference: those of similar length together, the
-    /// longest first.
+    /// The preferences that the phase needs reference log-probabilities of, in the order in which they are scored: those of similar length
+    /// together, the longest first.
     pub(crate) fn to_score(&self, data: &Data) -> Vec<usize> {
-        let mut examples = self.examples(Side::Preference);
+        let mut examples = self.touched(|item| item.aim == Aim::Dpo);
         examples.sort_by_key(|&example| Reverse(data.preferences[example].longest()));
         examples
     }
 
+    fn touched(&self, by: impl Fn(&Item) -> bool) -> Vec<usize> {
+        let examples = self.items.iter().filter(|item| by(item)).flat_map(|item| item.examples.iter().copied());
+        examples.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// How many examples of one side a step trains on at most.
     pub(crate) fn most(&self, side: Side) -> usize {
-        self.items.iter().filter(|i| i.side == side).map(|i| i.examples.len()).max().unwrap_or(0)
+        self.items.iter().filter(|item| item.aim.side() == side).map(|item| item.examples.len()).max().unwrap_or(0)
     }
 }
 
@@ -118,19 +122,19 @@ fn fits(groups: &[Group], examples: &[usize], settings: &Settings) -> bool {
 
 fn items(
     phase: &Phase,
-    side: Side,
+    aim: Aim,
     training: &Training,
     (which, of): (usize, usize),
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<Item>, Error> {
-    let (groups, kind) = data.side(side);
+    let (groups, kind) = data.side(aim.side());
     let subset = subset(groups.len(), which, of, kind, settings.order, settings.seed)?;
     let rate = training.rate(training.steps(subset.len()));
     let label = format!("{} {kind}", phase.name);
     let epochs = (0..training.epochs)
         .flat_map(|epoch| batches(&subset, training.batch_size, &label, epoch, settings.order, settings.seed));
-    Ok(epochs.enumerate().map(|(step, examples)| Item { side, examples, rate: rate.at(step) }).collect())
+    Ok(epochs.enumerate().map(|(step, examples)| Item { aim, examples, rate: rate.at(step) }).collect())
 }
 
 /// Draws at each step which objective goes on; when one has no steps left, the other does.

@@ -23,9 +23,9 @@ use crate::compute::{Memory, Offload};
 use crate::consolidation::{Ledger, Record, Side};
 use crate::engine::{Engine, Square};
 use crate::error::{Aftermath, Error};
-use crate::evaluate::sequence_log_probs;
+use crate::evaluate::sequence_scores;
 use crate::model::{Policy, Unit};
-use crate::objective::Dpo;
+use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamW, Pull};
 use crate::reduce::{Alone, Reduce};
 use crate::schedule::{Order, Phase};
@@ -100,6 +100,8 @@ pub struct Settings {
     pub pack: Option<usize>,
     /// The preference objective.
     pub dpo: Dpo,
+    /// The objective of reward models.
+    pub reward: Reward,
     /// Where the weights of a phase's start are kept.
     pub keep_start: KeepStart,
     /// When weights are updated.
@@ -311,7 +313,7 @@ impl<R: Reduce> Trainer<R> {
         let count = first_pass(&self.data.preferences, &running.unscored, most, &self.settings);
         let examples: Vec<usize> = running.unscored.drain(..count).collect();
         let batch = self.settings.batch(examples.iter().map(|&i| &self.data.preferences[i]));
-        let sums = sequence_log_probs(&self.policy, self.settings.engine, &batch).await?;
+        let sums = sequence_scores(&self.policy, self.settings.engine, &batch).await?;
         running.references.extend(examples.into_iter().zip(sums.chunks(2).map(<[f32]>::to_vec)));
         let done = running.references.len();
         Ok(Event::Scored { done, total: done + running.unscored.len() })

@@ -10,6 +10,7 @@ use crate::error::{Aftermath, Error};
 use crate::objective::{Objective, Sft, seeds};
 use crate::optimizer::{Consolidate, Hold, Measure, StepNorms, Update};
 use crate::reduce::Reduce;
+use crate::schedule::Aim;
 use crate::tokens::{Batch, Column, Group};
 
 impl<R: Reduce> Trainer<R> {
@@ -18,10 +19,11 @@ impl<R: Reduce> Trainer<R> {
             let running = self.running_now();
             (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
         };
-        let dpo = self.settings.dpo;
-        let objective: &dyn Objective = match item.side {
-            Side::Instruction => &Sft,
-            Side::Preference => &dpo,
+        let (dpo, reward) = (self.settings.dpo, self.settings.reward);
+        let objective: &dyn Objective = match item.aim {
+            Aim::Sft => &Sft,
+            Aim::Dpo => &dpo,
+            Aim::Reward => &reward,
         };
         let (batches, tokens) = self.batches(&item);
         let (report, norms) = match self.settings.update {
@@ -159,18 +161,18 @@ impl<R: Reduce> Trainer<R> {
         aftermath: Aftermath,
     ) -> Error {
         let phase = self.phases[self.position].name.clone();
-        let groups = self.data.side(item.side).0;
+        let groups = self.data.side(item.aim.side()).0;
         let examples = item.examples.iter().map(|&i| groups[i].index).collect();
         Error::NotFinite { quantity, value, phase, step, examples, aftermath }
     }
 
     /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.
     fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
-        let groups = self.data.side(item.side).0;
+        let groups = self.data.side(item.aim.side()).0;
         let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
         let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
         let batch = |examples: Vec<usize>| {
-            let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.side, i)).collect();
+            let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.aim.side(), i)).collect();
             self.settings.batch(&groups)
         };
         (passes(groups, mine, &self.settings).into_iter().map(batch).collect(), tokens)

@@ -39,7 +39,11 @@ def config(**changes) -> dict:
 
 def model(settings: dict, seed: int) -> LlamaForCausalLM:
     """The model with weights of three decimals: short in JSON, and the same in f32 for every reader."""
-    llama = LlamaForCausalLM(LlamaConfig(**copy.deepcopy(settings))).eval()
+    return seeded(LlamaForCausalLM(LlamaConfig(**copy.deepcopy(settings))).eval(), seed)
+
+
+def seeded(llama: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """The same with such weights."""
     random = np.random.default_rng(seed)
     with torch.no_grad():
         for name, parameter in llama.named_parameters():

@@ -98,8 +98,9 @@ impl<'a> Losses<'a> {
 
 fn title(objective: &str, axis: &Axis) -> String {
     let unit = if objective == "sft" { ", nats per token" } else { "" };
-    let objective = heading().cut(&objective.to_uppercase(), 120.0);
-    format!("{objective} loss in training{unit}{}", scale_note(axis))
+    let name = if objective == "reward" { "Reward model's".into() } else { objective.to_uppercase() };
+    let name = heading().cut(&name, 120.0);
+    format!("{name} loss in training{unit}{}", scale_note(axis))
 }
 
 /// The DPO loss of a policy that prefers neither response.
