@@ -172,7 +172,7 @@ pub struct Prompts {
     /// One prompt.
     #[arg(short, long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// A file with one prompt per line, or examples whose prompts are taken.
+    /// A text file with one prompt per line, or examples (JSONL, JSON, Parquet) whose prompts are taken.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
 }
@@ -184,7 +184,7 @@ pub struct Eval {
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
     /// The model that rewards are measured against, for DPO's loss, margin and accuracy.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", requires = "preferences")]
     pub reference: Option<PathBuf>,
     /// What to measure on.
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! Exit codes, as BSD's sysexits.h numbers them.
 
+use std::io::ErrorKind;
+
 use hbat::error::Error;
 use hbat::lab::LabError;
 use hbat_backends::DeviceError;
@@ -9,10 +11,13 @@ use crate::data::DataError;
 use crate::lab::LabCommandError;
 use crate::model::ModelError;
 use crate::recipes::RecipeError;
+use crate::run::InputsChanged;
 use crate::signal::{INTERRUPTED, Interrupted};
 use crate::store::StoreError;
 use crate::text::TextError;
 
+/// All is well.
+pub const OK: i32 = 0;
 /// A wrong command line; clap's own code.
 pub const USAGE: i32 = 2;
 /// Input that cannot be used: data, models, checkpoints.
@@ -28,10 +33,14 @@ pub fn code(error: &anyhow::Error) -> i32 {
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    // What reads the output has seen enough, as `head` has.
+    if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        return Some(OK);
+    }
     if cause.is::<Interrupted>() {
         return Some(INTERRUPTED);
     }
-    if cause.is::<DataError>() || cause.is::<TextError>() {
+    if cause.is::<DataError>() || cause.is::<TextError>() || cause.is::<InputsChanged>() {
         return Some(DATA);
     }
     if cause.is::<ConfigError>() || cause.is::<DeviceError>() || cause.is::<LabCommandError>() {
@@ -59,9 +68,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
 
 fn store(error: &StoreError) -> i32 {
     match error {
-        StoreError::RunExists { .. } | StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Locked { .. } => {
-            CONFIGURATION
-        }
+        StoreError::NoFolder { .. }
+        | StoreError::RunExists { .. }
+        | StoreError::NotEmpty { .. }
+        | StoreError::NotARun { .. }
+        | StoreError::Locked { .. } => CONFIGURATION,
         StoreError::Tensors(_) | StoreError::NoneUsable { .. } => DATA,
         _ => INTERNAL,
     }

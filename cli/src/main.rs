@@ -1,5 +1,7 @@
 //! The program: arguments in, exit code out.
 
+use std::io::Write;
+
 use clap::Parser;
 use hbat_cli::args::Args;
 use hbat_cli::{commands, exit, memory};
@@ -13,8 +15,12 @@ fn main() {
     std::process::exit(match commands::run(Args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            exit::code(&error)
+            // That nobody listens any more is no failure, and failing to say what failed no reason to say it louder.
+            let code = exit::code(&error);
+            if code != exit::OK {
+                let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            }
+            code
         }
     });
 }

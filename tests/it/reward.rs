@@ -78,14 +78,18 @@ fn a_run_learns_to_tell_better_responses_and_what_it_leaves_is_a_judge() {
     assert!(accuracies.len() == 2 && accuracies[1] >= 0.9, "{accuracies:?}");
     assert!(moments.iter().all(|r| r["sft_nll"].is_null()), "a reward model has no likelihoods");
     let config: Value = serde_json::from_slice(&std::fs::read(folder.path().join("out/best/config.json")).unwrap()).unwrap();
-    assert_eq!((&config["architectures"][0], &config["id2label"]["0"]), (&"LlamaForSequenceClassification".into(), &"LABEL_0".into()));
+    assert_eq!(
+        (&config["architectures"][0], &config["id2label"]["0"]),
+        (&"LlamaForSequenceClassification".into(), &"LABEL_0".into())
+    );
 
     let pair = r#"{"prompt": "sort 3 1 2 =", "chosen": "1 2 3 see ya", "rejected": "1 2 3 kind regards"}"#;
     std::fs::write(folder.path().join("pairs.jsonl"), pair).unwrap();
     let judge = ["eval", "-m", "out/best", "--preferences", "pairs.jsonl", "--json", "--per-example"];
     let output = run(&judge, folder.path());
     let text = String::from_utf8_lossy(&output.stdout);
-    let judged: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)));
+    let judged: Value =
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)));
     let (of_all, of_one) = (&judged["preference_rewards"], &judged["preference_examples"][0]);
     near("margin", number(of_all, "margin"), number(of_one, "chosen") - number(of_one, "rejected"));
     assert!(judged["preferences"].is_null(), "{text}");

@@ -133,7 +133,7 @@ fn an_anchor_costs_no_space_and_outlives_the_checkpoint_it_came_from() {
     let start = run.latest_complete(&print()).unwrap().checkpoint.unwrap();
     let still_open = start.tensors().unwrap();
     let mut writer = run.begin_checkpoint("hpa-1", 2, &print()).unwrap();
-    writer.take_over("anchor", &start.set_path("weights")).unwrap();
+    writer.take_over("anchor", &start.set("weights").unwrap()).unwrap();
     let next = writer.complete(json!(null), run.metrics().unwrap().sync().unwrap()).unwrap();
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     assert_eq!(inode(next.set_path("anchor")), inode(start.set_path("weights")));
@@ -146,12 +146,14 @@ fn an_anchor_costs_no_space_and_outlives_the_checkpoint_it_came_from() {
 
 #[test]
 fn a_set_cannot_be_taken_over_from_nothing() {
-    let (_folder, run) = run(&[]);
+    let (_folder, run) = run(&[1]);
+    let start = run.latest_complete(&print()).unwrap().checkpoint.unwrap();
+    fs::remove_file(start.set_path("weights")).unwrap();
     let mut writer = run.begin_checkpoint("hpa-1", 2, &print()).unwrap();
-    let error = writer.take_over("anchor", &run.path().join("weights.safetensors")).unwrap_err().to_string();
+    let error = writer.take_over("anchor", &start.set("weights").unwrap()).unwrap_err().to_string();
     says(&error, &["cannot read", "weights.safetensors"]);
     drop(writer);
-    assert!(names(&checkpoints(&run)).is_empty());
+    assert_eq!(names(&checkpoints(&run)), ["000001-hpa-1-1"]);
 }
 
 /// A folder's name, with its files' names and contents.
@@ -255,6 +257,17 @@ fn damaged_and_foreign_checkpoints_are_refused_with_a_reason() {
 }
 
 #[test]
+fn a_single_bit_that_changed_is_noticed() {
+    for set in ["first_moment", "second_moment"] {
+        let (_folder, run) = run(&[1, 2]);
+        let file = checkpoints(&run).join(format!("000002-hpa-1-2/{set}.safetensors"));
+        edit(&file, |bytes| *bytes.last_mut().unwrap() ^= 1);
+        let refused = goes_on_from(&run, 1);
+        says(&refused[0], &["000002-hpa-1-2 is not used", set, "its checksum differs"]);
+    }
+}
+
+#[test]
 fn without_a_good_checkpoint_nothing_is_written_over() {
     let (_folder, run) = run(&[1]);
     edit(&checkpoints(&run).join("000001-hpa-1-1/weights.safetensors"), Vec::clear);
@@ -296,7 +309,7 @@ fn a_run_starts_in_an_empty_directory_only() {
     assert_eq!(names(foreign.path()), ["thesis.tex"]);
     says(&RunDir::open(foreign.path()).unwrap_err().to_string(), &["not the directory of a run", "config.toml"]);
     says(&RunDir::open(&foreign.path().join("none")).unwrap_err().to_string(), &["not the directory of a run"]);
-    says(&RunDir::create(&foreign.path().join("thesis.tex/run"), CONFIG).unwrap_err().to_string(), &["cannot write"]);
+    says(&RunDir::create(&foreign.path().join("thesis.tex/run"), CONFIG).unwrap_err().to_string(), &["cannot be a run's folder"]);
 }
 
 #[test]

@@ -46,6 +46,12 @@ fn run(compute: Compute, schedule: &ScheduleSettings, how: (Engine, UpdateTiming
 }
 
 fn same(found: &Outcome, expected: &Outcome, tolerance: f64) {
+    // Quadratic in a small difference.
+    alike(found, expected, (tolerance, 1e2 * tolerance));
+}
+
+/// The same weights, losses and norms within the first tolerance, penalties and changes within the second.
+fn alike(found: &Outcome, expected: &Outcome, (tolerance, of_squares): (f64, f64)) {
     let off = largest_difference(&found.weights, &expected.weights);
     assert!(off <= tolerance, "weights are off by {off:e}");
     assert_eq!(found.steps().len(), expected.steps().len());
@@ -53,10 +59,10 @@ fn same(found: &Outcome, expected: &Outcome, tolerance: f64) {
     for (found, expected) in found.steps().into_iter().zip(expected.steps()) {
         close("loss", found.loss, expected.loss, tolerance);
         close("gradient norm", found.grad_norm, expected.grad_norm, tolerance);
-        close("penalty", found.penalty, expected.penalty, 1e2 * tolerance); // quadratic in a small difference
+        close("penalty", found.penalty, expected.penalty, of_squares);
     }
     for (found, expected) in found.ended().into_iter().zip(expected.ended()) {
-        found.change.iter().zip(&expected.change).for_each(|(found, expected)| close("C", *found, *expected, 1e2 * tolerance));
+        found.change.iter().zip(&expected.change).for_each(|(found, expected)| close("C", *found, *expected, of_squares));
     }
 }
 
@@ -101,13 +107,13 @@ fn what_is_kept_elsewhere_holds_and_updates_as_on_the_device() {
             for update in [UpdateTiming::AfterBackward, UpdateTiming::InBackward] {
                 // A device keeps a gradient that the penalty has pulled on in bf16, and bf16 rounds f32 weights that differ in their last bit to
                 // neighbours now and then.
-                let tolerance = match (offload, compute.layout.precision.weights) {
-                    (Offload::Anchor, _) => 0.0,
-                    (_, Weights::F32) => 2e-5,
-                    _ => 1e-2,
+                let tolerances = match (offload, compute.layout.precision.weights) {
+                    (Offload::Anchor, _) => (0.0, 0.0),
+                    (_, Weights::F32) => (2e-5, 2e-3),
+                    _ => (1e-2, 5e-2),
                 };
                 let found = run(compute.clone().offloading(offload), &schedule, (Engine::Segmented, update));
-                same(&found, &expected, tolerance);
+                alike(&found, &expected, tolerances);
             }
         }
     }

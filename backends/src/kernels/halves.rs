@@ -124,6 +124,13 @@ pub(super) fn thresholds<N: Size>(vector: usize) -> Vector<u32, N> {
     all
 }
 
+/// Thresholds that change with the weights: what is added to a bf16 step after step must not be rounded the same way every time.
+#[cube]
+pub(super) fn salted<N: Size>(thresholds: Vector<u32, N>, weights: Vector<f32, N>) -> Vector<u32, N> {
+    let bits = Vector::<u32, N>::reinterpret(weights);
+    thresholds ^ ((bits * Vector::new(0x85EB_CA6Bu32)) >> Vector::new(16u32))
+}
+
 /// The bf16 of f32, as f32. What is no number is cut.
 #[cube]
 pub(super) fn coarse_of<N: Size>(full: Vector<f32, N>, thresholds: Vector<u32, N>) -> Vector<f32, N> {

@@ -3,11 +3,12 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::{self, ir::ElemType, prelude::*};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::halves::{thresholds, whole_of};
+use super::halves::{coarse_of, salted, thresholds, whole_of};
 use super::launch::{address, contiguous, element, integer, owned, total, vector};
 
 /// Cubes that measure, at most, each some vectors and with sums of its own.
@@ -45,6 +46,11 @@ pub(super) trait PenaltyKernels: Backend {
         sums: FloatTensor<Self>,
         strength: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Whether the sum of a gradient and a pull is to be rounded.
+fn narrow(gradient: &CubeTensor) -> bool {
+    gradient.dtype == DType::BF16
 }
 
 /// Cubes for so many vectors.
@@ -104,6 +110,7 @@ impl PenaltyKernels for CubeBackend {
                 sums.clone().into_tensor_arg(),
                 strength,
                 (elements / size) as u32,
+                narrow(&gradient),
                 kinds,
             );
         }
@@ -136,6 +143,7 @@ impl PenaltyKernels for CubeBackend {
                 sums.clone().into_tensor_arg(),
                 strength,
                 (elements / size) as u32,
+                narrow(&gradient),
                 kind,
             );
         }
@@ -169,6 +177,7 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
     sums: &mut Tensor<f32>,
     strength: f32,
     vectors: u32,
+    #[comptime] narrow: bool,
     #[define(G, C, R)] _kinds: [ElemType; 3],
 ) {
     let mut pulls = Pulls::<N>::none(strength);
@@ -176,7 +185,7 @@ fn pulled_gradient<G: Float, C: Float, R: Int, N: Size>(
     while i < vectors as usize {
         let weight = whole_of(Vector::cast_from(coarse[i]), Vector::cast_from(rest[i]), thresholds::<N>(i));
         let g = pulls.pull(Vector::cast_from(gradient[i]), weight - anchor[i]);
-        gradient[i] = Vector::cast_from(g);
+        gradient[i] = Vector::cast_from(rounded(g, weight, thresholds::<N>(i), narrow));
         i += CUBE_COUNT * CUBE_DIM as usize;
     }
     add_totals(total(pulls.squares), 0.5f32 * total(pulls.penalties), total(pulls.pulls), sums);
@@ -190,16 +199,28 @@ fn pulled_gradient_of_whole<G: Float, N: Size>(
     sums: &mut Tensor<f32>,
     strength: f32,
     vectors: u32,
+    #[comptime] narrow: bool,
     #[define(G)] _kind: ElemType,
 ) {
     let mut pulls = Pulls::<N>::none(strength);
     let mut i = ABSOLUTE_POS;
     while i < vectors as usize {
         let g = pulls.pull(Vector::cast_from(gradient[i]), weights[i] - anchor[i]);
-        gradient[i] = Vector::cast_from(g);
+        gradient[i] = Vector::cast_from(rounded(g, weights[i], thresholds::<N>(i), narrow));
         i += CUBE_COUNT * CUBE_DIM as usize;
     }
     add_totals(total(pulls.squares), 0.5f32 * total(pulls.penalties), total(pulls.pulls), sums);
+}
+
+/// A pulled gradient as its type holds it: a bf16 by thresholds, or small pulls would be lost.
+#[cube]
+fn rounded<N: Size>(
+    gradient: Vector<f32, N>,
+    weights: Vector<f32, N>,
+    thresholds: Vector<u32, N>,
+    #[comptime] narrow: bool,
+) -> Vector<f32, N> {
+    if narrow { coarse_of(gradient, salted(thresholds, weights)) } else { gradient }
 }
 
 /// What a unit's pulls come to: Σ g², Σ (θ − θ*)·pull and Σ pull².

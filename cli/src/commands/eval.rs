@@ -15,7 +15,7 @@ use crate::evaluation::{
     Evaluation, Scorer, Sequences, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences,
 };
 use crate::model::{ModelError, ModelFolder};
-use crate::report::Bar;
+use crate::report::{Bar, tell};
 use crate::run::compute;
 
 /// Sequence lengths are padded to a multiple of this.
@@ -31,7 +31,7 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let preferences =
         if files.preferences.is_empty() { None } else { Some(load_preferences(&files.preferences, &read, &codec)?) };
     for warning in demonstrations.iter().chain(&preferences).flat_map(|loaded| loaded.report.warnings()) {
-        eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     let scorer = Scorer { engine: Engine::Segmented, micro_batch: options.micro_batch, bucket: BUCKET };
     let [demonstrations, preferences] = [demonstrations, preferences].map(|loaded| loaded.map(|loaded| loaded.groups));

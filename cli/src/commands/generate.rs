@@ -1,15 +1,14 @@
 //! `hbat generate`: a model's answers to prompts.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::Context;
 use hbat::generate::{GenerateSettings, Sampling, Warp, generate};
 
 use crate::args::Generate;
-use crate::data::{Codec, CodecOptions, DataError, Text, TooLong};
+use crate::data::{Codec, CodecOptions, Text, TooLong, load_prompts};
 use crate::model::ModelFolder;
-use crate::report::Bar;
+use crate::report::{Bar, tell};
 use crate::run::compute;
 use crate::text::Special;
 
@@ -19,19 +18,21 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let codec = CodecOptions { template: options.template, max_length: longest, too_long: TooLong::Error };
     let codec = Codec::load(&options.model, codec)?;
     folder.check_vocabulary(codec.tokenizer().vocabulary())?;
-    let texts = prompts(options)?;
-    let mut tokens = Vec::with_capacity(texts.len());
-    for text in &texts {
-        tokens.push(codec.prompt(&Text::Plain(text.clone())).with_context(|| format!("prompt {text:?}"))?);
+    let prompts = prompts(options, &codec)?;
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + options.max_new_tokens;
+    if longest > codec.max_length() {
+        let made_for = codec.max_length();
+        tell(format_args!("warning: texts may become {longest} tokens long, and the model was made for {made_for}"));
     }
     let mut bar = Bar::bytes("weights", folder.bytes());
     let policy = folder.load(compute(options.device)?, |bytes| bar.advance(bytes))?;
     drop(bar);
-    let completions = generate(&policy, &tokens, &settings(options, &codec)?).await?;
+    let completions = generate(&policy, &prompts, &settings(options, &codec)?).await?;
     let mut out = std::io::stdout().lock();
-    for (text, completion) in texts.iter().zip(completions) {
-        let answer = codec.tokenizer().decode(&completion.tokens, Special::Hidden)?;
-        if texts.len() > 1 { writeln!(out, "> {text}\n{answer}\n")? } else { writeln!(out, "{answer}")? }
+    let text = |tokens: &[u32]| codec.tokenizer().decode(tokens, Special::Hidden);
+    for (prompt, completion) in prompts.iter().zip(completions) {
+        let answer = text(&completion.tokens)?;
+        if prompts.len() > 1 { writeln!(out, "> {}\n{answer}\n", text(prompt)?.trim())? } else { writeln!(out, "{answer}")? }
     }
     Ok(0)
 }
@@ -50,20 +51,14 @@ fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSetting
     })
 }
 
-/// The one prompt, or every line of a file that is not empty.
-fn prompts(options: &Generate) -> anyhow::Result<Vec<String>> {
+/// The tokens of the one prompt, or of every prompt of a file.
+fn prompts(options: &Generate, codec: &Codec) -> anyhow::Result<Vec<Vec<u32>>> {
     match (&options.prompts.prompt, &options.prompts.prompts) {
-        (Some(prompt), _) => Ok(vec![prompt.clone()]),
-        (None, Some(file)) => lines(file),
+        (Some(prompt), _) => {
+            let tokens = codec.prompt(&Text::Plain(prompt.clone())).with_context(|| format!("prompt {prompt:?}"))?;
+            Ok(vec![tokens])
+        }
+        (None, Some(file)) => Ok(load_prompts(file, codec)?),
         (None, None) => unreachable!("clap requires one of them"),
     }
-}
-
-fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read as text", file.display()))?;
-    let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    if lines.is_empty() {
-        return Err(DataError::NoFiles { kind: "prompts" }.into());
-    }
-    Ok(lines)
 }

@@ -46,6 +46,7 @@ impl Range {
             Self::PositiveOrInfinite => "must be greater than 0, or inf".into(),
             Self::NotNegative => "must be 0 or more".into(),
             Self::From(least, MANY) => format!("must be {least} or more, and at most {MANY}"),
+            Self::From(least, most) if most >= 1e6 => format!("must be between {least} and {most:e}"),
             Self::From(least, most) => format!("must be between {least} and {most}"),
             Self::Below(least, limit) => format!("must be at least {least} and less than {limit}"),
         }
@@ -54,6 +55,11 @@ impl Range {
 
 /// More steps, examples or tokens than any run has; larger numbers are slips of the keyboard.
 const MANY: f64 = 1e9;
+
+/// More passes than any subset is worth; every one of their steps is planned beforehand.
+const EPOCHS: Range = Range::From(1.0, 10_000.0);
+/// What single precision holds with room to multiply.
+const FACTOR: Range = Range::From(0.0, 1e30);
 
 /// At least one.
 const COUNT: Range = Range::From(1.0, MANY);
@@ -80,7 +86,7 @@ const RANGES: [(&str, Range, &str); 55] = [
     ("sft.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
     ("sft.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
     ("sft.batch_size", COUNT, "it counts the examples of an optimizer step; engine.micro_batch is what bounds memory"),
-    ("sft.epochs", COUNT, "leave the objective out by choosing other methods"),
+    ("sft.epochs", EPOCHS, "leave the objective out by choosing other methods"),
     ("sft.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
     ("sft.weight_decay", Range::NotNegative, "0.0 means no decay"),
     ("sft.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
@@ -91,24 +97,28 @@ const RANGES: [(&str, Range, &str); 55] = [
     ("dpo.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
     ("dpo.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
     ("dpo.batch_size", COUNT, "it counts the pairs of an optimizer step; engine.micro_batch is what bounds memory"),
-    ("dpo.epochs", COUNT, "leave the objective out by choosing other methods"),
+    ("dpo.epochs", EPOCHS, "leave the objective out by choosing other methods"),
     ("dpo.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
     ("dpo.weight_decay", Range::NotNegative, "0.0 means no decay"),
     ("dpo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
-    ("consolidation.lambda", Range::NotNegative, "0.0 means no penalty; the paper takes 1"),
-    ("consolidation.f_max", Range::NotNegative, "0.0 means no penalty; the paper takes 50 to 100"),
-    ("reward.centering_coefficient", Range::NotNegative, "0.0 leaves rewards where they are; 0.01 is usual where they are to be centred"),
+    ("consolidation.lambda", FACTOR, "0.0 means no penalty; the paper takes 1"),
+    ("consolidation.f_max", FACTOR, "0.0 means no penalty; the paper takes 50 to 100"),
+    (
+        "reward.centering_coefficient",
+        Range::NotNegative,
+        "0.0 leaves rewards where they are; 0.01 is usual where they are to be centred",
+    ),
     ("reward.learning_rate", Range::Positive, "1e-5 is usual for models of 7 billion parameters; small ones need more"),
     ("reward.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
     ("reward.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
     ("reward.batch_size", COUNT, "it counts the pairs of an optimizer step; engine.micro_batch is what bounds memory"),
-    ("reward.epochs", COUNT, "1 or 2 are usual: reward models overfit soon"),
+    ("reward.epochs", EPOCHS, "1 or 2 are usual: reward models overfit soon"),
     ("reward.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
     ("reward.weight_decay", Range::NotNegative, "0.0 means no decay"),
     ("reward.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("engine.micro_batch", COUNT, "it counts the sequences of a forward pass; 1 needs the least memory"),
     ("engine.bucket", Range::From(1.0, 65536.0), "1 pads to the longest sequence of the pass and no further"),
-    ("engine.pack", Range::From(0.0, MANY), "0 gives every sequence a row of its own"),
+    ("engine.pack", Range::From(0.0, 1_048_576.0), "it is the tokens of a row; 0 gives every sequence a row of its own"),
     ("checkpoints.every", Range::From(0.0, MANY), "0 saves at phase boundaries only"),
     ("checkpoints.keep", COUNT, "a run needs one checkpoint to go on from; 2 survive a damaged one"),
     ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
@@ -127,6 +137,9 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
     if run.checkpoints.reference_cache.as_os_str().is_empty() {
         let remedy = "name a folder, or take \"auto\" or \"none\"";
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
+    }
+    if run.output.as_os_str().is_empty() {
+        return Err(layers.refuse("output", "an empty path names no folder", "name a folder, or take \"auto\""));
     }
     if run.model.path.as_os_str().is_empty() {
         let remedy = "name a folder in Hugging Face layout, or \"toy\"";

@@ -20,7 +20,8 @@ type Conflict = (String, String, String);
 pub(super) fn check(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     let device = run.device.parse().unwrap_or(DeviceName::Cpu);
     let of_engine = conflicts(run.engine).into_iter().chain(on_device(run.engine, device));
-    let found = of_engine.filter(|(wrong, ..)| *wrong).map(|(_, key, problem, remedy)| (key.to_owned(), problem, remedy.to_owned()));
+    let found =
+        of_engine.filter(|(wrong, ..)| *wrong).map(|(_, key, problem, remedy)| (key.to_owned(), problem, remedy.to_owned()));
     match found.chain(one_pass(run)).chain(resolved(run)).next() {
         Some((key, problem, remedy)) => Err(layers.refuse(&key, problem, remedy)),
         None => Ok(()),

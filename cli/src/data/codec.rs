@@ -160,10 +160,14 @@ impl Codec {
     /// The tokens of a prompt alone, as generation needs them.
     ///
     /// # Errors
-    /// If the template or the tokenizer fails, or it comes to no tokens.
+    /// If the template or the tokenizer fails, or it comes to no tokens, or to so many that no response fits behind it.
     pub fn prompt(&self, prompt: &Text) -> Result<Vec<u32>, DataError> {
-        let tokens = self.encode_prompt(prompt)?.tokens;
-        if tokens.is_empty() { Err(DataError::EmptyPrompt) } else { Ok(tokens) }
+        let (tokens, max_length) = (self.encode_prompt(prompt)?.tokens, self.max_length);
+        match tokens.len() {
+            0 => Err(DataError::EmptyPrompt),
+            tokens if tokens >= max_length => Err(DataError::LongPrompt { tokens, max_length }),
+            _ => Ok(tokens),
+        }
     }
 
     /// The tokens of an example, cut or dropped if it is too long.

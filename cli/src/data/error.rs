@@ -31,6 +31,22 @@ pub enum DataError {
     /// A prompt that is not from a file comes to nothing.
     #[error("the prompt has no tokens and the tokenizer adds no beginning-of-sequence token; give it text")]
     EmptyPrompt,
+    /// A prompt that leaves no room.
+    #[error("the prompt has {tokens} tokens, and prompt and response together may have {max_length}; shorten it")]
+    LongPrompt {
+        /// The prompt's.
+        tokens: usize,
+        /// The limit.
+        max_length: usize,
+    },
+    /// A prompt of a file that cannot be used.
+    #[error("{place}: {error}")]
+    Prompt {
+        /// The file and the line or example in it.
+        place: Place,
+        /// What is wrong.
+        error: Box<DataError>,
+    },
     /// No file was named.
     #[error("no file of {kind} is named; give at least one path")]
     NoFiles {
@@ -58,6 +74,13 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    /// The same, of the prompt at a place.
+    pub(super) fn at(self, place: Place) -> Self {
+        Self::Prompt { place, error: Box::new(self) }
+    }
+}
+
 impl From<TextError> for DataError {
     fn from(error: TextError) -> Self {
         DataError::Text(Box::new(error))
@@ -82,6 +105,9 @@ pub enum FileFault {
     /// No bytes, or only blank ones.
     #[error("is empty; it should hold one JSON object per line, a JSON array of objects, or Parquet")]
     Empty,
+    /// No line that is not blank.
+    #[error("holds no prompts; write one on each line")]
+    NoPrompts,
     /// Well-formed, but no examples in it.
     #[error("holds no examples; remove it from the list or fill it")]
     NoExamples,

@@ -67,6 +67,26 @@ pub fn load_preferences(paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
     load(&[Kind::Preferences], paths, options, codec)
 }
 
+/// Loads prompts alone, in tokens: those of examples, or the lines of a text file that are not blank.
+///
+/// # Errors
+/// If the file cannot be read, holds nothing, or a prompt cannot be put into tokens.
+pub fn load_prompts(path: &Path, codec: &Codec) -> Result<Vec<Vec<u32>>, DataError> {
+    if let Some(lines) = read::plain_lines(path)? {
+        return lines
+            .into_iter()
+            .map(|(place, line)| codec.prompt(&Text::Plain(line)).map_err(|error| error.at(place)))
+            .collect();
+    }
+    let kinds = [Kind::Demonstrations, Kind::Preferences];
+    let (format, records) = records(&kinds, path, &ReadOptions::default(), usize::MAX)?;
+    let prompt = |mut record: Record| {
+        let example = format.example(&mut record, codec.style())?;
+        codec.prompt(example.prompt()).map_err(|error| error.at(record.place))
+    };
+    records.into_iter().map(prompt).collect()
+}
+
 /// Loads examples of any of the kinds; they are the same for all of a file.
 fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec) -> Result<Loaded, DataError> {
     if paths.is_empty() {

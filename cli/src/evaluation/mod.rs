@@ -4,7 +4,7 @@ mod report;
 mod score;
 
 pub use report::{
-    DemonstrationRewards, DemonstrationScore, Evaluation, ExampleScore, PreferenceRewards, PreferenceScore, evaluate_demonstrations,
-    evaluate_preferences, reward_demonstrations, reward_preferences,
+    DemonstrationRewards, DemonstrationScore, Evaluation, ExampleScore, PreferenceRewards, PreferenceScore,
+    evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences,
 };
 pub use score::{Scorer, Sequences};

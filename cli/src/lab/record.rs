@@ -1,5 +1,6 @@
 //! `hbat record`: a run of the lab as a file.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -29,7 +30,7 @@ pub(crate) async fn record(options: &Record, volume: Volume) -> anyhow::Result<i
         let ends = Ends::of(&settings, options.seeds, &compute, &interrupt).await?;
         write(ghosts, &ends.ghosts())?;
         if volume == Volume::Normal {
-            print!("{ends}");
+            write!(std::io::stdout(), "{ends}")?;
         }
     }
     Ok(0)

@@ -1,5 +1,6 @@
 //! `hbat lab`: a server for the lab's page.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use tower_http::compression::predicate::SizeAbove;
 use super::LabCommandError;
 use super::page::Page;
 use crate::args::Serve;
+use crate::report::tell;
 use crate::signal::{INTERRUPTED, Interrupt};
 
 /// Sent with every answer. The first two isolate the page, so that browsers give it exact clocks and shared memory.
@@ -31,11 +33,13 @@ pub(crate) async fn serve(options: &Serve) -> anyhow::Result<i32> {
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let interrupt = Interrupt::listen();
     let url = format!("http://{}/", listener.local_addr().map_err(refused)?);
-    println!("the lab is at {url}; Ctrl-C ends it");
+    let mut out = std::io::stdout();
+    // That nobody reads it is no reason not to serve.
+    let _ = writeln!(out, "the lab is at {url}; Ctrl-C ends it").and_then(|()| out.flush());
     if options.open
         && let Err(error) = open::that_detached(&url)
     {
-        eprintln!("warning: no browser could be opened ({error}); open {url} yourself");
+        tell(format_args!("warning: no browser could be opened ({error}); open {url} yourself"));
     }
     tokio::select! {
         served = axum::serve(listener, router(page)).into_future() => served?,

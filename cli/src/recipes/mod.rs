@@ -34,7 +34,7 @@ const ALL: [Recipe; 5] = [
     },
     Recipe {
         name: "reward",
-        summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in TIME",
+        summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in a quarter of an hour",
         text: include_str!("../../recipes/reward.toml"),
     },
     Recipe {

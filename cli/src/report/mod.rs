@@ -18,3 +18,9 @@ pub(crate) use pace::kind;
 pub(crate) use phrase::{size, sizes};
 pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
 pub use table::{markdown, table};
+
+/// Writes a line to standard error. That nobody takes it is no reason to stop what goes on.
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

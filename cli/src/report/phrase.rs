@@ -4,6 +4,11 @@ use console::measure_text_width;
 use hbat::consolidation::{Degenerate, Rule};
 use hbat::trainer::ImportanceReport;
 
+/// "1 step", "32 steps".
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Time left or spent on a clock: "0:07", "12:03", "1:02:03", "2 d 03:04:05".
 pub(crate) fn clock(seconds: f64) -> String {
     let all = seconds.max(0.0).round() as u64;

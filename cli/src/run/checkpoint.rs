@@ -66,6 +66,13 @@ impl Saved {
         self.written().map(|_| ()).map_err(|reason| anyhow!("{reason}"))
     }
 
+    /// The weights of a unit, once it is on the disk.
+    pub(crate) fn weights(&self, unit: &Unit) -> anyhow::Result<Vec<f32>> {
+        let written = self.written().map_err(|reason| anyhow!("{reason}"))?;
+        let values = written.tensors.read(TensorSet::Weights.name(), unit)?;
+        values.with_context(|| format!("{} has no weights of {}", written.checkpoint.path().display(), unit.name))
+    }
+
     fn written(&self) -> Result<&Written, String> {
         let mut writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = writing.take() {
@@ -106,7 +113,10 @@ pub(crate) async fn save(
     let (phase, step) = place(trainer, &progress)?;
     let mut writer = run.begin_checkpoint(&phase, step as u64, fingerprint)?;
     let start = match start {
-        Some(start) => Some(start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint.set_path(START)),
+        Some(start) => {
+            let checkpoint = &start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint;
+            Some(checkpoint.set(START).context("every checkpoint has its phase's start")?)
+        }
         None => None,
     };
     let state = serde_json::to_value(&progress).context("the trainer's progress as JSON")?;

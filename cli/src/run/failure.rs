@@ -53,21 +53,30 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("it gave no reason").to_owned()
 }
 
+/// Where a run lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The directory that `hbat resume` goes on with.
+    pub(super) whole: &'a Path,
+    /// That of the method that failed.
+    pub(super) checkpoints: &'a Path,
+}
+
 /// Says what to do about a device that failed in a phase; other errors stay what they are.
 pub(super) fn explained(
     error: anyhow::Error,
     (plan, needs): (&Plan, anyhow::Result<Needs>),
     phase: &str,
-    run: &Path,
+    place: Place<'_>,
 ) -> anyhow::Error {
     let Some(Error::Device(reason)) = error.downcast_ref::<Error>() else { return error };
     let error = anyhow::Error::from(Error::Device(in_a_line(reason)));
     let device = plan.device;
-    let goes_on = match saved(run) {
-        true => format!("the last checkpoint is untouched: go on with `hbat resume {}`", run.display()),
-        false => format!("nothing was saved yet: begin anew with `hbat resume {}`", run.display()),
+    let run = place.whole.display();
+    let goes_on = match saved(place.checkpoints) {
+        true => format!("the last checkpoint is untouched: go on with `hbat resume {run}`"),
+        false => format!("nothing was saved yet: begin anew with `hbat resume {run}`"),
     };
-    let run = run.display();
     if !of_memory(reason) {
         return error.context(format!("{device} failed in phase {phase}; {goes_on}, or on another device with `--device`"));
     }
@@ -123,7 +132,7 @@ mod tests {
         let plan = config::resolve(&Request { set: vec!["engine.kind=\"whole\"".into()], ..Request::default() }).unwrap();
         let needs = Needs::of(&plan);
         let error = anyhow::Error::from(Error::Device(reason.into()));
-        format!("{:#}", explained(error, (&plan, needs), "dpo-2", run))
+        format!("{:#}", explained(error, (&plan, needs), "dpo-2", Place { whole: run, checkpoints: run }))
     }
 
     #[test]
@@ -164,7 +173,7 @@ mod tests {
             anyhow::anyhow!("another"),
             (&config::resolve(&Request::default()).unwrap(), Err(anyhow::anyhow!(""))),
             "",
-            Path::new(""),
+            Place { whole: Path::new(""), checkpoints: Path::new("") },
         );
         assert_eq!(other.to_string(), "another");
     }

@@ -1,6 +1,7 @@
 //! What a run trains on: a model, its tokenizer, and data; or the built-in toy, which needs no files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use hbat::compute::Compute;
@@ -18,7 +19,7 @@ use crate::report::Bar;
 
 /// A loaded model and its data.
 pub(crate) struct Inputs {
-    pub(crate) folder: ModelFolder,
+    pub(crate) folder: Arc<ModelFolder>,
     pub(crate) data: Data,
     pub(crate) validation_demonstrations: Vec<Group>,
     pub(crate) validation_preferences: Vec<Group>,
@@ -57,7 +58,7 @@ impl Inputs {
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         Ok(Self {
-            folder: headed(plan, toy_folder(plan.run.toy.size)?)?,
+            folder: Arc::new(headed(plan, toy_folder(plan.run.toy.size)?)?),
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
@@ -95,7 +96,14 @@ impl Inputs {
         let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
         let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
         let (validation_demonstrations, validation_preferences) = validated;
-        let data = Data { demonstrations, preferences };
+        let longest = demonstrations.iter().chain(&preferences).map(Group::longest).max().unwrap_or(0);
+        let made_for = folder.config().max_position_embeddings;
+        if longest > made_for {
+            say(&format!(
+                "warning: the longest example has {longest} tokens, and the model was made for {made_for}: lower data.max_length"
+            ));
+        }
+        let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
         Ok(Self { folder, data, validation_demonstrations, validation_preferences, toy: None })
     }
 

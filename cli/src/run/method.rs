@@ -1,10 +1,12 @@
 //! One method of a run: from its directory to a session that begins or goes on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
+use hbat::error::Error;
 use hbat::model::{Policy, Unit};
 use hbat::records::moment_record;
 use hbat::reduce::Alone;
@@ -12,7 +14,8 @@ use hbat::schedule::{Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
 use super::checkpoint::{self, PhaseStart, Saved};
-use super::failure::explained;
+use super::exporting::Exporting;
+use super::failure::{Place, explained};
 use super::history::History;
 use super::inputs::Inputs;
 use super::needs::{Needs, refused};
@@ -22,7 +25,7 @@ use super::validation::Validation;
 use super::{Manner, Volume};
 use crate::config::{self, CheckpointsSection, Plan};
 use crate::profile::{End, Meter, Profile, Recorder};
-use crate::report::{Display, Moment, Outline, PhaseOutline};
+use crate::report::{Display, Moment, Outline, PhaseOutline, tell};
 use crate::signal::Interrupt;
 use crate::store::{Checkpoint, RunDir};
 
@@ -36,6 +39,8 @@ pub(crate) struct MethodRun<'a> {
     pub(crate) manner: Manner,
     /// Bytes of ordinary memory that the run takes at its peak.
     pub(crate) reserve: u64,
+    /// The directory of the whole run, of which this method may be a part.
+    pub(crate) whole: &'a Path,
 }
 
 impl MethodRun<'_> {
@@ -46,7 +51,7 @@ impl MethodRun<'_> {
         let fingerprint = self.plan.only(self.schedule.method).fingerprint();
         let latest = run.latest_complete(&fingerprint)?;
         for refusal in &latest.refused {
-            eprintln!("warning: {refusal}");
+            tell(format_args!("warning: {refusal}"));
         }
         let recorder = Arc::new(self.recorder());
         let compute = self.compute.clone().watched(recorder.clone());
@@ -55,13 +60,25 @@ impl MethodRun<'_> {
             None => (self.begun(&compute)?, None),
         };
         let mut metrics = run.metrics()?;
+        let path = run.path().join("metrics.jsonl");
         let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
-        anyhow::ensure!(cut.missing == 0, "metrics.jsonl is shorter than the checkpoint remembers: someone changed it");
-        let History { mut moments, losses, unevaluated } = History::read(&run.path().join("metrics.jsonl"))?;
+        if cut.missing > 0 {
+            tell(format_args!(
+                "warning: {} has lost its end: what it recorded is missing in the table and the plot",
+                path.display()
+            ));
+        }
+        if checkpoint.is_none() && cut.removed > 0 {
+            tell(format_args!("warning: there is no checkpoint in {}: the run begins anew", run.path().display()));
+        }
+        let History { mut moments, unevaluated, .. } = History::read(&path)?;
         if let (true, Some(start)) = (moments.is_empty(), start) {
             let moment = Moment { method: method.clone(), ..start };
             metrics.append(&moment_record(&moment))?;
             moments.push(moment);
+        }
+        if trainer.progress().phases_done == trainer.phases().len() && self.manner.volume == Volume::Normal {
+            tell(format_args!("{method} had finished: its results stay as they are, whatever was changed since"));
         }
         let mut session = Session {
             display: self.display(&method, &trainer)?,
@@ -69,17 +86,18 @@ impl MethodRun<'_> {
             rule: self.schedule.consolidation.rule,
             metrics,
             fingerprint,
-            folder: &self.inputs.folder,
+            folder: self.inputs.folder.clone(),
             validation: self.validation,
             interrupt,
             saving: self.saving(),
             validate_every: self.plan.run.validation.every,
             continue_from: self.plan.run.schedule.continue_from,
             moments,
-            steps: losses.len(),
+            steps: taken(&trainer)?,
             unevaluated,
             start: None,
             pending: None,
+            exporting: Exporting::default(),
             references: ReferenceCache::new(self.plan),
             meter: Meter::new(self.plan, self.compute.device.clone(), elements(trainer.policy())),
             recorder,
@@ -87,6 +105,7 @@ impl MethodRun<'_> {
             saved_for: 0.0,
             trainer,
             run,
+            whole: self.whole.to_path_buf(),
         };
         if let Some(checkpoint) = checkpoint {
             let saved = Saved::there(checkpoint)?;
@@ -97,7 +116,8 @@ impl MethodRun<'_> {
         }
         let ended = session.run().await;
         let plan = self.plan.only(self.schedule.method);
-        ended.map_err(|error| explained(error, (&plan, Needs::new(&plan, self.inputs)), &session.phase(), session.run.path()))
+        let place = Place { whole: self.whole, checkpoints: session.run.path() };
+        ended.map_err(|error| explained(error, (&plan, Needs::new(&plan, self.inputs)), &session.phase(), place))
     }
 
     fn saving(&self) -> Saving {
@@ -148,6 +168,12 @@ impl MethodRun<'_> {
             Volume::Quiet => Display::lines(outline, Box::new(std::io::sink())),
         })
     }
+}
+
+/// Optimizer steps that were taken.
+fn taken(trainer: &Trainer) -> Result<usize, Error> {
+    let (progress, planned) = (trainer.progress(), trainer.planned_steps()?);
+    Ok(planned[..progress.phases_done].iter().sum::<usize>() + progress.running.map_or(0, |running| running.steps))
 }
 
 /// The number of a model's weights.

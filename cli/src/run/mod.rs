@@ -3,8 +3,10 @@
 mod best;
 mod changed;
 mod checkpoint;
+mod exporting;
 mod failure;
 mod history;
+mod identity;
 mod inputs;
 mod method;
 mod needs;
@@ -18,15 +20,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hbat::compute::{Compute, Layout, Precision};
-use hbat::schedule::Aim;
+use hbat::schedule::{Aim, Method};
 use hbat_backends::DeviceName;
 
 use crate::config::{self, KernelChoice, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
-use crate::report::{Moment, needs_line};
+use crate::report::{Moment, needs_line, tell};
 use crate::signal::{INTERRUPTED, Interrupt};
 use crate::store::RunDir;
 pub(crate) use failure::guarded;
+pub(crate) use identity::InputsChanged;
 pub use needs::{Disk, MethodNeeds, Needs};
 pub use speed::{Speed, measured_speed};
 
@@ -154,7 +157,7 @@ impl Prepared {
         say(manner, &needs_line(&needs));
         needs.check(plan)?;
         if let Some(problem) = needs.short_of_disk() {
-            eprintln!("warning: {problem}");
+            tell(format_args!("warning: {problem}"));
         }
         Ok(Self { inputs, reserve: needs.ordinary() })
     }
@@ -162,7 +165,7 @@ impl Prepared {
 
 fn say(manner: Manner, text: &str) {
     if manner.volume == Volume::Normal {
-        eprintln!("{text}");
+        tell(text);
     }
 }
 
@@ -170,6 +173,8 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let Prepared { mut inputs, reserve } = prepared;
     let interrupt = Interrupt::listen();
     say(manner, &format!("run directory: {}", run.path().display()));
+    same_shape(&plan, run.path())?;
+    identity::check(&inputs, run.path())?;
     for change in changed::since_last(&plan, run.path())? {
         say(manner, &format!("changed since it was last at work: {change}"));
     }
@@ -181,7 +186,7 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
         let run =
             if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
         let (inputs, validation, compute) = (&inputs, &validation, &compute);
-        let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve };
+        let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve, whole: &directory };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
             Ended::Finished(of_method) => moments.extend(of_method),
             Ended::Interrupted => return Ok(INTERRUPTED),
@@ -193,11 +198,30 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
 
 /// The directory of one of several methods.
 fn part(plan: &Plan, directory: &Path, schedule: &hbat::schedule::ScheduleSettings) -> anyhow::Result<RunDir> {
-    let path = directory.join(config::name(schedule.method));
+    let (path, settings) = (directory.join(config::name(schedule.method)), plan.only(schedule.method).to_toml());
     if path.join("config.toml").is_file() {
-        return Ok(RunDir::open(&path)?);
+        let run = RunDir::open(&path)?;
+        // The run's own settings hold; what stands here is to say the same.
+        run.write_config(&settings)?;
+        return Ok(run);
     }
-    Ok(RunDir::create(&path, &plan.only(schedule.method).to_toml())?)
+    Ok(RunDir::create(&path, &settings)?)
+}
+
+/// Refuses a run of one method that is to go on as one of several, or the other way round: its checkpoints lie elsewhere then.
+fn same_shape(plan: &Plan, directory: &Path) -> anyhow::Result<()> {
+    let of_one = directory.join("metrics.jsonl").is_file();
+    let parts = || Method::ALL.into_iter().map(config::name).filter(|name| directory.join(name).join("config.toml").is_file());
+    let problem = match plan.schedules.len() {
+        1 => {
+            parts().next().map(|part| format!("the run began with several methods, each in a folder of its own, such as {part}/"))
+        }
+        _ => of_one.then(|| "the run began with one method, whose checkpoints lie in its folder".to_owned()),
+    };
+    match problem {
+        Some(problem) => Err(plan.refuse("methods", problem, "put it back, or begin a new run").into()),
+        None => Ok(()),
+    }
 }
 
 /// Every method starts from the same weights, so their first moments differ in name alone.
@@ -221,7 +245,11 @@ async fn validation(
         return Ok(Validation { demonstrations: vec![], preferences, scorer, judgement: Judgement::Rewards, toy: None });
     }
     let path = run.path().join("reference.json");
-    let reference = match Reference::read(&path, preferences.len())? {
+    let known = Reference::read(&path, preferences.len()).unwrap_or_else(|problem| {
+        tell(format_args!("warning: {problem:#}: the initial weights score the validation preferences again"));
+        None
+    });
+    let reference = match known {
         Some(reference) => reference,
         None => {
             let policy = inputs.policy(compute)?;

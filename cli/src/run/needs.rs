@@ -8,7 +8,7 @@ use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::error::Error;
 use hbat::model::{LlamaConfig, Unit};
-use hbat::schedule::phases;
+use hbat::schedule::{Aim, phases};
 use hbat::trainer::{Data, Settings, UpdateTiming};
 use hbat_backends::DeviceName;
 use serde::Serialize;
@@ -99,7 +99,7 @@ impl Needs {
             available: hbat_backends::memory(plan.device),
             host: hbat_backends::memory(DeviceName::Cpu),
             methods,
-            disk: Disk::new(&config, plan, data.preferences.len()),
+            disk: Disk::new(&config, plan, if plan.run.trains(Aim::Dpo) { data.preferences.len() } else { 0 }),
             free_disk: free_disk(plan.output.as_deref().unwrap_or(Path::new("."))),
             config,
             data,

@@ -1,5 +1,6 @@
 //! What a finished run shows: the table of both objectives and the picture of their plane.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -7,24 +8,29 @@ use hbat::schedule::Aim;
 
 use super::history::History;
 use crate::config::{self, Plan};
-use crate::report::{Curve, Moment, Picture, PlotError, markdown, save_plot, table};
+use crate::report::{Curve, Moment, Picture, PlotError, markdown, save_plot, table, tell};
+use crate::store::replace_file;
 
-/// Prints the table, and writes it and the picture into the run's directory.
+/// Writes the table and the picture into the run's directory, and then prints the table.
 pub(super) fn present(plan: &Plan, directory: &Path) -> anyhow::Result<()> {
     let (moments, curves) = results(plan, directory)?;
-    print!("{}", table(&moments));
     let summary = directory.join("summary.md");
-    std::fs::write(&summary, markdown(&moments)).with_context(|| format!("writing {}", summary.display()))?;
+    replace_file(&summary, markdown(&moments).as_bytes())?;
     let plot = directory.join("plot.png");
     let subject = if plan.run.trains(Aim::Reward) { "the reward model" } else { "the two objectives" };
     let title = format!("{}: {subject}", plan.name);
-    match save_plot(&Picture { title: &title, moments: &moments, curves: &curves }, &plot) {
-        Ok(()) => println!("plot: {}", plot.display()),
-        Err(error @ PlotError::Nothing) => eprintln!("note: {error}"),
+    let plotted = match save_plot(&Picture { title: &title, moments: &moments, curves: &curves }, &plot) {
+        Ok(()) => format!("plot: {}\n", plot.display()),
+        Err(error @ PlotError::Nothing) => {
+            tell(format_args!("note: {error}"));
+            String::new()
+        }
         Err(error) => return Err(error.into()),
-    }
-    println!("results: {}", directory.display());
-    Ok(())
+    };
+    let evaluated = moments.iter().any(|moment| moment.is_measured());
+    let table = if evaluated { table(&moments) } else { "nothing was evaluated: [validation] names no files\n".into() };
+    let (mut out, results) = (std::io::stdout().lock(), directory.display());
+    write!(out, "{table}{plotted}results: {results}\n").with_context(|| format!("printing the results, which are in {results}"))
 }
 
 /// The moments and losses of all methods, from their metrics.

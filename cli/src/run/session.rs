@@ -1,9 +1,9 @@
 //! One method's run: drives the trainer and does what its events ask for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
 use hbat::records::{StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
@@ -11,6 +11,7 @@ use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
 
 use super::best;
 use super::checkpoint::{self, PhaseStart, Saved};
+use super::exporting::Exporting;
 use super::failure::guarded;
 use super::references::ReferenceCache;
 use super::validation::{Diverged, Validation};
@@ -49,9 +50,11 @@ pub(crate) struct Session<'a> {
     pub(crate) trainer: Trainer,
     pub(crate) rule: Rule,
     pub(crate) run: RunDir,
+    /// The directory of the whole run, of which this method may be a part: what `hbat resume` takes.
+    pub(crate) whole: PathBuf,
     pub(crate) metrics: MetricsLog,
     pub(crate) fingerprint: String,
-    pub(crate) folder: &'a ModelFolder,
+    pub(crate) folder: Arc<ModelFolder>,
     pub(crate) validation: &'a Validation,
     pub(crate) display: Display,
     pub(crate) interrupt: Interrupt,
@@ -67,6 +70,8 @@ pub(crate) struct Session<'a> {
     pub(crate) start: Option<Saved>,
     /// The last checkpoint, if it may still be on its way to the disk.
     pub(crate) pending: Option<Saved>,
+    /// `best/`, if it may still be on its way there.
+    pub(crate) exporting: Exporting,
     pub(crate) references: Option<ReferenceCache>,
     pub(crate) meter: Meter,
     pub(crate) recorder: Arc<Recorder>,
@@ -83,7 +88,7 @@ impl Session<'_> {
             Err(error) if error.is::<Diverged>() => Err(self.diverged(error)),
             ended => ended,
         };
-        let settled = self.settle();
+        let settled = self.settle().and(self.exporting.wait());
         if let Some(profile) = &self.profile
             && !profile.write(self.run.path()).context("writing the profile")?
         {
@@ -99,8 +104,8 @@ impl Session<'_> {
     }
 
     async fn drive(&mut self) -> anyhow::Result<Ended> {
-        if self.moments.is_empty() {
-            self.evaluate(None).await?;
+        if self.moments.is_empty() && self.steps == 0 {
+            self.evaluate(None, None).await?;
         }
         if let Some(phase) = self.unevaluated.take() {
             self.conclude(&phase).await?;
@@ -108,6 +113,7 @@ impl Session<'_> {
         loop {
             self.interrupt.check()?;
             self.look_after_pending()?;
+            self.exporting.look_after()?;
             self.recorder.take();
             let began = self.recorder.now();
             let event = match self.trainer.step().await {
@@ -169,7 +175,7 @@ impl Session<'_> {
         }
         let due = |every: usize| every > 0 && report.step.is_multiple_of(every) && report.step < report.steps;
         if due(self.validate_every) {
-            self.evaluate(Some(&format!("{} step {}", report.phase, report.step))).await?;
+            self.evaluate(Some(&format!("{} step {}", report.phase, report.step)), None).await?;
         }
         if due(self.saving.every) {
             // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
@@ -192,8 +198,9 @@ impl Session<'_> {
 
     /// Evaluates a phase that ended, and goes on from the best weights if asked to.
     async fn conclude(&mut self, phase: &str) -> anyhow::Result<()> {
-        self.evaluate(Some(phase)).await?;
+        self.evaluate(Some(phase), self.start.clone()).await?;
         if self.continue_from == ContinueFrom::Best && !best::improves(&self.moments) {
+            self.exporting.wait()?;
             let policy = ModelFolder::open(self.run.best())?.load(self.trainer.policy().compute().clone(), |_| {})?;
             self.trainer.continue_from(policy);
             self.start = None;
@@ -201,8 +208,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far.
-    async fn evaluate(&mut self, phase: Option<&str>) -> anyhow::Result<()> {
+    /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far: from the checkpoint that was `saved` of
+    /// them while training goes on, if there is one.
+    async fn evaluate(&mut self, phase: Option<&str>, saved: Option<Saved>) -> anyhow::Result<()> {
         let display = &mut self.display;
         let mut progress = |done, total| {
             display.validated(done, total);
@@ -212,16 +220,28 @@ impl Session<'_> {
         self.metrics.append(&moment_record(&moment))?;
         self.display.evaluated(&moment);
         self.moments.push(moment);
-        if best::improves(&self.moments) {
-            self.export(&self.run.best()).await.context("exporting the best weights")?;
+        if !best::improves(&self.moments) {
+            return Ok(());
         }
-        Ok(())
+        let best = self.run.best();
+        match saved.filter(|_| self.saving.background == Background::Auto) {
+            Some(saved) => {
+                let units = self.trainer.policy().units().clone();
+                self.exporting.begin(saved, units, self.folder.clone(), &best)
+            }
+            None => {
+                self.exporting.wait()?;
+                self.export(&best).await.context("exporting the best weights")
+            }
+        }
     }
 
     /// Saves the state as it is; once the one before is on the disk, for this one may link to its files.
     async fn save(&mut self) -> anyhow::Result<()> {
         let began = self.recorder.now();
         self.settle()?;
+        // What a checkpoint remembers of evaluations must be true of `best/`.
+        self.exporting.wait()?;
         let log = (&self.metrics, self.fingerprint.as_str());
         let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), &self.saving).await?;
         self.pending = Some(saved);
@@ -252,8 +272,8 @@ impl Session<'_> {
             self.save().await?;
             self.settle()?;
         }
-        let path = self.run.path().display();
-        self.display.note(&format!("interrupted and saved; go on with `hbat resume {path}`"));
+        let run = self.whole.display();
+        self.display.note(&format!("interrupted and saved; go on with `hbat resume {run}`"));
         Ok(Ended::Interrupted)
     }
 
@@ -284,17 +304,18 @@ impl Session<'_> {
 
     /// Says from where a run that diverged can go on, with other settings.
     fn go_on_from_last(&self, error: anyhow::Error) -> anyhow::Error {
-        let run = self.run.path().display();
+        let run = self.whole.display();
         let last = self.run.latest_complete(&self.fingerprint).ok().and_then(|latest| latest.checkpoint);
-        error.context(match last {
+        let goes_on = match last {
             Some(last) => format!(
-                "the last checkpoint is {}, after step {} of {}: change {run}/config.toml and go on from there with `hbat resume {run}`",
+                "The last checkpoint is {}, after step {} of {}: change {run}/config.toml and go on from there with `hbat resume {run}`",
                 last.path().display(),
                 last.step(),
                 last.phase()
             ),
-            None => format!("nothing was saved yet: change {run}/config.toml and begin anew with `hbat resume {run}`"),
-        })
+            None => format!("Nothing was saved yet: change {run}/config.toml and begin anew with `hbat resume {run}`"),
+        };
+        anyhow!("{error:#}. {goes_on}")
     }
 
     async fn finish(&mut self) -> anyhow::Result<Ended> {
@@ -306,9 +327,14 @@ impl Session<'_> {
         Ok(Ended::Finished(std::mem::take(&mut self.moments)))
     }
 
-    async fn export(&self, folder: &Path) -> anyhow::Result<()> {
-        let policy = self.trainer.policy();
-        Ok(Export::new(policy.config(), Some(self.folder)).write_policy(policy, folder).await?)
+    async fn export(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let Self { trainer, display, folder: source, .. } = self;
+        let (policy, total) = (trainer.policy(), trainer.policy().units().len());
+        let read = async |unit: usize| {
+            display.exported(unit + 1, total);
+            Ok::<_, anyhow::Error>(policy.values(unit).await?)
+        };
+        Export::new(policy.config(), Some(source)).write(folder, read).await
     }
 
     fn unit_names(&self) -> Vec<String> {

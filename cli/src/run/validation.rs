@@ -68,8 +68,7 @@ impl Reference {
             return Ok(None);
         }
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let reference: Self =
-            serde_json::from_slice(&text).with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        let reference: Self = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
         let found = reference.preferences.len();
         anyhow::ensure!(found == pairs, "{} is about {found} pairs, the validation set has {pairs}", path.display());
         Ok(Some(reference))

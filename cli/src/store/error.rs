@@ -37,6 +37,14 @@ pub enum StoreError {
         /// What the system said.
         reason: io::Error,
     },
+    /// A new run was to start where no folder can be.
+    #[error("{} cannot be a run's folder: {reason}. Choose another --output", path.display())]
+    NoFolder {
+        /// What was given.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
     /// A new run was to start where there is one already.
     #[error("{0} holds a run already: go on with it by `hbat resume {0}`, or choose another --output", path.display())]
     RunExists {
@@ -116,6 +124,16 @@ impl StoreError {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::NotWritable { path, reason },
                 _ => Self::Io { action, path, reason },
             }
+        }
+    }
+
+    /// A run's folder that could not be made.
+    pub(crate) fn making(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |reason| match reason.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+                Self::NoFolder { path: path.to_path_buf(), reason }
+            }
+            _ => Self::writing(path)(reason),
         }
     }
 

@@ -11,7 +11,7 @@ mod metrics;
 mod run_dir;
 mod tensor_file;
 
-pub use checkpoint::{Checkpoint, CheckpointWriter, Latest, Refusal, SavedTensors, SetWriter};
+pub use checkpoint::{Checkpoint, CheckpointWriter, Latest, Refusal, SavedTensors, SetWriter, StoredSet};
 pub use error::StoreError;
 pub use metrics::{CutBack, MetricsLog};
 pub use run_dir::{RunDir, fingerprint};

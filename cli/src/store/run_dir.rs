@@ -28,7 +28,7 @@ impl RunDir {
     /// # Errors
     /// If the directory holds anything, is in use, or cannot be written.
     pub fn create(path: &Path, config: &str) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(StoreError::writing(path))?;
+        fs::create_dir_all(path).map_err(StoreError::making(path))?;
         let entries = names(path)?;
         let is_run = entries.iter().any(|name| name == CONFIG);
         if let Some(found) = entries.into_iter().find(|name| !is_run && !is_leftover(name)) {
@@ -93,6 +93,14 @@ impl RunDir {
     pub fn config(&self) -> Result<String, StoreError> {
         let path = self.path.join(CONFIG);
         fs::read_to_string(&path).map_err(StoreError::reading(&path))
+    }
+
+    /// Writes the configuration anew.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_config(&self, config: &str) -> Result<(), StoreError> {
+        replace_file(&self.path.join(CONFIG), config.as_bytes())
     }
 
     /// The metrics, open for appending.

@@ -64,7 +64,7 @@ impl Tokenizer {
         let begin = match names.adds_bos {
             Some(flag) if flag && bos.is_some() => Begin::Bos,
             Some(_) => Begin::Bare,
-            None => begin(&inner, bos)?,
+            None => begin(&inner, bos),
         };
         let marked = inner.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).map(|(id, _)| id);
         let special_ids = marked.chain([bos, eos, pad].into_iter().flatten()).collect();
@@ -159,11 +159,11 @@ fn culprit<'a>(tokenizer: &tokenizers::Tokenizer, text: &'a str) -> &'a str {
 }
 
 /// Asks the tokenizer itself. A letter is encoded rather than nothing, so that an end-of-sequence token that is also the beginning
-/// (GPT-2's) is not taken for one.
-fn begin(tokenizer: &tokenizers::Tokenizer, bos: Option<u32>) -> Result<Begin, TextError> {
-    let (bare, full) = (encode(tokenizer, "a", false)?, encode(tokenizer, "a", true)?);
+/// (GPT-2's) is not taken for one. A tokenizer of whole words may know no letter, and adds nothing.
+fn begin(tokenizer: &tokenizers::Tokenizer, bos: Option<u32>) -> Begin {
+    let (Ok(bare), Ok(full)) = (encode(tokenizer, "a", false), encode(tokenizer, "a", true)) else { return Begin::Bare };
     let added = full.first().is_some_and(|first| Some(*first) == bos && bare.first() != Some(first));
-    Ok(if added { Begin::Bos } else { Begin::Bare })
+    if added { Begin::Bos } else { Begin::Bare }
 }
 
 /// The special tokens' texts by name, and what the configuration says about adding them.

@@ -20,7 +20,8 @@ const REMAINDER: usize = 2;
 /// Copies of a unit in f32 that an update by tensor operations makes: both moments, and the step.
 const UPDATE_COPIES: usize = 3;
 
-/// Copies of the attention matrix that live together in a backward pass of tensor operations: P, P∘dP, and what becomes dS.
+/// Copies of the attention matrix that live together in a backward pass of tensor operations: P, P∘dP, and what becomes dS. Kernels make
+/// P and dS beside scores and dP.
 const ATTENTION_COPIES: usize = 3;
 
 /// Pages of a device's allocator that are empty if all empty places are taken together. Pages are as large as the largest tensor so far; from 135
@@ -175,9 +176,12 @@ impl<'a> Sizes<'a> {
             (self.at_layer(last, pass, earlier), coming * LAYERS_AHEAD * self.layer),
             (self.at_layer(0, pass, earlier), coming * (self.layer + self.embedding)),
         ];
-        moments.into_iter().fold(self.update(resting, earlier), |peak, ([gradients, activations, logits, workspace], coming)| {
-            peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
-        })
+        moments.into_iter().fold(
+            self.update(resting, holdings, earlier),
+            |peak, ([gradients, activations, logits, workspace], coming)| {
+                peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
+            },
+        )
     }
 
     /// Where what stays has memory of its own, pages are but for what comes and goes. Elsewhere they are not counted: on a device that makes
@@ -211,7 +215,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// While the weights are changed.
-    fn update(&self, resting: Memory, earlier: usize) -> Memory {
+    fn update(&self, resting: Memory, holdings: &Holdings, earlier: usize) -> Memory {
         let largest = self.largest.max(self.head);
         let gradients = match self.update {
             UpdateTiming::AfterBackward => earlier.max(self.narrow() * self.model),
@@ -220,24 +224,29 @@ impl<'a> Sizes<'a> {
         let workspace = match self.layout.memory {
             _ if self.offloads_updates() => self.narrow() * largest,
             compute::Memory::Host => 0,
-            compute::Memory::Device => largest * self.update_bytes(earlier),
+            compute::Memory::Device => largest * self.update_bytes(holdings, earlier),
         };
         Memory { gradients, workspace, ..resting }
     }
 
-    /// Bytes per weight that an update takes: none in place; by tensor operations what is narrow is widened, gradient and moments in the place
-    /// of the narrow ones, the two parts of a split weight beside them.
-    fn update_bytes(&self, earlier: usize) -> usize {
+    /// Bytes per weight that an update takes: none in place, or what a master is rounded to; by tensor operations what is narrow is widened,
+    /// gradient and moments in the place of the narrow ones, the two parts of a split weight beside them. A pulled gradient is rounded with its
+    /// weights at hand.
+    fn update_bytes(&self, holdings: &Holdings, earlier: usize) -> usize {
         let precision = self.layout.precision;
         if self.layout.updates_in_place() {
             return 0;
+        }
+        if self.layout.kernels.is_some() {
+            return self.narrow();
         }
         let gradient = if earlier > 0 { bytes(precision.sums.dtype()) } else { self.narrow() };
         let joined = usize::from(precision.weights == compute::Weights::Bf16Split);
         // Where all is f32, the gradient makes room for what is computed from it.
         let copies = UPDATE_COPIES + joined - usize::from(precision.weights == compute::Weights::F32);
         let moments = if precision.moments == compute::Moments::F32 { 0 } else { 2 * bytes(precision.moments.dtype()) };
-        F32 * copies + F32 - gradient - moments
+        let pulled = if holdings.anchor && self.narrow() < F32 { F32 } else { 0 };
+        F32 * copies + F32 + pulled - gradient - moments
     }
 
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.
@@ -350,12 +359,10 @@ impl<'a> Sizes<'a> {
         self.positions(pass) * per_token
     }
 
-    /// Copies of the attention matrix that live together: where it is multiplied in parts, it, the parts, and one of them transposed.
+    /// Copies of the attention matrix that live together: where it is multiplied in parts, the parts, too, and one of them transposed.
     fn attention_copies(&self) -> usize {
-        match self.layout.precision.products {
-            Products::Plain | Products::Library(_) => ATTENTION_COPIES,
-            Products::Split => ATTENTION_COPIES + 1,
-        }
+        let split = self.layout.precision.products == Products::Split;
+        ATTENTION_COPIES + usize::from(split) + usize::from(self.layout.kernels.is_some())
     }
 
     /// Bytes of the parts in which three matrices are multiplied, two at a time: of both factors what TF32 holds, of one what is left, and

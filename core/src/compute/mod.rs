@@ -172,8 +172,9 @@ impl Layout {
 
     /// Whether a device's updates change weights and moments where they are.
     pub(crate) fn updates_in_place(&self) -> bool {
-        let split = self.precision.weights == Weights::Bf16Split;
-        self.updates() == Memory::Device && self.kernels.is_some() && split
+        // What a master is rounded to is made anew.
+        let whole = self.precision.weights != Weights::Bf16Master;
+        self.updates() == Memory::Device && self.kernels.is_some() && whole
     }
 
     /// Where an anchor lies.

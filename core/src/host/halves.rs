@@ -14,14 +14,23 @@ const CHUNK: usize = 1 << 16;
 /// 2³² over the golden ratio: the thresholds of neighbours lie far apart, and those of any number of them everywhere.
 const STRIDE: u32 = 0x9E37_79B1;
 
+/// What mixes the bits of a weight (a constant of MurmurHash3).
+const SALT: u32 = 0x85EB_CA6B;
+
 /// What is added to an element's lower 16 bits: where that makes more than 16, it is rounded up.
 fn threshold(index: usize) -> u32 {
     (index as u32).wrapping_mul(STRIDE) >> 16
 }
 
+/// One that changes with the weight: a gradient that is pulled at the same way step after step would always be rounded the same way by its
+/// own, so that a few elements felt all of a small pull and the others nothing.
+fn salted(index: usize, weight: f32) -> u32 {
+    threshold(index) ^ (weight.to_bits().wrapping_mul(SALT) >> 16)
+}
+
 /// The bf16 of an element. What is a bf16 stays itself, and so does what is no number.
-fn coarse(value: f32, index: usize) -> bf16 {
-    let up = if value.is_finite() { threshold(index) } else { 0 };
+fn coarse(value: f32, threshold: u32) -> bf16 {
+    let up = if value.is_finite() { threshold } else { 0 };
     bf16::from_bits((value.to_bits().wrapping_add(up) >> 16) as u16)
 }
 
@@ -42,7 +51,14 @@ pub(crate) fn narrow(values: &[f32], dims: [usize; 2], dtype: DType) -> TensorDa
     if dtype != DType::BF16 {
         return TensorData::new(values.to_vec(), dims).convert_dtype(dtype);
     }
-    TensorData::new(each(values.len(), bf16::ZERO, |index| coarse(values[index], index)), dims)
+    TensorData::new(each(values.len(), bf16::ZERO, |index| coarse(values[index], threshold(index))), dims)
+}
+
+/// Gradients that were bf16 until the pull towards an anchor was added, as bf16 again: of a pull that is small beside what bf16 resolves, as
+/// many elements are moved to their neighbour as keep its sum, at every step others.
+pub(crate) fn repulled(gradient: &[f32], weights: &[f32], dims: [usize; 2]) -> TensorData {
+    let rounded = |index| coarse(gradient[index], salted(index, weights[index]));
+    TensorData::new(each(gradient.len(), bf16::ZERO, rounded), dims)
 }
 
 /// Their two halves.
@@ -97,6 +113,28 @@ mod tests {
         assert!(values.iter().zip(&narrowed).all(|(value, narrow)| (value - narrow).abs() < value.abs() / 128.0));
         assert_eq!(widen(narrow(&narrowed, [100, 1000], DType::BF16)), narrowed);
         assert_eq!(widen(narrow(&values, [100, 1000], DType::F32)), values);
+    }
+
+    /// Pulls of 3·10⁻⁴ to 10⁻² of a gradient, while weights move by millionths: rounded to the nearest, an eighth of the smallest stays.
+    #[test]
+    fn a_small_pull_is_felt_by_all_and_adds_up() {
+        const ELEMENTS: usize = 4096;
+        let (gradient, mut weights) = (Noise(5).values(ELEMENTS, 1.0), Noise(6).values(ELEMENTS, 0.02));
+        let gradient = widen(TensorData::new(gradient, [64, 64]).convert_dtype(DType::BF16));
+        for pull in [3e-4f32, 1e-3, 1e-2] {
+            let (steps, mut felt) = (400, vec![0.0f64; ELEMENTS]);
+            for step in 0..steps {
+                let moves = Noise(100 + step).values(ELEMENTS, 1e-6);
+                weights.iter_mut().zip(moves).for_each(|(weight, by)| *weight += by);
+                let pulled: Vec<f32> = gradient.iter().map(|g| g + pull).collect();
+                let kept = widen(repulled(&pulled, &weights, [64, 64]));
+                felt.iter_mut().zip(kept.iter().zip(&gradient)).for_each(|(felt, (kept, g))| *felt += f64::from(kept - g));
+            }
+            let all = felt.iter().sum::<f64>() / (ELEMENTS as f64 * f64::from(pull) * steps as f64);
+            let untouched = felt.iter().filter(|felt| **felt == 0.0).count();
+            assert!((all - 1.0).abs() < 0.02, "{pull:e}: {all} of it is kept");
+            assert!(untouched < ELEMENTS / 50, "{pull:e}: {untouched} elements feel nothing");
+        }
     }
 
     /// A hundredth of the distance between neighbours, where rounding to the nearest would hide it.

@@ -23,7 +23,7 @@ mod tile;
 mod vocabulary;
 mod weight;
 
-pub(crate) use halves::{halved, joined, narrow, widen};
+pub(crate) use halves::{halved, joined, narrow, repulled, widen};
 pub(crate) use head::Vocabulary;
 pub(crate) use layers::HostLayers;
 pub(crate) use simd::dispatch;

@@ -213,6 +213,11 @@ impl LlamaConfig {
         if !self.head_dim.is_multiple_of(2) {
             return inconsistent("head_dim", self.head_dim, "rotary embedding needs an even number");
         }
+        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(ConfigError::Unsupported { field, value: value.to_string(), supported: "finite numbers above 0" });
+            }
+        }
         Ok(self)
     }
 }

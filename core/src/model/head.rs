@@ -17,7 +17,8 @@ mod tests {
 
     #[test]
     fn the_head_is_as_long_as_the_residual_stream_is_wide() {
-        let text = r#"{"vocab_size": 8, "hidden_size": 4096, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2}"#;
+        let text =
+            r#"{"vocab_size": 8, "hidden_size": 4096, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2}"#;
         let config: LlamaConfig = serde_json::from_str(text).unwrap();
         let head = fresh_value_head(&config, 1);
         let squares: f32 = head.iter().map(|w| w * w).sum();

@@ -1,10 +1,11 @@
 //! The two passes on a device: kernels where it has them, or tensor operations, which Burn fuses.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::adamw::{Coefficients, Pull, Strength, Sums};
 use crate::compute::{Compute, Kernels};
 use crate::error::Error;
+use crate::host::{repulled, widen};
 use crate::kernel::{kind, wide};
 use crate::model::Policy;
 use crate::slab::{Slab, floats};
@@ -50,9 +51,9 @@ impl Running {
                 gradient
             }
             (_, Some((pull, strength))) => {
-                let (kept, anchor) = (kind(&gradient), theirs(pull));
-                let pulled = pulled(wide(gradient), policy.exact(unit), anchor, strength);
-                let gradient = pulled.gradient.clone().cast(kept);
+                let (kept, anchor, weights) = (kind(&gradient), theirs(pull), policy.exact(unit));
+                let pulled = pulled(wide(gradient), weights.clone(), anchor, strength);
+                let gradient = rounded(pulled.gradient.clone(), weights, kept);
                 self.parts.extend(sums(pulled));
                 gradient
             }
@@ -93,6 +94,16 @@ fn pulled(gradient: Tensor<2>, weights: Tensor<2>, anchor: Tensor<2>, strength: 
         Strength::PerElement(fisher, factor) => away.clone() * tensor(fisher) * *factor,
     };
     Pulled { gradient: gradient + pull.clone(), pull: Some([away, pull]) }
+}
+
+/// A pulled gradient in its own type again: a bf16 by thresholds, through ordinary memory, for which kernels are faster.
+fn rounded(gradient: Tensor<2>, weights: Tensor<2>, kept: FloatDType) -> Tensor<2> {
+    if kept != FloatDType::BF16 {
+        return gradient.cast(kept);
+    }
+    let (dims, device) = (gradient.dims(), gradient.device());
+    let [gradient, weights] = [gradient, weights].map(|tensor| widen(tensor.into_data()));
+    Tensor::from_data(repulled(&gradient, &weights, dims), (&device, DType::BF16))
 }
 
 fn sums(pulled: Pulled) -> Vec<Tensor<1>> {

@@ -24,6 +24,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Whether anything was evaluated.
+    pub fn is_measured(&self) -> bool {
+        self.sft_nll.is_some() || self.accuracy.is_some() || self.margin.is_some() || !self.extra.is_empty()
+    }
+
     /// Which moment of its method this is: "start" or the phase that had just ended.
     pub fn label(&self) -> &str {
         self.phase.as_deref().unwrap_or("start")

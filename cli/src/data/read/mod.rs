@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{DataError, FileFault};
-use super::record::Record;
+use super::record::{Place, Record, Spot};
 
 /// Reads a file's examples, at most `limit` of them, with the columns that are `wanted`; of others at least the names.
 pub(super) fn read(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Record>, DataError> {
@@ -23,6 +23,21 @@ pub(super) fn read(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> bool) -> 
         Err(fault) => Err(fault),
     };
     records.map_err(|fault| DataError::File { file, fault: Box::new(fault) })
+}
+
+/// The lines of a text file that are not blank, each with its place; `None` if its name says that it holds examples.
+pub(super) fn plain_lines(path: &Path) -> Result<Option<Vec<(Place, String)>>, DataError> {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if ["json", "jsonl", "ndjson", "parquet"].contains(&extension.as_str()) {
+        return Ok(None);
+    }
+    let file: Arc<str> = path.display().to_string().into();
+    let place = |line| Place { file: file.clone(), spot: Spot::Line(line) };
+    let refused = |fault| DataError::File { file: file.clone(), fault: Box::new(fault) };
+    let decoded = fs::read(path).map_err(|error| unreadable(&error)).and_then(decode).map_err(refused)?;
+    let lines = decoded.as_str().lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines: Vec<(Place, String)> = lines.map(|(number, line)| (place(number + 1), line.to_owned())).collect();
+    if lines.is_empty() { Err(refused(FileFault::NoPrompts)) } else { Ok(Some(lines)) }
 }
 
 /// What a file holds.

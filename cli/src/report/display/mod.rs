@@ -125,7 +125,7 @@ impl Display {
             units => format!(", {units} units frozen"),
         };
         let phase = format!("{}{frozen}", self.position(&started.phase));
-        self.line(Tone::Begun, &format!("{phase}, {} steps", started.steps));
+        self.line(Tone::Begun, &format!("{phase}, {}", phrase::counted(started.steps, "step")));
         let Some(report) = &started.importance else { return };
         self.line(Tone::Note, &format!("{}: {}", started.phase, phrase::held(report, self.outline.rule)));
         if let Some(kind) = report.degenerate.filter(|kind| !self.explained.contains(kind)) {
@@ -144,6 +144,11 @@ impl Display {
     /// So many of the phase's examples have added to the Fisher information.
     pub fn measured(&mut self, done: usize, total: usize) {
         self.aside("Fisher", done, total);
+    }
+
+    /// So many of the model's tensors are written into a folder.
+    pub fn exported(&mut self, done: usize, total: usize) {
+        self.aside("export", done, total);
     }
 
     /// So many of the validation examples are scored.
@@ -189,6 +194,9 @@ impl Display {
 
     /// Both objectives were evaluated.
     pub fn evaluated(&mut self, moment: &Moment) {
+        if !moment.is_measured() {
+            return;
+        }
         let named = [("SFT loss", moment.sft_nll), ("accuracy", moment.accuracy), ("margin", moment.margin)];
         let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let extra = moment.extra.iter().map(|(name, value)| (name.as_str(), *value));
@@ -199,7 +207,7 @@ impl Display {
     /// The run is over: takes the bars away and says how long it took.
     pub fn finish(&mut self) {
         let seconds = phrase::took((self.clock)() - self.begun);
-        self.line(Tone::Done, &format!("{}: {} steps in {seconds}", self.outline.method, self.steps));
+        self.line(Tone::Done, &format!("{}: {} in {seconds}", self.outline.method, phrase::counted(self.steps, "step")));
     }
 
     fn begin(&mut self, phase: &str, steps: usize) {

@@ -21,6 +21,8 @@ pub(super) struct Course {
     /// Steps done, those of an interrupted run included.
     pub(super) done: usize,
     steps: usize,
+    /// Steps seen: those since the interruption, if there was one.
+    taken: usize,
     begun: f64,
     seconds: f64,
     tokens: usize,
@@ -30,11 +32,12 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(name: &str, steps: usize, now: f64) -> Self {
         let losses = BTreeMap::new();
-        Self { name: name.to_string(), done: 0, steps, begun: now, seconds: 0.0, tokens: 0, losses }
+        Self { name: name.to_string(), done: 0, steps, taken: 0, begun: now, seconds: 0.0, tokens: 0, losses }
     }
 
     pub(super) fn record(&mut self, report: &StepReport, seconds: f64) {
         self.done = report.step;
+        self.taken += 1;
         self.seconds += seconds;
         self.tokens += report.tokens;
         let losses = self.losses.entry(report.objective).or_insert_with(|| Losses { first: report.loss, last: VecDeque::new() });
@@ -52,7 +55,11 @@ impl Course {
 
     /// "sft-1: 32 steps in 12.3 s, loss 2.310 → 0.412, 2,345 tokens/s".
     pub(super) fn summary(&self, now: f64) -> String {
-        let mut parts = vec![format!("{}: {} steps in {}", self.name, self.steps, phrase::took(now - self.begun))];
+        let taken = match self.taken {
+            taken if taken == self.steps => phrase::counted(taken, "step"),
+            taken => format!("the last {} of {}", phrase::counted(taken, "step"), self.steps),
+        };
+        let mut parts = vec![format!("{}: {taken} in {}", self.name, phrase::took(now - self.begun))];
         for (objective, losses) in &self.losses {
             let objective = if self.losses.len() > 1 { format!("{objective} ") } else { String::new() };
             let last = losses.last.iter().sum::<f64>() / losses.last.len() as f64;

@@ -10,7 +10,8 @@ use crate::store::error::StoreError;
 pub(crate) fn latest_complete(folder: &Path, fingerprint: &str) -> Result<Latest, StoreError> {
     let mut latest = Latest { checkpoint: None, refused: Vec::new() };
     for path in newest_first(folder)? {
-        match Checkpoint::verify(&path, fingerprint) {
+        let whole = |checkpoint: Checkpoint| checkpoint.verify_values().map(|()| checkpoint);
+        match Checkpoint::verify(&path, fingerprint).and_then(whole) {
             Ok(checkpoint) => {
                 latest.checkpoint = Some(checkpoint);
                 break;

@@ -1,15 +1,17 @@
 //! Checkpoints: directories that are complete or do not count.
 //!
 //! Order of writing, each step on the disk before the next: the sets of tensors and `state.json` in `.tmp-<name>`; the
-//! directory's rename to `<name>`; the marker `COMPLETE`, which holds the digest of `state.json`, which holds the length
-//! and header digest of every set. A kill before the rename leaves a `.tmp-` directory, one before the marker a directory
+//! directory's rename to `<name>`; the marker `COMPLETE`, which holds the digest of `state.json`, which holds the length,
+//! the header's digest and the checksum of every set. A kill before the rename leaves a `.tmp-` directory, one before the marker a directory
 //! without it; [`super::RunDir::open`] removes both.
 
 mod latest;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hbat::model::{Storage, Unit};
@@ -40,6 +42,14 @@ const VERSION: u32 = 1;
 struct FileEntry {
     bytes: u64,
     header_sha256: String,
+    crc32: u32,
+}
+
+/// A set of tensors of a checkpoint, which another may take over.
+#[derive(Debug, Clone)]
+pub struct StoredSet {
+    path: PathBuf,
+    entry: FileEntry,
 }
 
 /// The contents of `state.json`.
@@ -104,6 +114,12 @@ impl Checkpoint {
         self.path.join(file_name(set))
     }
 
+    /// A set that a later checkpoint may take over, if it is there.
+    pub fn set(&self, set: &str) -> Option<StoredSet> {
+        let entry = self.manifest.files.get(&file_name(set))?.clone();
+        Some(StoredSet { path: self.set_path(set), entry })
+    }
+
     /// Opens all of its sets. Where files outlive their names, on Unix, they can be read even after the checkpoint is pruned.
     ///
     /// # Errors
@@ -129,6 +145,35 @@ impl Checkpoint {
             check_file(&path.join(name), entry)?;
         }
         Ok(Self { path: path.to_path_buf(), manifest })
+    }
+
+    /// Reads all sets to the end and compares their checksums: disks forget without a word.
+    fn verify_values(&self) -> Result<(), Flaw> {
+        let mut known: BTreeSet<(u64, u32)> = BTreeSet::new();
+        for (name, entry) in &self.manifest.files {
+            // The same set under a second name is the same file.
+            if known.insert((entry.bytes, entry.crc32)) {
+                let path = self.path.join(name);
+                let found = checksum(&path).map_err(|error| Flaw::Damaged(format!("{}: {error}", path.display())))?;
+                if found != entry.crc32 {
+                    return Err(Flaw::Damaged(format!("{} is not what was written: its checksum differs", path.display())));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CRC-32 of a file.
+fn checksum(path: &Path) -> std::io::Result<u32> {
+    const BLOCK: usize = 1 << 20;
+    let (mut file, mut crc32) = (File::open(path)?, crc32fast::Hasher::new());
+    let mut block = vec![0; BLOCK];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(crc32.finalize()),
+            bytes => crc32.update(&block[..bytes]),
+        }
     }
 }
 

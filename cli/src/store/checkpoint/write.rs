@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use hbat::model::Unit;
 
-use super::{Checkpoint, FORMAT, FileEntry, MARKER, Manifest, STATE, VERSION, file_name, number_of};
+use super::{Checkpoint, FORMAT, FileEntry, MARKER, Manifest, STATE, StoredSet, VERSION, file_name, number_of};
 use crate::store::aside::{Aside, names, replace_file, write_file};
 use crate::store::error::StoreError;
-use crate::store::tensor_file::{SaveDtype, TensorFile, TensorFileWriter, TensorSpec, Written, digest};
+use crate::store::tensor_file::{SaveDtype, TensorFileWriter, TensorSpec, Written, digest};
 
 /// A checkpoint in the making. Dropped before [`CheckpointWriter::complete`], it leaves nothing.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ impl CheckpointWriter {
         Ok(SetWriter { file, name, files: &mut self.manifest.files })
     }
 
-    /// Takes a set over from a file that nobody changes any more, such as the same set of an earlier checkpoint: by a
+    /// Takes a set over that nobody changes any more, such as the same set of an earlier checkpoint: by a
     /// hard link, which costs nothing, or a copy where there are none.
     ///
     /// # Errors
-    /// If it can be neither linked nor copied, or is no file of tensors.
-    pub fn take_over(&mut self, set: &str, file: &Path) -> Result<(), StoreError> {
+    /// If it can be neither linked nor copied.
+    pub fn take_over(&mut self, set: &str, StoredSet { path: file, entry }: &StoredSet) -> Result<(), StoreError> {
         let name = file_name(set);
         let path = self.aside.path().join(&name);
         if fs::hard_link(file, &path).is_err() {
@@ -67,9 +67,7 @@ impl CheckpointWriter {
             fs::copy(file, &path).map_err(StoreError::writing(&path))?;
             File::open(&path).and_then(|copy| copy.sync_all()).map_err(StoreError::writing(&path))?;
         }
-        let bytes = fs::metadata(&path).map_err(StoreError::reading(&path))?.len();
-        let header_sha256 = TensorFile::open(&path)?.header_digest().to_string();
-        self.manifest.files.insert(name, FileEntry { bytes, header_sha256 });
+        self.manifest.files.insert(name, entry.clone());
         Ok(())
     }
 
@@ -77,9 +75,13 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// As [`CheckpointWriter::take_over`].
+    ///
+    /// # Panics
+    /// If that set is not written yet.
     pub fn same(&mut self, set: &str, as_set: &str) -> Result<(), StoreError> {
-        let file = self.aside.path().join(file_name(as_set));
-        self.take_over(set, &file)
+        let name = file_name(as_set);
+        let entry = self.manifest.files.get(&name).expect("the set is written").clone();
+        self.take_over(set, &StoredSet { path: self.aside.path().join(name), entry })
     }
 
     /// Writes the state, puts the checkpoint in its place and marks it complete. `metrics` is what
@@ -128,8 +130,8 @@ impl SetWriter<'_> {
     /// # Panics
     /// If units announced have not come.
     pub fn finish(self) -> Result<(), StoreError> {
-        let Written { bytes, header_digest } = self.file.finish()?;
-        self.files.insert(self.name, FileEntry { bytes, header_sha256: header_digest });
+        let Written { bytes, header_digest, crc32 } = self.file.finish()?;
+        self.files.insert(self.name, FileEntry { bytes, header_sha256: header_digest, crc32 });
         Ok(())
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     /// SHA-256 of its head, as [`super::TensorFile::header_digest`] gives it.
     pub(crate) header_digest: String,
+    /// CRC-32 of all of it.
+    pub(crate) crc32: u32,
 }
 
 /// A safetensors file in the making: the header is there, tensors follow in the order announced.
@@ -50,7 +52,9 @@ pub(crate) struct TensorFileWriter {
     dtype: SaveDtype,
     to_come: std::vec::IntoIter<TensorSpec>,
     buffer: Vec<u8>,
-    written: Written,
+    bytes: u64,
+    header_digest: String,
+    crc32: crc32fast::Hasher,
 }
 
 impl TensorFileWriter {
@@ -62,8 +66,11 @@ impl TensorFileWriter {
         let head = head(dtype, format, &tensors).map_err(io::Error::other).map_err(StoreError::writing(path))?;
         let mut file = File::create(path).map_err(StoreError::writing(path))?;
         file.write_all(&head).map_err(StoreError::writing(path))?;
-        let written = Written { bytes: head.len() as u64, header_digest: digest(&head) };
-        Ok(Self { path: path.to_path_buf(), file, dtype, to_come: tensors.into_iter(), buffer: Vec::new(), written })
+        let mut crc32 = crc32fast::Hasher::new();
+        crc32.update(&head);
+        let (bytes, header_digest) = (head.len() as u64, digest(&head));
+        let (path, to_come, buffer) = (path.to_path_buf(), tensors.into_iter(), Vec::new());
+        Ok(Self { path, file, dtype, to_come, buffer, bytes, header_digest, crc32 })
     }
 
     /// Writes the next tensor.
@@ -83,7 +90,8 @@ impl TensorFileWriter {
                 return Err(StoreError::NotRepresentable { tensor: tensor.name, index, value, dtype });
             }
             self.file.write_all(&self.buffer).map_err(StoreError::writing(&self.path))?;
-            self.written.bytes += self.buffer.len() as u64;
+            self.bytes += self.buffer.len() as u64;
+            self.crc32.update(&self.buffer);
         }
         Ok(())
     }
@@ -98,7 +106,7 @@ impl TensorFileWriter {
     pub(crate) fn finish(self) -> Result<Written, StoreError> {
         assert_eq!(self.to_come.len(), 0, "tensors of {} are missing", self.path.display());
         self.file.sync_all().map_err(StoreError::writing(&self.path))?;
-        Ok(self.written)
+        Ok(Written { bytes: self.bytes, header_digest: self.header_digest, crc32: self.crc32.finalize() })
     }
 }
 

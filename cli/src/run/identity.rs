@@ -1,0 +1,109 @@
+//! Whether a run that goes on still finds what it began with: names of files and of the model's folder stay, their contents may not have.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hbat::tokens::Group;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::inputs::Inputs;
+use crate::store::{hex, replace_file};
+
+/// The file that remembers it.
+const FILE: &str = "inputs.json";
+
+/// What a run trains on and is judged by: digests in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    /// The model's configuration.
+    model: String,
+    demonstrations: String,
+    preferences: String,
+    validation_demonstrations: String,
+    validation_preferences: String,
+}
+
+/// Something is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {what} are not those that {} began with, tokens and all: put the files named by {key} back, or begin a new run with another --output",
+    run.display()
+)]
+pub(crate) struct InputsChanged {
+    what: &'static str,
+    key: &'static str,
+    run: PathBuf,
+}
+
+/// Remembers a new run's inputs, and refuses those of a run that goes on if they are others.
+///
+/// # Errors
+/// If they are, or cannot be written down.
+pub(super) fn check(inputs: &Inputs, run: &Path) -> anyhow::Result<()> {
+    let (path, now) = (run.join(FILE), Identity::of(inputs)?);
+    // What is damaged tells nothing, and is written anew.
+    let known = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
+    match known.and_then(|before| before.differs(&now)) {
+        Some((what, key)) => Err(InputsChanged { what, key, run: run.to_path_buf() }.into()),
+        None => Ok(replace_file(&path, &serde_json::to_vec_pretty(&now)?)?),
+    }
+}
+
+impl Identity {
+    fn of(inputs: &Inputs) -> anyhow::Result<Self> {
+        let config = serde_json::to_vec(inputs.folder.config()).context("the model's configuration as JSON")?;
+        Ok(Self {
+            model: hex(&Sha256::digest(config)),
+            demonstrations: digest(&inputs.data.demonstrations),
+            preferences: digest(&inputs.data.preferences),
+            validation_demonstrations: digest(&inputs.validation_demonstrations),
+            validation_preferences: digest(&inputs.validation_preferences),
+        })
+    }
+
+    /// The first that is another, in words and by its setting.
+    fn differs(&self, now: &Self) -> Option<(&'static str, &'static str)> {
+        [
+            (self.model != now.model, "sizes and constants in the model's config.json", "model.path"),
+            (self.demonstrations != now.demonstrations, "demonstrations", "data.demonstrations"),
+            (self.preferences != now.preferences, "preferences", "data.preferences"),
+            (
+                self.validation_demonstrations != now.validation_demonstrations,
+                "validation demonstrations",
+                "validation.demonstrations",
+            ),
+            (self.validation_preferences != now.validation_preferences, "validation preferences", "validation.preferences"),
+        ]
+        .into_iter()
+        .find_map(|(differs, what, key)| differs.then_some((what, key)))
+    }
+}
+
+fn digest(groups: &[Group]) -> String {
+    let mut hash = Sha256::new();
+    for sequence in groups.iter().flat_map(|group| &group.sequences) {
+        for length in [sequence.prompt().len(), sequence.response().len()] {
+            hash.update((length as u64).to_le_bytes());
+        }
+        sequence.tokens().iter().for_each(|token| hash.update(token.to_le_bytes()));
+    }
+    hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hbat::tokens::Sequence;
+
+    #[test]
+    fn groups_differ_by_every_token_and_by_where_the_response_begins() {
+        let group = |prompt: &[u32], response: &[u32]| {
+            Group::demonstration(0, Sequence::new(prompt.to_vec(), response).expect("neither is empty"))
+        };
+        let all = [group(&[1], &[2, 3]), group(&[1, 2], &[3]), group(&[1], &[2, 4]), group(&[1], &[2])];
+        let digests: std::collections::BTreeSet<String> = all.iter().map(|g| digest(std::slice::from_ref(g))).collect();
+        assert_eq!(digests.len(), all.len());
+        assert_ne!(digest(&all[..2]), digest(&all[1..2]));
+    }
+}

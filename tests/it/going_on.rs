@@ -1,0 +1,205 @@
+//! Runs that go on where something changed meanwhile, and output that nobody takes.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::cli::{metrics, refused, run, same_run, train};
+use crate::support::hbat;
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A model of the toy's in `model`, examples in `d.jsonl` and `p.jsonl`, and a run file over them, `run.toml`.
+fn with_files(folder: &Path) {
+    assert!(run(&train("toy", &["methods=[\"sft\"]"]), folder).status.success());
+    fs::rename(folder.join("toy/last"), folder.join("model")).unwrap();
+    let digits = |i: usize| format!("{} {}", i % 10, (i * 7) % 10);
+    let demonstration = |i| format!("{{\"prompt\": \"copy {} =\", \"completion\": \"{}\"}}\n", digits(i), digits(i));
+    fs::write(folder.join("d.jsonl"), (0..16).map(demonstration).collect::<String>()).unwrap();
+    let preference =
+        |i| format!("{{\"prompt\": \"copy {} =\", \"chosen\": \"{}\", \"rejected\": \"1\"}}\n", digits(i), digits(i));
+    fs::write(folder.join("p.jsonl"), (0..16).map(preference).collect::<String>()).unwrap();
+    let text = "methods = [\"hbat\"]\n[model]\npath = \"model\"\n[data]\ndemonstrations = [\"d.jsonl\"]\npreferences = [\"p.jsonl\"]\n\
+                max_length = 32\n[validation]\npreferences = [\"p.jsonl\"]\nlimit_preferences = 8\n[sft]\nbatch_size = 4\n\
+                [dpo]\nbatch_size = 4\n";
+    fs::write(folder.join("run.toml"), text).unwrap();
+}
+
+#[test]
+fn a_run_goes_on_only_with_what_it_began_with() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let output = run(&["train", "run.toml", "-o", "out"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    let changes: [(&str, &str, &str, &str); 3] = [
+        ("d.jsonl", "\"completion\": \"0 0\"", "\"completion\": \"9\"", "the demonstrations are not those"),
+        ("p.jsonl", "\"rejected\": \"1\"", "\"rejected\": \"2\"", "the preferences are not those"),
+        ("model/config.json", "\"rope_theta\": 100.0", "\"rope_theta\": 101.0", "config.json are not those"),
+    ];
+    for (file, old, new, words) in changes {
+        let path = folder.join(file);
+        let before = fs::read_to_string(&path).unwrap();
+        assert!(before.contains(old), "{file} has no {old}: {before}");
+        fs::write(&path, before.replace(old, new)).unwrap();
+        refused(&["resume", "out"], folder, 65, &[words, "put the files named by"]);
+        fs::write(&path, before).unwrap();
+    }
+    let output = run(&["resume", "out"], folder);
+    assert!(output.status.success() && said(&output).contains("hbat had finished"), "{}", said(&output));
+}
+
+#[test]
+fn what_a_run_lost_beside_its_checkpoints_does_not_stop_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = ["methods=[\"hbat\"]"];
+    assert!(run(&train("whole", &settings), folder).status.success());
+    assert!(run(&train("cut", &settings), folder).status.success());
+    let cut = folder.join("cut");
+    let mut checkpoints: Vec<_> = fs::read_dir(cut.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    checkpoints.sort();
+    fs::remove_dir_all(checkpoints.pop().unwrap()).unwrap();
+    fs::write(cut.join("reference.json"), "{").unwrap();
+    let output = run(&["resume", "cut"], folder);
+    assert!(output.status.success() && said(&output).contains("reference.json is damaged"), "{}", said(&output));
+    same_run(&cut, &folder.join("whole"));
+
+    fs::remove_file(cut.join("metrics.jsonl")).unwrap();
+    let output = run(&["resume", "cut"], folder);
+    assert!(output.status.success() && said(&output).contains("metrics.jsonl has lost its end"), "{}", said(&output));
+
+    fs::remove_dir_all(cut.join("checkpoints")).unwrap();
+    let output = run(&["resume", "cut"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    same_run(&cut, &folder.join("whole"));
+    fs::remove_dir_all(cut.join("checkpoints")).unwrap();
+    let output = run(&["resume", "cut"], folder);
+    assert!(said(&output).contains("the run begins anew"), "{}", said(&output));
+}
+
+#[test]
+fn one_method_does_not_become_several_nor_several_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    for (name, methods, others) in [
+        ("one", "methods=[\"sft\"]", "methods = [\"sft\", \"hbat\"]"),
+        ("two", "methods=[\"sft\", \"two-stage\"]", "methods = [\"sft\"]"),
+    ] {
+        assert!(run(&train(name, &[methods]), folder).status.success());
+        let path = folder.join(name).join("config.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        let line = config.lines().find(|line| line.starts_with("methods = ")).unwrap().to_owned();
+        fs::write(&path, config.replace(&line, others)).unwrap();
+        refused(&["resume", name], folder, 78, &["methods", "the run began with", "put it back"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_of_several_methods_names_itself_and_not_the_method() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let mut child =
+        Command::new(hbat()).args(train("run", &["sft.epochs=50"])).current_dir(folder).stderr(Stdio::piped()).spawn().unwrap();
+    while !folder.join("run/two-stage/metrics.jsonl").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let output = child.wait_with_output().unwrap();
+    assert!(said(&output).contains("/run`") && !said(&output).contains("two-stage`"), "{}", said(&output));
+}
+
+/// The settings of a method's folder are those it goes on with.
+#[test]
+fn a_changed_setting_reaches_the_methods_own_folders() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = ["methods=[\"sft\", \"two-stage\"]", "sft.learning_rate=1e36", "sft.batch_size=8"];
+    refused(&train("run", &settings), folder, 70, &["is NaN", "/run/config.toml"]);
+    let path = folder.join("run/config.toml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e36", "1e-4")).unwrap();
+    let output = run(&["resume", "run"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    for method in ["sft", "two-stage"] {
+        let config = fs::read_to_string(folder.join("run").join(method).join("config.toml")).unwrap();
+        assert!(config.contains("learning_rate = 1e-4") && !config.contains("1e36"), "{method}: {config}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_nobody_takes_stops_no_training() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let train = |name, stdout: Stdio, stderr: Stdio| {
+        let arguments = train(name, &["methods=[\"sft\"]"]);
+        Command::new(hbat()).args(arguments).current_dir(folder).stdout(stdout).stderr(stderr).output().unwrap()
+    };
+    assert_eq!(train("mute", Stdio::piped(), full().into()).status.code(), Some(0));
+    let output = train("blind", full().into(), Stdio::piped());
+    assert_eq!(output.status.code(), Some(70), "{}", said(&output));
+    assert!(said(&output).contains("printing the results") && !said(&output).contains("the device failed"), "{}", said(&output));
+    for name in ["mute", "blind"] {
+        assert!(folder.join(name).join("plot.png").is_file() && !metrics(&folder.join(name)).is_empty(), "{name}");
+    }
+    let script = "\"$0\" recipes cat toy | head -1 >/dev/null; exec \"$0\" recipes cat toy >&-";
+    let closed = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).arg(hbat()).output().unwrap();
+    assert!(!said(&closed).contains("panicked"), "{}", said(&closed));
+    let piped = Command::new("bash")
+        .args(["-c", "set -o pipefail; for i in 1 2 3 4; do \"$0\" recipes cat toy; done | head -1"])
+        .arg(hbat())
+        .output()
+        .unwrap();
+    assert!(!said(&piped).contains("Broken pipe"), "{}", said(&piped));
+}
+
+#[test]
+fn prompts_come_from_lines_or_from_examples() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    fs::write(folder.join("prompts.txt"), "copy 4 7 =\n\ncopy 1 =\n").unwrap();
+    fs::write(folder.join("three.jsonl"), "{\"prompt\": \"copy 4 7 =\", \"completion\": \"4 7\"}\n").unwrap();
+    let generate = |file: &str| run(&["generate", "-m", "model", "--prompts", file, "--max-new-tokens", "2"], folder);
+    let text = String::from_utf8_lossy(&generate("prompts.txt").stdout).into_owned();
+    assert!(text.starts_with("> copy 4 7 =\n4 7\n") && text.contains("> copy 1 =\n"), "{text}");
+    let output = generate("three.jsonl");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4 7\n", "{}", said(&output));
+    let files: [(&str, &[u8], &str); 3] = [
+        ("blank.txt", b" \n\n", "blank.txt: holds no prompts"),
+        ("latin.txt", b"copy \xe9 =\n", "latin.txt: line 1: byte 5 (0xE9) is not UTF-8"),
+        ("pears.txt", b"copy 1 =\ncopy pears =\n", "pears.txt, line 2: the tokenizer fails on \"pears\""),
+    ];
+    for (name, bytes, words) in files {
+        fs::write(folder.join(name), bytes).unwrap();
+        refused(&["generate", "-m", "model", "--prompts", name], folder, 65, &[words]);
+    }
+    refused(&["generate", "-m", "model", "--prompts", "none.txt"], folder, 65, &["none.txt: there is no such file"]);
+    let long = format!("copy {}=", "1 ".repeat(80));
+    refused(&["generate", "-m", "model", "--prompt", &long], folder, 65, &["the prompt has 82 tokens", "may have 64"]);
+}
+
+#[test]
+fn numbers_and_folders_that_cannot_be_are_refused_by_name() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    fs::write(folder.join("file"), "").unwrap();
+    for (setting, words) in [
+        ("consolidation.lambda=1e39", "between 0 and 1e30"),
+        ("sft.epochs=1000000000", "between 1 and 10000"),
+        ("engine.pack=1000000000", "the tokens of a row"),
+        ("output=\"\"", "an empty path names no folder"),
+    ] {
+        let (key, _) = setting.split_once('=').unwrap();
+        refused(&["train", "--set", setting], folder, 78, &[key, words]);
+    }
+    refused(&["train", "-o", "file"], folder, 78, &["file cannot be a run's folder"]);
+    let reference = ["eval", "-m", "m", "--reference", "r", "--demonstrations", "d.jsonl"];
+    refused(&reference, folder, 2, &["--preferences"]);
+}
