@@ -44,7 +44,12 @@ impl Target {
 
     /// In the layout that fits 7 billion parameters into 80 GB, but for a resident anchor; `None` where the device does not compute in bf16.
     pub(crate) fn narrow(self) -> Option<Compute> {
-        let (weights, moments, sums, offload) = (Weights::Bf16Split, Moments::Bf16, Sums::Bf16, self.offload);
+        self.in_bf16(Weights::Bf16Split)
+    }
+
+    /// The same with weights kept otherwise.
+    pub(crate) fn in_bf16(self, weights: Weights) -> Option<Compute> {
+        let (moments, sums, offload) = (Moments::Bf16, Sums::Bf16, self.offload);
         let compute = self.compute(EngineSection { weights, moments, sums, offload, ..RunFile::default().engine });
         compute.device.supports_dtype(weights.dtype()).then_some(compute)
     }

@@ -1,7 +1,7 @@
 //! Updates by hbat's kernels and with anchors that travel, against the same by Burn's operations, in order.
 
 use burn::tensor::{Tensor, TensorData};
-use hbat::compute::Compute;
+use hbat::compute::{Compute, Weights};
 use hbat::engine::GradientSink;
 use hbat::model::{Policy, Unit};
 use hbat::optimizer::{AdamW, AdamWSettings, Consolidate, StepNorms};
@@ -18,10 +18,15 @@ const RATE: f64 = 1e-4;
 const TOLERANCES: [f64; 2] = [2e-2, 1e-4];
 
 pub(crate) async fn run(target: Target) {
-    let Some(compute) = target.narrow() else { return };
-    if compute.layout.kernels.is_none() {
-        return;
+    for kept in [Weights::Bf16Split, Weights::Bf16Master] {
+        if let Some(compute) = target.in_bf16(kept).filter(|compute| compute.layout.kernels.is_some()) {
+            compare(target, compute).await;
+        }
     }
+}
+
+async fn compare(target: Target, compute: Compute) {
+    let kept = compute.layout.precision.weights;
     let mut plain = compute.clone();
     (plain.layout.kernels, plain.layout.carrier) = (None, None);
     let (found, norms) = updated(compute).await;
@@ -39,7 +44,8 @@ pub(crate) async fn run(target: Target) {
     let passed = weights_off <= TOLERANCES[0] && norms_off <= TOLERANCES[1];
     println!(
         "{}",
-        json!({ "part": "update", "target": target.to_string(), "weights": weights_off, "norms": norms_off, "largest_change": moved, "passed": passed })
+        json!({ "part": "update", "target": target.to_string(), "kept": kept, "weights": weights_off, "norms": norms_off,
+            "largest_change": moved, "passed": passed })
     );
 }
 

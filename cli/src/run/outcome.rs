@@ -30,7 +30,7 @@ pub(super) fn present(plan: &Plan, directory: &Path) -> anyhow::Result<()> {
     let evaluated = moments.iter().any(|moment| moment.is_measured());
     let table = if evaluated { table(&moments) } else { "nothing was evaluated: [validation] names no files\n".into() };
     let (mut out, results) = (std::io::stdout().lock(), directory.display());
-    write!(out, "{table}{plotted}results: {results}\n").with_context(|| format!("printing the results, which are in {results}"))
+    writeln!(out, "{table}{plotted}results: {results}").with_context(|| format!("printing the results, which are in {results}"))
 }
 
 /// The moments and losses of all methods, from their metrics.

@@ -230,8 +230,8 @@ impl<'a> Sizes<'a> {
     }
 
     /// Bytes per weight that an update takes: none in place, or what a master is rounded to; by tensor operations what is narrow is widened,
-    /// gradient and moments in the place of the narrow ones, the two parts of a split weight beside them. A pulled gradient is rounded with its
-    /// weights at hand.
+    /// gradient and moments in the place of the narrow ones, the two parts of a split weight beside them. A pulled gradient is rounded
+    /// in ordinary memory, where it and its weights are f32.
     fn update_bytes(&self, holdings: &Holdings, earlier: usize) -> usize {
         let precision = self.layout.precision;
         if self.layout.updates_in_place() {
@@ -245,7 +245,7 @@ impl<'a> Sizes<'a> {
         // Where all is f32, the gradient makes room for what is computed from it.
         let copies = UPDATE_COPIES + joined - usize::from(precision.weights == compute::Weights::F32);
         let moments = if precision.moments == compute::Moments::F32 { 0 } else { 2 * bytes(precision.moments.dtype()) };
-        let pulled = if holdings.anchor && self.narrow() < F32 { F32 } else { 0 };
+        let pulled = if holdings.anchor && gradient < F32 { 2 * F32 } else { 0 };
         F32 * copies + F32 + pulled - gradient - moments
     }
 
