@@ -163,8 +163,8 @@ impl<'a> Sizes<'a> {
         bytes(self.layout.precision.weights.dtype())
     }
 
-    /// The most during a pass and the update after it. Earlier passes of the same step leave sums of gradients.
-    pub(super) fn peak(&self, holdings: &Holdings, pass: &Pass, earlier_passes: usize) -> Memory {
+    /// The most during a pass, and during the update after the last. Earlier passes of the same step leave sums of gradients.
+    pub(super) fn peak(&self, holdings: &Holdings, pass: &Pass, [earlier_passes, later_passes]: [usize; 2]) -> Memory {
         let resting = Memory { pages: self.empty_pages(pass), ..self.resting(holdings) };
         let last = self.config.num_hidden_layers - 1;
         let earlier = bytes(self.layout.precision.sums.dtype()) * self.model * earlier_passes.min(1);
@@ -176,12 +176,10 @@ impl<'a> Sizes<'a> {
             (self.at_layer(last, pass, earlier), coming * LAYERS_AHEAD * self.layer),
             (self.at_layer(0, pass, earlier), coming * (self.layer + self.embedding)),
         ];
-        moments.into_iter().fold(
-            self.update(resting, holdings, earlier),
-            |peak, ([gradients, activations, logits, workspace], coming)| {
-                peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
-            },
-        )
+        let after = if later_passes == 0 { self.update(resting, holdings, earlier) } else { resting };
+        moments.into_iter().fold(after, |peak, ([gradients, activations, logits, workspace], coming)| {
+            peak.larger(Memory { gradients, activations, logits, workspace: workspace + coming, ..resting })
+        })
     }
 
     /// Where what stays has memory of its own, pages are but for what comes and goes. Elsewhere they are not counted: on a device that makes

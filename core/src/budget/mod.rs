@@ -70,7 +70,7 @@ pub fn budget(
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
             let rounds = rounds(settings.update, agenda.optimizer.clip);
             flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
-            let of_pass = |(place, pass)| sizes.peak(&holdings, pass, place);
+            let of_pass = |(place, pass)| sizes.peak(&holdings, pass, [place, passes.len() - 1 - place]);
             peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
             host = passes.iter().map(|pass| sizes.elsewhere(&holdings, pass)).fold(host, usize::max);
         }
