@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::{metrics, refused, run, same_run, train};
 use crate::support::hbat;
@@ -50,6 +50,29 @@ fn a_run_goes_on_only_with_what_it_began_with() {
     }
     let output = run(&["resume", "out"], folder);
     assert!(output.status.success() && said(&output).contains("hbat had finished"), "{}", said(&output));
+}
+
+/// A template that prints the time: what a run goes on with is what it printed when the run began.
+#[test]
+fn a_run_sees_the_day_on_which_it_began() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let seconds = "{{ strftime_now('%S') | list | join(' ') }} {% for m in messages %}{{ m.content }} {% endfor %}";
+    fs::write(folder.join("model/chat_template.jinja"), seconds).unwrap();
+    let chat = r#"{"messages": [{"role": "user", "content": "copy 1 2 ="}, {"role": "assistant", "content": "1 2"}]}"#;
+    fs::write(folder.join("d.jsonl"), format!("{chat}\n").repeat(4)).unwrap();
+    let begun = Instant::now();
+    let output = run(&["train", "run.toml", "-o", "out", "--set", "methods=[\"sft\"]"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    std::thread::sleep(Duration::from_millis(1100).saturating_sub(begun.elapsed()));
+    let output = run(&["resume", "out"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    let path = folder.join("out/inputs.json");
+    let inputs: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let other = serde_json::json!(inputs["began"].as_f64().unwrap() + 1.0);
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace(&inputs["began"].to_string(), &other.to_string())).unwrap();
+    refused(&["resume", "out"], folder, 65, &["the demonstrations are not those"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Whether a run that goes on still finds what it began with: names of files and of the model's folder stay, their contents may not have.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use hbat::tokens::Group;
@@ -14,8 +15,10 @@ use crate::store::{hex, replace_file};
 const FILE: &str = "inputs.json";
 
 /// What a run trains on and is judged by: digests in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// When it began, in seconds since 1970 (UTC): chat templates may print the day.
+    began: f64,
     /// The model's configuration.
     model: String,
     demonstrations: String,
@@ -36,30 +39,47 @@ pub(crate) struct InputsChanged {
     run: PathBuf,
 }
 
-/// Remembers a new run's inputs, and refuses those of a run that goes on if they are others.
-///
-/// # Errors
-/// If they are, or cannot be written down.
-pub(super) fn check(inputs: &Inputs, run: &Path) -> anyhow::Result<()> {
-    let (path, now) = (run.join(FILE), Identity::of(inputs)?);
+/// When a run began, in seconds since 1970 (UTC): now, if it has not.
+pub(super) fn began(run: &Path) -> f64 {
+    known(run).map_or_else(now, |identity| identity.began)
+}
+
+/// Seconds since 1970 (UTC).
+pub(super) fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn known(run: &Path) -> Option<Identity> {
     // What is damaged tells nothing, and is written anew.
-    let known = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
-    match known.and_then(|before| before.differs(&now)) {
-        Some((what, key)) => Err(InputsChanged { what, key, run: run.to_path_buf() }.into()),
-        None => Ok(replace_file(&path, &serde_json::to_vec_pretty(&now)?)?),
-    }
+    serde_json::from_slice(&std::fs::read(run.join(FILE)).ok()?).ok()
 }
 
 impl Identity {
-    fn of(inputs: &Inputs) -> anyhow::Result<Self> {
+    /// That of what was read.
+    ///
+    /// # Errors
+    /// If the model's configuration is no JSON.
+    pub(super) fn of(inputs: &Inputs) -> anyhow::Result<Self> {
         let config = serde_json::to_vec(inputs.folder.config()).context("the model's configuration as JSON")?;
         Ok(Self {
+            began: inputs.began,
             model: hex(&Sha256::digest(config)),
             demonstrations: digest(&inputs.data.demonstrations),
             preferences: digest(&inputs.data.preferences),
             validation_demonstrations: digest(&inputs.validation_demonstrations),
             validation_preferences: digest(&inputs.validation_preferences),
         })
+    }
+
+    /// Remembers it for a new run, and refuses to go on with one that began with something else.
+    ///
+    /// # Errors
+    /// If it did, or it cannot be written down.
+    pub(super) fn check(&self, run: &Path) -> anyhow::Result<()> {
+        match known(run).and_then(|before| before.differs(self)) {
+            Some((what, key)) => Err(InputsChanged { what, key, run: run.to_path_buf() }.into()),
+            None => Ok(replace_file(&run.join(FILE), &serde_json::to_vec_pretty(self)?)?),
+        }
     }
 
     /// The first that is another, in words and by its setting.

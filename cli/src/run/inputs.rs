@@ -24,6 +24,8 @@ pub(crate) struct Inputs {
     pub(crate) validation_demonstrations: Vec<Group>,
     pub(crate) validation_preferences: Vec<Group>,
     pub(crate) toy: Option<ToyTask>,
+    /// When the run began, in seconds since 1970 (UTC).
+    pub(crate) began: f64,
 }
 
 /// The toy's own measure: exact match of generated answers.
@@ -45,15 +47,15 @@ impl ToyTask {
 }
 
 impl Inputs {
-    /// Loads everything but the weights, which every method loads anew.
-    pub(crate) fn load(plan: &Plan, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+    /// Loads everything but the weights, which every method loads anew, for a run that `began` at this time.
+    pub(crate) fn load(plan: &Plan, began: f64, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
         match &plan.start {
-            Start::Toy => Self::toy(plan),
-            Start::Folder(folder) => Self::files(plan, folder, say),
+            Start::Toy => Self::toy(plan, began),
+            Start::Folder(folder) => Self::files(plan, folder, began, say),
         }
     }
 
-    fn toy(plan: &Plan) -> anyhow::Result<Self> {
+    fn toy(plan: &Plan, began: f64) -> anyhow::Result<Self> {
         let settings = plan.run.toy.settings(plan.run.seed);
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
@@ -63,13 +65,14 @@ impl Inputs {
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
             toy: Some(ToyTask { problems }),
+            began,
         })
     }
 
-    fn files(plan: &Plan, folder: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+    fn files(plan: &Plan, folder: &Path, began: f64, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
         let (data, validation) = (&plan.run.data, &plan.run.validation);
         let codec = CodecOptions { template: data.template, max_length: data.max_length, too_long: data.too_long };
-        let codec = Codec::load(folder, codec)?;
+        let codec = Codec::load(folder, codec)?.at(began)?;
         let folder = headed(plan, ModelFolder::open(folder)?)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
         for tensor in folder.unused_tensors() {
@@ -104,7 +107,7 @@ impl Inputs {
             ));
         }
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
-        Ok(Self { folder, data, validation_demonstrations, validation_preferences, toy: None })
+        Ok(Self { folder, data, validation_demonstrations, validation_preferences, toy: None, began })
     }
 
     /// The initial weights, on the device.

@@ -33,6 +33,7 @@ pub(crate) use identity::InputsChanged;
 pub use needs::{Disk, MethodNeeds, Needs};
 pub use speed::{Speed, measured_speed};
 
+use identity::Identity;
 use inputs::Inputs;
 use method::MethodRun;
 use session::Ended;
@@ -120,7 +121,7 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     let compute = compute_for(&plan)?;
     let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
-    match Prepared::new(&plan, manner) {
+    match Prepared::new(&plan, run.path(), manner) {
         Ok(prepared) => carry_out(plan, run, (compute, prepared), manner).await,
         Err(refused) => {
             run.withdraw();
@@ -138,7 +139,7 @@ pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner
     let plan = config::resume(&directory.join("config.toml"), directory, device)?;
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
-    let prepared = Prepared::new(&plan, manner)?;
+    let prepared = Prepared::new(&plan, directory, manner)?;
     carry_out(plan, run, (compute, prepared), manner).await
 }
 
@@ -151,8 +152,8 @@ struct Prepared {
 
 impl Prepared {
     /// Reads the data, says what the run needs, and refuses what cannot fit.
-    fn new(plan: &Plan, manner: Manner) -> anyhow::Result<Self> {
-        let inputs = Inputs::load(plan, &mut |text| say(manner, text))?;
+    fn new(plan: &Plan, run: &Path, manner: Manner) -> anyhow::Result<Self> {
+        let inputs = Inputs::load(plan, identity::began(run), &mut |text| say(manner, text))?;
         let needs = Needs::new(plan, &inputs)?;
         say(manner, &needs_line(&needs));
         needs.check(plan)?;
@@ -174,7 +175,8 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let interrupt = Interrupt::listen();
     say(manner, &format!("run directory: {}", run.path().display()));
     same_shape(&plan, run.path())?;
-    identity::check(&inputs, run.path())?;
+    let identity = Identity::of(&inputs)?;
+    identity.check(run.path())?;
     for change in changed::since_last(&plan, run.path())? {
         say(manner, &format!("changed since it was last at work: {change}"));
     }
@@ -185,6 +187,8 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     for schedule in &plan.schedules {
         let run =
             if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
+        // A method may go on alone, too.
+        identity.check(run.path())?;
         let (inputs, validation, compute) = (&inputs, &validation, &compute);
         let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve, whole: &directory };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {

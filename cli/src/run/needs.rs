@@ -13,6 +13,7 @@ use hbat::trainer::{Data, Settings, UpdateTiming};
 use hbat_backends::DeviceName;
 use serde::Serialize;
 
+use super::identity;
 use super::inputs::Inputs;
 use crate::config::{self, Plan};
 use crate::report;
@@ -87,7 +88,7 @@ impl Needs {
     /// If the data cannot be read, or is too small for the schedule.
     pub fn of(plan: &Plan) -> anyhow::Result<Self> {
         plan.check_paths()?;
-        Self::new(plan, &Inputs::load(plan, &mut |_| {})?)
+        Self::new(plan, &Inputs::load(plan, identity::now(), &mut |_| {})?)
     }
 
     /// The same for inputs that are there.
