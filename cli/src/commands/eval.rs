@@ -49,47 +49,64 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-/// What the model makes of the examples of both kinds, where there are any.
+/// Demonstrations and preferences, where there are any.
+type Examples = [Option<Vec<Group>>; 2];
+
+/// What the model makes of them.
 async fn evaluate(
     options: &Eval,
     (codec, compute, scorer): (&Codec, &Compute, Scorer),
-    [demonstrations, preferences]: [Option<Vec<Group>>; 2],
+    examples: Examples,
 ) -> anyhow::Result<Evaluation> {
     let folder = open(&options.model, codec)?;
-    let judges = folder.config().head == HeadKind::Value;
-    if judges && options.reference.is_some() {
-        return Err(ModelError::NeedsNoReference { path: options.model.clone() }.into());
+    match (folder.config().head, &options.reference) {
+        (HeadKind::Vocabulary, _) => likelihoods(options, (codec, compute, scorer), &folder, examples).await,
+        (HeadKind::Value, None) => rewards(scorer, &load(&folder, compute)?, examples).await,
+        (HeadKind::Value, Some(_)) => Err(ModelError::NeedsNoReference { path: options.model.clone() }.into()),
     }
-    let policy = load(&folder, compute)?;
+}
+
+/// A language model's.
+async fn likelihoods(
+    options: &Eval,
+    (codec, compute, scorer): (&Codec, &Compute, Scorer),
+    folder: &ModelFolder,
+    [demonstrations, preferences]: Examples,
+) -> anyhow::Result<Evaluation> {
     let mut evaluation = Evaluation::default();
+    let policy = load(folder, compute)?;
     if let Some(groups) = &demonstrations {
         let scores = score(&scorer, &policy, groups, "demonstrations").await?;
-        if judges {
-            let (score, examples) = reward_demonstrations(groups, &scores);
-            (evaluation.demonstration_rewards, evaluation.demonstration_examples) = (Some(score), examples);
-        } else {
-            let (score, examples) = evaluate_demonstrations(groups, &scores);
-            (evaluation.demonstrations, evaluation.demonstration_examples) = (Some(score), examples);
-        }
+        let (score, examples) = evaluate_demonstrations(groups, &scores);
+        (evaluation.demonstrations, evaluation.demonstration_examples) = (Some(score), examples);
     }
     if let Some(groups) = &preferences {
         let scores = score(&scorer, &policy, groups, "preferences").await?;
         drop(policy);
-        if judges {
-            let (score, examples) = reward_preferences(groups, &scores);
-            (evaluation.preference_rewards, evaluation.preference_examples) = (Some(score), examples);
-        } else {
-            let reference = match &options.reference {
-                Some(folder) => {
-                    let reference = load(&open(folder, codec)?.language_model()?, compute)?;
-                    Some(score(&scorer, &reference, groups, "preferences, reference").await?)
-                }
-                None => None,
-            };
-            let dpo = Dpo { beta: options.beta, ..Dpo::default() };
-            let (score, examples) = evaluate_preferences(groups, &scores, reference.as_ref(), dpo);
-            (evaluation.preferences, evaluation.preference_examples) = (Some(score), examples);
-        }
+        let reference = match &options.reference {
+            Some(folder) => {
+                let reference = load(&open(folder, codec)?.language_model()?, compute)?;
+                Some(score(&scorer, &reference, groups, "preferences, reference").await?)
+            }
+            None => None,
+        };
+        let dpo = Dpo { beta: options.beta, ..Dpo::default() };
+        let (score, examples) = evaluate_preferences(groups, &scores, reference.as_ref(), dpo);
+        (evaluation.preferences, evaluation.preference_examples) = (Some(score), examples);
+    }
+    Ok(evaluation)
+}
+
+/// A reward model's.
+async fn rewards(scorer: Scorer, judge: &Policy, [demonstrations, preferences]: Examples) -> anyhow::Result<Evaluation> {
+    let mut evaluation = Evaluation::default();
+    if let Some(groups) = &demonstrations {
+        let (score, examples) = reward_demonstrations(groups, &score(&scorer, judge, groups, "demonstrations").await?);
+        (evaluation.demonstration_rewards, evaluation.demonstration_examples) = (Some(score), examples);
+    }
+    if let Some(groups) = &preferences {
+        let (score, examples) = reward_preferences(groups, &score(&scorer, judge, groups, "preferences").await?);
+        (evaluation.preference_rewards, evaluation.preference_examples) = (Some(score), examples);
     }
     Ok(evaluation)
 }

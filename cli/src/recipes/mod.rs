@@ -34,7 +34,7 @@ const ALL: [Recipe; 5] = [
     },
     Recipe {
         name: "reward",
-        summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in a quarter of an hour",
+        summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in about ten minutes",
         text: include_str!("../../recipes/reward.toml"),
     },
     Recipe {
