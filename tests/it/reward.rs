@@ -105,7 +105,7 @@ fn a_killed_run_goes_on_bit_by_bit() {
     let settings = [&SMALL[..], &["checkpoints.every=1"]].concat();
     assert!(run(&train("whole", &settings), folder.path()).status.success());
     let mut pause = 60;
-    while !killed(&train("cut", &settings), folder.path(), pause) || !folder.path().join("cut/checkpoints").is_dir() {
+    while !killed(&train("cut", &settings), folder.path(), pause) || !folder.path().join("cut/config.toml").is_file() {
         let _ = std::fs::remove_dir_all(folder.path().join("cut"));
         pause += 20;
         assert!(pause < 2000, "no kill hit the run");
