@@ -53,7 +53,11 @@ impl Running {
             (_, Some((pull, strength))) => {
                 let (kept, anchor, weights) = (kind(&gradient), theirs(pull), policy.exact(unit));
                 let pulled = pulled(wide(gradient), weights.clone(), anchor, strength);
-                let gradient = rounded(pulled.gradient.clone(), weights, kept);
+                let gradient = match compute.layout.kernels {
+                    // Fisher information on a card, which should not wait for ordinary memory.
+                    Some(_) => pulled.gradient.clone().cast(kept),
+                    None => rounded(pulled.gradient.clone(), weights, kept),
+                };
                 self.parts.extend(sums(pulled));
                 gradient
             }
