@@ -230,7 +230,7 @@ fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 /// A model from a folder needs files of what its methods train on.
 fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
     let unset = |key, remedy| Err(ConfigError::Unset { source_name: source.to_owned(), key, remedy });
-    let aims_at = |side| Aim::ALL.into_iter().any(|aim| aim.side() == side && run.trains(aim));
+    let aims_at = |side| run.aims().any(|aim| aim.side() == side);
     if run.data.demonstrations.is_empty() && aims_at(Side::Instruction) {
         let remedy = "every method but \"reward-model\" trains on demonstrations; name files of prompts with a response";
         return unset("data.demonstrations", remedy);

@@ -2,7 +2,6 @@
 
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::engine::Engine;
-use hbat::schedule::Aim;
 use hbat::trainer::UpdateTiming;
 use hbat_backends::{DeviceName, multiplies_in_tf32};
 
@@ -118,8 +117,7 @@ fn one_pass(run: &RunFile) -> Option<Conflict> {
     if engine.update == UpdateTiming::AfterBackward || engine.pack > 0 {
         return None;
     }
-    let trained = Aim::ALL.into_iter().filter(|aim| run.trains(*aim));
-    let mut steps = trained.map(|aim| (aim.name(), aim.sequences() * run.training(aim).batch_size));
+    let mut steps = run.aims().map(|aim| (aim.name(), aim.sequences() * run.training(aim).batch_size));
     let (section, sequences) = steps.find(|(_, sequences)| *sequences > engine.micro_batch)?;
     let problem = format!(
         "engine.update is \"in-backward\", which needs a step to be one forward pass, and engine.micro_batch is {}",
@@ -134,8 +132,7 @@ fn resolved(run: &RunFile) -> Option<Conflict> {
     if run.engine.moments == Moments::F32 {
         return None;
     }
-    let trained = Aim::ALL.into_iter().filter(|aim| run.trains(*aim));
-    let mut betas = trained.map(|aim| (aim.name(), run.training(aim).betas));
+    let mut betas = run.aims().map(|aim| (aim.name(), run.training(aim).betas));
     let (section, _) = betas.find(|(_, (first, second))| first.max(*second) > BF16_BETA)?;
     let problem = format!("engine.moments is \"bf16\", in which a moment stands still above {BF16_BETA}");
     let remedy = "lower it ([0.9, 0.95] is usual), or set engine.moments to \"f32\"";

@@ -81,6 +81,11 @@ impl RunFile {
         self.methods.iter().any(|method| method.aims().contains(&aim))
     }
 
+    /// What the methods train.
+    pub fn aims(&self) -> impl Iterator<Item = Aim> {
+        Aim::ALL.into_iter().filter(|aim| self.trains(*aim))
+    }
+
     /// How it is trained.
     pub fn training(&self, aim: Aim) -> TrainingSection {
         match aim {
@@ -92,8 +97,7 @@ impl RunFile {
 
     /// Sequences of the largest step of all methods.
     pub fn largest_step(&self) -> usize {
-        let trained = Aim::ALL.into_iter().filter(|aim| self.trains(*aim));
-        trained.map(|aim| aim.sequences() * self.training(aim).batch_size).max().unwrap_or(0)
+        self.aims().map(|aim| aim.sequences() * self.training(aim).batch_size).max().unwrap_or(0)
     }
 }
 

@@ -185,10 +185,14 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let mut whole = Some(run);
     let mut moments: Vec<Moment> = Vec::new();
     for schedule in &plan.schedules {
-        let run =
-            if plan.schedules.len() == 1 { whole.take().context("one method")? } else { part(&plan, &directory, schedule)? };
-        // A method may go on alone, too.
-        identity.check(run.path())?;
+        let run = if plan.schedules.len() == 1 {
+            whole.take().context("one method")?
+        } else {
+            let part = part(&plan, &directory, schedule)?;
+            // It may go on alone, too.
+            identity.check(part.path())?;
+            part
+        };
         let (inputs, validation, compute) = (&inputs, &validation, &compute);
         let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve, whole: &directory };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
