@@ -6,7 +6,8 @@ use hbat::engine::Engine;
 use hbat::model::{LlamaConfig, Policy};
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
+use hbat::ppo::Ppo;
+use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use hbat::toy::{random_policy, skill};
 use hbat::trainer::{Data, KeepStart, Settings, UpdateTiming};
 use hbat_backends::{DeviceName, open};
@@ -40,6 +41,7 @@ pub fn settings() -> Settings {
         bucket: 8,
         pack: None,
         dpo: Dpo::default(),
+        ppo: Ppo::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
@@ -52,7 +54,9 @@ pub fn schedule(method: Method) -> ScheduleSettings {
         method,
         subsets: 2,
         sft: training(2e-3, 4),
+        preference: Preference::Dpo,
         dpo: training(5e-4, 2),
+        ppo: training(5e-4, 2),
         reward: training(5e-4, 2),
         consolidation: Consolidation { rule: Rule::Relative, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,

@@ -17,7 +17,8 @@ use hbat::engine::Engine;
 use hbat::model::Policy;
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
+use hbat::ppo::Ppo;
+use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::toy::random_policy;
 use hbat::toy::skill::{EOS, PAD, Size, SkillSettings, generate, practice, score};
 use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer, UpdateTiming};
@@ -85,7 +86,9 @@ fn schedule() -> ScheduleSettings {
     ScheduleSettings {
         method: Method::Sft,
         subsets: 1,
+        preference: Preference::Dpo,
         dpo: sft,
+        ppo: sft,
         reward: sft,
         sft,
         consolidation: Consolidation::default(),
@@ -103,6 +106,7 @@ fn settings(seed: u64) -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        ppo: Ppo::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -5,14 +5,15 @@
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
-use hbat::budget::{PhaseBudget, budget};
+use hbat::budget::{Configs, PhaseBudget, budget};
 use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
-use hbat::model::LlamaConfig;
+use hbat::model::{HeadKind, LlamaConfig};
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Method, Order, Phase, ScheduleSettings, Training, Warmup, phases};
+use hbat::ppo::{Critics, Ppo};
+use hbat::schedule::{Method, Order, Phase, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::Group;
 use hbat::toy::random_policy;
 use hbat::trainer::{Data, Event, KeepStart, Settings, Trainer, UpdateTiming};
@@ -40,6 +41,7 @@ const BROAD: &str = r#"{"vocab_size": 24000, "hidden_size": 128, "intermediate_s
     "num_attention_heads": 2, "tie_word_embeddings": false}"#;
 
 struct Case {
+    preference: Preference,
     method: Method,
     model: &'static str,
     engine: Engine,
@@ -68,7 +70,9 @@ impl Case {
             method: self.method,
             subsets: 1,
             sft: training,
+            preference: self.preference,
             dpo,
+            ppo: dpo,
             reward: dpo,
             consolidation: Consolidation::default(),
             freeze_fraction: 0.0,
@@ -85,6 +89,8 @@ impl Case {
             bucket: 1,
             pack: None,
             dpo: Dpo::default(),
+            // All answers are as long as they may become: no token ends one.
+            ppo: Ppo { cold_start: 0, inner_epochs: 2, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..Ppo::default() },
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,
@@ -101,6 +107,12 @@ impl Case {
         }
     }
 
+    /// The judge's configuration, where there is one.
+    fn reward(&self, policy: &LlamaConfig) -> Option<LlamaConfig> {
+        let reward = LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..policy.clone() };
+        (self.preference == Preference::Ppo).then_some(reward)
+    }
+
     fn data(&self, vocabulary: usize) -> Data {
         let (rows, width) = self.batch;
         let sequence = |row| sequence(row, (width / 4, width), vocabulary);
@@ -114,7 +126,9 @@ impl Case {
 /// Peak bytes of a phase, above what was allocated before the model.
 async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
     let before = COUNTED.current_usage();
-    let mut trainer = Trainer::new(random_policy(config, case.compute.clone(), 0), data, case.phases(), case.settings());
+    let critics = case.reward(&config).map(|reward| Critics::new(random_policy(reward, case.compute.clone(), 1), vec![]));
+    let models = (random_policy(config, case.compute.clone(), 0), critics);
+    let mut trainer = Trainer::new(models, data, case.phases(), case.settings());
     loop {
         match trainer.step().await.unwrap() {
             Event::PhaseStarted(_) => {
@@ -130,7 +144,9 @@ async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
 async fn check(case: &Case) {
     let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
     let data = case.data(config.vocab_size);
-    let needs = budget(&config, case.compute.layout, &case.phases(), &data, &case.settings()).unwrap();
+    let reward = case.reward(&config);
+    let configs = Configs { policy: &config, reward: reward.as_ref() };
+    let needs = budget(configs, case.compute.layout, &case.phases(), &data, &case.settings()).unwrap();
     let PhaseBudget { phase, peak, host, .. } = &needs[case.phase];
     let measured = measured(case, config.clone(), data).await as f64;
     let predicted = (peak.total() + host - case.passed_on(&config)) as f64;
@@ -154,6 +170,7 @@ async fn check(case: &Case) {
 fn the_predicted_peak_is_the_measured_one() {
     let method = Method::Hbat;
     let of = |model, engine, batch, micro_batch, phase, tolerance| Case {
+        preference: Preference::Dpo,
         method,
         model,
         engine,
@@ -190,6 +207,7 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
     let master = || device(Weights::Bf16Master, Moments::F32, Sums::F32);
     // So few tokens that nearly all of it is a multiple of the model.
     let of = |model, compute, micro_batch, update| Case {
+        preference: Preference::Dpo,
         method: Method::Hbat,
         model,
         engine: Engine::Segmented,
@@ -228,6 +246,32 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
     ]);
 }
 
+/// The policy with its reference, the judge, the critic, and keys and values of answers.
+#[test]
+fn the_predicted_peak_of_ppo_is_the_measured_one() {
+    let device = |weights, moments, sums| {
+        Compute::device(Device::flex()).with(Precision { weights, moments, sums, products: Products::Plain })
+    };
+    let of = |compute, engine, (batch, micro_batch)| Case {
+        preference: Preference::Ppo,
+        method: Method::Hbat,
+        model: SMALL,
+        engine,
+        batch,
+        micro_batch,
+        phase: 1,
+        tolerance: 0.1,
+        update: UpdateTiming::AfterBackward,
+        compute,
+    };
+    check_all(&[
+        of(host(), Engine::Segmented, ((4, 32), 2)),
+        of(host(), Engine::Whole, ((8, 128), 4)),
+        of(device(Weights::F32, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
+        of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2)),
+    ]);
+}
+
 fn host() -> Compute {
     Compute::host(hbat_backends::open(DeviceName::Cpu).unwrap())
 }
@@ -247,6 +291,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
     for engine in [Engine::Whole, Engine::Segmented] {
         let peak = |method| {
             let case = Case {
+                preference: Preference::Dpo,
                 method,
                 model: SMALL,
                 engine,

@@ -80,8 +80,8 @@ fn store(error: &StoreError) -> i32 {
 
 fn core(error: &Error) -> i32 {
     match error {
-        Error::TooFewExamples { .. } | Error::SeveralPasses { .. } => CONFIGURATION,
+        Error::TooFewExamples { .. } | Error::SeveralPasses { .. } | Error::Critics { .. } => CONFIGURATION,
         Error::ForeignState(_) | Error::PhaseStart { .. } => DATA,
-        Error::NotFinite { .. } | Error::Device(_) => INTERNAL,
+        Error::NotFinite { .. } | Error::Answers { .. } | Error::Device(_) => INTERNAL,
     }
 }

@@ -29,7 +29,7 @@ pub enum Error {
          look at these examples"
     )]
     NotFinite {
-        /// "loss", "gradient norm", or "change of the weights" at the end of a phase.
+        /// "loss", "gradient norm", "logit of an answer", or "change of the weights" at the end of a phase.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,
@@ -52,6 +52,22 @@ pub enum Error {
         phase: String,
         /// How many.
         passes: usize,
+    },
+    /// A phase of PPO whose judge is missing, or does not fit.
+    #[error("phase {phase} trains by PPO, {problem}")]
+    Critics {
+        /// The phase.
+        phase: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing can be generated.
+    #[error("the answers of phase {phase} cannot be generated: {reason}")]
+    Answers {
+        /// The phase.
+        phase: String,
+        /// Why.
+        reason: String,
     },
     /// A data set smaller than the number of subsets it is to be split into.
     #[error("{examples} {kind} cannot be split into {subsets} subsets: lower `subsets` or add data")]

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod model;
 pub mod objective;
 pub mod optimizer;
+pub mod ppo;
 pub mod random;
 pub mod records;
 pub mod reduce;

@@ -46,11 +46,33 @@ impl Method {
     ];
 
     /// What its steps minimise.
-    pub fn aims(self) -> &'static [Aim] {
+    pub fn aims(self, preference: Preference) -> &'static [Aim] {
+        match (self, preference) {
+            (Self::Sft, _) => &[Aim::Sft],
+            (Self::RewardModel, _) => &[Aim::Reward],
+            (_, Preference::Dpo) => &[Aim::Sft, Aim::Dpo],
+            (_, Preference::Ppo) => &[Aim::Sft, Aim::Ppo],
+        }
+    }
+}
+
+/// How the methods that train both objectives train on preferences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preference {
+    /// On the pairs themselves.
+    #[default]
+    Dpo,
+    /// On the policy's own answers to the pairs' prompts, as a reward model judges them.
+    Ppo,
+}
+
+impl Preference {
+    /// What its steps minimise.
+    pub fn aim(self) -> Aim {
         match self {
-            Self::Sft => &[Aim::Sft],
-            Self::RewardModel => &[Aim::Reward],
-            _ => &[Aim::Sft, Aim::Dpo],
+            Self::Dpo => Aim::Dpo,
+            Self::Ppo => Aim::Ppo,
         }
     }
 }
@@ -72,19 +94,22 @@ pub enum Aim {
     Sft,
     /// [`Dpo`](crate::objective::Dpo), on preferences.
     Dpo,
+    /// [`ClippedSurrogate`](crate::objective::ClippedSurrogate), on answers to the prompts of preferences. A step is as many optimizer
+    /// steps as [`Ppo`](crate::ppo::Ppo) makes of one batch of answers.
+    Ppo,
     /// [`Reward`](crate::objective::Reward), on preferences.
     Reward,
 }
 
 impl Aim {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Sft, Self::Dpo, Self::Reward];
+    pub const ALL: [Self; 4] = [Self::Sft, Self::Dpo, Self::Ppo, Self::Reward];
 
     /// Sequences of an example.
     pub fn sequences(self) -> usize {
-        match self.side() {
-            Side::Instruction => 1,
-            Side::Preference => 2,
+        match self {
+            Self::Sft | Self::Ppo => 1,
+            Self::Dpo | Self::Reward => 2,
         }
     }
 
@@ -92,7 +117,7 @@ impl Aim {
     pub fn side(self) -> Side {
         match self {
             Self::Sft => Side::Instruction,
-            Self::Dpo | Self::Reward => Side::Preference,
+            Self::Dpo | Self::Ppo | Self::Reward => Side::Preference,
         }
     }
 
@@ -101,6 +126,7 @@ impl Aim {
         match self {
             Self::Sft => "sft",
             Self::Dpo => "dpo",
+            Self::Ppo => "ppo",
             Self::Reward => "reward",
         }
     }
@@ -142,8 +168,12 @@ pub struct ScheduleSettings {
     pub subsets: usize,
     /// Training on demonstrations.
     pub sft: Training,
-    /// Training on preferences.
+    /// How the methods train on preferences, [`Method::Mix`] and [`Method::RewardModel`] aside.
+    pub preference: Preference,
+    /// Training on preferences by DPO.
     pub dpo: Training,
+    /// The policy's training by PPO; `batch_size` counts prompts, and a step is all that is made of their answers.
+    pub ppo: Training,
     /// Training of a reward model.
     pub reward: Training,
     /// The penalty of the methods that consolidate.
@@ -196,7 +226,7 @@ pub enum Protection {
 /// One phase of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// Unique in the schedule: "sft-1", "dpo-1", …, "reward-1" or "mix".
+    /// Unique in the schedule: "sft-1", "dpo-1" or "ppo-1", …, "reward-1" or "mix".
     pub name: String,
     /// What it trains.
     pub work: Work,
@@ -212,6 +242,11 @@ impl Phase {
             Work::Mixed { .. } => Side::Preference,
         }
     }
+
+    /// Whether its steps are those of PPO.
+    pub fn rolls_out(&self) -> bool {
+        matches!(self.work, Work::One { aim: Aim::Ppo, .. })
+    }
 }
 
 /// The phases of a method, in order (paper, Algorithm 1, for [`Method::Hbat`]).
@@ -219,11 +254,12 @@ pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
     let consolidate = Protection::Consolidate(settings.consolidation);
     let freeze = Protection::Freeze { fraction: settings.freeze_fraction };
     let rounds = |order: &[Aim], n: usize, protection| rounds(settings, order, n, protection);
-    let (alternating, n) = ([Aim::Sft, Aim::Dpo], settings.subsets);
+    let (preference, n) = (settings.preference.aim(), settings.subsets);
+    let alternating = [Aim::Sft, preference];
     match settings.method {
         Method::Sft => rounds(&[Aim::Sft], 1, Protection::None),
         Method::TwoStage => rounds(&alternating, 1, Protection::None),
-        Method::TwoStageReversed => rounds(&[Aim::Dpo, Aim::Sft], 1, Protection::None),
+        Method::TwoStageReversed => rounds(&[preference, Aim::Sft], 1, Protection::None),
         Method::Alternating => rounds(&alternating, n, Protection::None),
         Method::AnchorOnly => rounds(&alternating, 1, consolidate),
         Method::Hbat => rounds(&alternating, n, consolidate),
@@ -242,6 +278,7 @@ fn rounds(settings: &ScheduleSettings, order: &[Aim], subsets: usize, protection
         let training = match aim {
             Aim::Sft => settings.sft,
             Aim::Dpo => settings.dpo,
+            Aim::Ppo => settings.ppo,
             Aim::Reward => settings.reward,
         };
         let work = Work::One { aim, training, subset, subsets };
@@ -319,7 +356,9 @@ mod tests {
             method,
             subsets,
             sft: training,
+            preference: Preference::Dpo,
             dpo: training,
+            ppo: training,
             reward: training,
             consolidation,
             freeze_fraction: 0.2,
@@ -339,6 +378,8 @@ mod tests {
         assert_eq!(names(Method::Hbat, 2), "sft-1 dpo-1 sft-2 dpo-2");
         assert_eq!(names(Method::Mix, 2), "mix");
         assert_eq!(names(Method::RewardModel, 2), "reward-1");
+        let by_ppo = ScheduleSettings { preference: Preference::Ppo, ..settings(Method::TwoStageReversed, 2) };
+        assert_eq!(phases(&by_ppo).iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["ppo-1", "sft-1"]);
         assert_eq!(phases(&settings(Method::Hbat, 1)).len(), phases(&settings(Method::AnchorOnly, 9)).len());
     }
 

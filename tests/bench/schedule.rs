@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use hbat::consolidation::{Consolidation, Rule};
 use hbat::model::Policy;
-use hbat::schedule::{Method, ScheduleSettings, phases};
+use hbat::schedule::{Method, Preference, ScheduleSettings, phases};
 use hbat::tokens::Group;
 use hbat::trainer::{Data, Event, Trainer};
 use hbat_cli::memory;
@@ -53,7 +53,7 @@ async fn both(start: &Policy, width: usize, first: usize) -> Seconds {
             let event = trainer.step().await.expect("a step");
             let part = match event {
                 Event::PhaseStarted(_) => "phase starts",
-                Event::Scored { .. } => "references",
+                Event::Scored { .. } | Event::Answered { .. } => "references",
                 Event::Step(_) => "steps",
                 Event::Measured { .. } | Event::PhaseEnded(_) => "phase ends",
                 Event::Finished if *which == first => continue,
@@ -81,7 +81,9 @@ fn schedule(method: Method) -> ScheduleSettings {
         method,
         subsets: 2,
         sft: training(ROWS),
+        preference: Preference::Dpo,
         dpo: training(ROWS / 2),
+        ppo: training(ROWS / 2),
         reward: training(ROWS / 2),
         consolidation: Consolidation { rule: Rule::Relative, ..Consolidation::default() },
         freeze_fraction: 0.0,

@@ -21,6 +21,8 @@ mod model_io;
 mod objectives;
 mod optimizer;
 mod packing;
+mod ppo;
+mod ppo_runs;
 mod precision;
 mod ranks;
 mod resume_core;

@@ -13,7 +13,7 @@ use hbat::toy::random_policy;
 use hbat::trainer::{Data, Event, KeepStart, Progress, Settings, StoredWeights, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu};
-use crate::runs::{config, data, schedule, settings, weights};
+use crate::runs::{by_ppo, config, critics, data, schedule, settings, weights};
 
 /// What a checkpoint holds.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ struct Start(BTreeMap<String, Vec<f32>>);
 
 impl StoredWeights for Start {
     fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
-        self.0.remove(&unit.name).ok_or_else(|| format!("{} is read twice", unit.name))
+        self.0.get(&unit.name).cloned().ok_or_else(|| format!("there is no {}", unit.name))
     }
 }
 
@@ -59,8 +59,8 @@ impl Driven {
     }
 
     fn on(compute: Compute, schedule: &ScheduleSettings) -> Self {
-        let policy = random_policy(config(), compute, 5);
-        Self { trainer: Trainer::new(policy, examples(), phases(schedule), stored()), start: Vec::new() }
+        let models = (random_policy(config(), compute.clone(), 5), critics(schedule, compute));
+        Self { trainer: Trainer::new(models, examples(), phases(schedule), stored()), start: Vec::new() }
     }
 
     fn step(&mut self) -> Event {
@@ -74,8 +74,8 @@ impl Driven {
 
     fn save(&self) -> Saved {
         let mut tensors = BTreeMap::new();
-        for (index, unit) in self.trainer.policy().units().iter().enumerate() {
-            for set in TensorSet::ALL {
+        for set in TensorSet::ALL {
+            for (index, unit) in self.trainer.units(set).iter().enumerate() {
                 let values = block_on(self.trainer.values(set, index)).expect("values");
                 assert_eq!(values.is_some(), self.trainer.has(set, index));
                 if let Some(values) = values {
@@ -97,7 +97,8 @@ fn resume_with(saved: &Saved, schedule: &ScheduleSettings, settings: Settings) -
     };
     let policy = Policy::load(config(), saved.compute.clone(), weights).expect("weights that fit");
     let mut read = |set: TensorSet, unit: &Unit| Ok(saved.tensors.get(&(set, unit.name.clone())).cloned());
-    let resumed = Trainer::resume(policy, (examples(), phases(schedule)), (settings, Alone), progress, &mut read);
+    let models = (policy, critics(schedule, saved.compute.clone()));
+    let resumed = Trainer::resume(models, (examples(), phases(schedule)), (settings, Alone), progress, &mut read);
     let mut trainer = block_on(resumed)?;
     hand_over(&mut trainer, &saved.start);
     Ok(Driven { trainer, start: saved.start.clone() })
@@ -107,13 +108,18 @@ fn resume(saved: &Saved, schedule: &ScheduleSettings) -> Driven {
     resume_with(saved, schedule, stored()).expect("a state of this run")
 }
 
-/// The rest of a run. Fisher information that was being measured is measured again, so those events may repeat.
+/// Fisher information that was being measured is measured again, and a step's answers are given again.
+fn repeats(event: &Event) -> bool {
+    matches!(event, Event::Measured { .. } | Event::Answered { .. })
+}
+
+/// The rest of a run, but for what may repeat.
 fn rest(driven: &mut Driven) -> Vec<Event> {
     let mut events = Vec::new();
     while events.last() != Some(&Event::Finished) {
         events.push(driven.step());
     }
-    events.retain(|event| !matches!(event, Event::Measured { .. }));
+    events.retain(|event| !repeats(event));
     events
 }
 
@@ -126,6 +132,7 @@ fn check_on(compute: Compute, schedule: &ScheduleSettings) {
     let mut whole = Driven::on(compute.clone(), schedule);
     let expected = rest(&mut whole);
     let (final_weights, ledger) = (weights(whole.trainer.policy()), whole.trainer.ledger().clone());
+    let critic = |driven: &Driven| driven.trainer.critics().map(|critics| weights(critics.value()));
     let mut stopped = Driven::on(compute, schedule);
     let (mut calls, mut seen) = (0, 0);
     loop {
@@ -133,10 +140,11 @@ fn check_on(compute: Compute, schedule: &ScheduleSettings) {
         let found = rest(&mut resumed);
         assert!(found == expected[seen..], "stopped after {calls} calls, the rest is another");
         assert!(weights(resumed.trainer.policy()) == final_weights, "stopped after {calls} calls, the weights are others");
+        assert!(critic(&resumed) == critic(&whole), "stopped after {calls} calls, the critic is another");
         assert_eq!(*resumed.trainer.ledger(), ledger);
         let event = stopped.step();
         calls += 1;
-        seen += usize::from(!matches!(event, Event::Measured { .. }));
+        seen += usize::from(!repeats(&event));
         if event == Event::Finished {
             break;
         }
@@ -167,11 +175,19 @@ fn runs_without_protection_can_be_stopped_anywhere() {
 }
 
 #[test]
+fn runs_of_ppo_can_be_stopped_anywhere() {
+    check(&by_ppo(schedule(Method::Hbat, Rule::Relative)));
+    check(&by_ppo(schedule(Method::Hbat, Rule::Fisher)));
+    check(&by_ppo(schedule(Method::TwoStageReversed, Rule::Paper)));
+}
+
+#[test]
 fn a_run_in_bf16_can_be_stopped_anywhere() {
     for (weights, offload) in [(Weights::Bf16Split, Offload::Anchor), (Weights::Bf16Master, Offload::Nothing)] {
         let precision = Precision { weights, moments: Moments::Bf16, ..Precision::default() };
         let compute = Compute::device(Device::flex()).with(precision).offloading(offload);
-        check_on(compute, &schedule(Method::Hbat, Rule::Relative));
+        check_on(compute.clone(), &schedule(Method::Hbat, Rule::Relative));
+        check_on(compute, &by_ppo(schedule(Method::Hbat, Rule::Relative)));
     }
 }
 
@@ -179,7 +195,8 @@ fn a_run_in_bf16_can_be_stopped_anywhere() {
 fn a_run_that_updates_elsewhere_can_be_stopped_anywhere() {
     let precision = Precision { weights: Weights::Bf16Master, moments: Moments::F32, ..Precision::default() };
     let compute = Compute::device(Device::flex()).with(precision).offloading(Offload::Optimizer);
-    check_on(compute, &schedule(Method::Hbat, Rule::Relative));
+    check_on(compute.clone(), &schedule(Method::Hbat, Rule::Relative));
+    check_on(compute, &by_ppo(schedule(Method::Hbat, Rule::Relative)));
 }
 
 /// A state within the named phase, after at least this many of its steps.
@@ -264,6 +281,15 @@ fn a_state_with_missing_or_short_tensors_is_refused() {
     let fisher = schedule(Method::Hbat, Rule::Fisher);
     let saved = saved_within(&fisher, "dpo-1", 0);
     refused(&without(&saved, TensorSet::FisherInstruction, unit), &fisher, stored(), "not all in fisher_instruction");
+}
+
+#[test]
+fn a_state_of_ppo_without_its_critic_is_refused() {
+    let hbat = by_ppo(schedule(Method::Hbat, Rule::Relative));
+    let saved = saved_within(&hbat, "ppo-1", 1);
+    let reason = "the critic's model.norm.weight was not saved";
+    refused(&without(&saved, TensorSet::ValueWeights, "model.norm.weight"), &hbat, stored(), reason);
+    refused(&edited(&saved, |p| running(p).ppo = None), &hbat, stored(), "it says nothing of the critic in phase ppo-1");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Small training runs that several tests drive.
 
+use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Ledger, Rule};
 use hbat::engine::Engine;
-use hbat::model::{LlamaConfig, Policy};
+use hbat::model::{HeadKind, LlamaConfig, Policy};
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
+use hbat::ppo::{Critics, KlControl, Ppo};
 use hbat::random::{below, stream};
 use hbat::reduce::Reduce;
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
+use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::toy::random_policy;
 use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Settings, StepReport, Trainer, UpdateTiming};
@@ -66,12 +68,39 @@ pub(crate) fn schedule(method: Method, rule: Rule) -> ScheduleSettings {
         method,
         subsets: 2,
         sft: training(3e-3, 2),
+        preference: Preference::Dpo,
         dpo: training(2e-3, 2),
+        ppo: training(2e-3, 2),
         reward: training(2e-3, 2),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.5,
         preference_probability: None,
     }
+}
+
+/// The same with PPO on the preferences' prompts.
+pub(crate) fn by_ppo(schedule: ScheduleSettings) -> ScheduleSettings {
+    ScheduleSettings { preference: Preference::Ppo, ..schedule }
+}
+
+/// Everything that PPO can be told, on short answers.
+fn ppo() -> Ppo {
+    Ppo {
+        kl_control: Some(KlControl { target: 0.5, horizon: 20.0 }),
+        value_learning_rate: 3e-3,
+        inner_epochs: 2,
+        mini_batches: 2,
+        cold_start: 1,
+        max_new_tokens: 5,
+        rollout_batch: 2,
+        ..Ppo::default()
+    }
+}
+
+/// A judge of the tokens of [`config`], where a schedule needs one.
+pub(crate) fn critics(schedule: &ScheduleSettings, compute: Compute) -> Option<Critics> {
+    let judge = || LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..config() };
+    (schedule.preference == Preference::Ppo).then(|| Critics::new(random_policy(judge(), compute, 6), vec![1, 2]))
 }
 
 /// Shuffled, four sequences per forward pass.
@@ -84,6 +113,7 @@ pub(crate) fn settings() -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        ppo: ppo(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
@@ -114,7 +144,7 @@ impl Outcome {
 
 /// A run from [`start`] on 7 demonstrations and 6 preferences.
 pub(crate) fn run(schedule: &ScheduleSettings, settings: Settings) -> Outcome {
-    finish(&mut Trainer::new(start(), data(7, 6), phases(schedule), settings))
+    finish(&mut Trainer::new((start(), critics(schedule, cpu())), data(7, 6), phases(schedule), settings))
 }
 
 /// Drives a trainer to the end of its schedule.

@@ -6,7 +6,8 @@ use hbat::consolidation::{Consolidation, Draw, Rule, importance};
 use hbat::engine::Engine;
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
+use hbat::ppo::Ppo;
+use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Settings, StepReport, Trainer, UpdateTiming};
 use serde_json::Value;
@@ -52,7 +53,9 @@ fn schedule(rule: Rule) -> ScheduleSettings {
         method: Method::Hbat,
         subsets: 2,
         sft: training(1e-3, 2, Warmup { steps: 0, fraction: 0.0 }),
+        preference: Preference::Dpo,
         dpo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
+        ppo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         reward: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
@@ -69,6 +72,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        ppo: Ppo::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
@@ -82,7 +86,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
             Event::PhaseStarted(report) => trace.started.push(report),
             Event::PhaseEnded(report) => trace.ended.push(report),
             Event::Finished => return (trace, trainer),
-            Event::Scored { .. } | Event::Measured { .. } => {}
+            Event::Scored { .. } | Event::Answered { .. } | Event::Measured { .. } => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
 use hbat::objective::{Dpo, Objective, Reward};
 use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
+use hbat::ppo::Ppo;
 use hbat::reduce::Alone;
 use hbat::schedule::{Order, Training, Warmup};
 use hbat::slab::Slab;
@@ -73,6 +74,7 @@ pub fn settings(rows: usize) -> Settings {
         bucket: 1,
         pack: None,
         dpo: Dpo::default(),
+        ppo: Ppo::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update: UpdateTiming::AfterBackward,

@@ -3,7 +3,7 @@
 use hbat::consolidation::Consolidation;
 use hbat::model::LlamaConfig;
 use hbat::optimizer::AdamWSettings;
-use hbat::schedule::{Method, Phase, ScheduleSettings, Training, phases};
+use hbat::schedule::{Method, Phase, Preference, ScheduleSettings, Training, phases};
 use hbat::tokens::Group;
 use hbat::trainer::Data;
 
@@ -59,7 +59,9 @@ pub fn two_phases(rows: usize) -> Vec<Phase> {
         method: Method::Hbat,
         subsets: 1,
         sft: training(rows),
+        preference: Preference::Dpo,
         dpo: training(rows / 2),
+        ppo: training(rows / 2),
         reward: training(rows / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,

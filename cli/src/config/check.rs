@@ -65,7 +65,7 @@ const FACTOR: Range = Range::From(0.0, 1e30);
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 55] = [
+const RANGES: [(&str, Range, &str); 80] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -101,6 +101,34 @@ const RANGES: [(&str, Range, &str); 55] = [
     ("dpo.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
     ("dpo.weight_decay", Range::NotNegative, "0.0 means no decay"),
     ("dpo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
+    ("ppo.kl_coefficient", Range::NotNegative, "0.0 lets the policy go where it likes; 0.1 is the paper's"),
+    (
+        "ppo.kl_target",
+        Range::NotNegative,
+        "it is a number of nats per answer, 6 in Ziegler et al.; 0.0 leaves the coefficient alone",
+    ),
+    ("ppo.kl_horizon", Range::Positive, "10000 is usual"),
+    ("ppo.clip", Range::Positive, "0.2 is usual"),
+    ("ppo.value_clip", Range::Positive, "0.2 is usual"),
+    ("ppo.discount", Range::From(0.0, 1.0), "1.0 is usual: an answer's score comes with its last token"),
+    ("ppo.gae_lambda", Range::From(0.0, 1.0), "0.95 is usual"),
+    ("ppo.score_clip", Range::PositiveOrInfinite, "10.0 is usual; inf takes scores as they are"),
+    ("ppo.inner_epochs", Range::From(1.0, 1000.0), "4 is usual"),
+    ("ppo.mini_batches", COUNT, "1 takes all answers of a step at once"),
+    ("ppo.value_learning_rate", Range::Positive, "the paper takes 5e-6 for models of 7 billion parameters; small ones need more"),
+    ("ppo.cold_start", Range::From(0.0, MANY), "0 trains both from the first step on"),
+    ("ppo.max_new_tokens", COUNT, "the paper takes 512 for dialogue; memory is planned for answers of this length"),
+    ("ppo.temperature", Range::Positive, "1.0 draws answers from the policy as it is"),
+    ("ppo.top_p", Range::From(f64::MIN_POSITIVE, 1.0), "1.0 keeps every token"),
+    ("ppo.rollout_batch", COUNT, "it counts prompts that are answered together; 1 needs the least memory"),
+    ("ppo.learning_rate", Range::Positive, "the paper takes 1e-5 for models of 7 billion parameters; small ones need more"),
+    ("ppo.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
+    ("ppo.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
+    ("ppo.batch_size", COUNT, "it counts the prompts of a step; engine.micro_batch is what bounds memory"),
+    ("ppo.epochs", EPOCHS, "1 answers every prompt of the subset once"),
+    ("ppo.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("ppo.weight_decay", Range::NotNegative, "0.0 means no decay"),
+    ("ppo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("consolidation.lambda", FACTOR, "0.0 means no penalty; the paper takes 1"),
     ("consolidation.f_max", FACTOR, "0.0 means no penalty; the paper takes 50 to 100"),
     (
@@ -123,6 +151,7 @@ const RANGES: [(&str, Range, &str); 55] = [
     ("checkpoints.keep", COUNT, "a run needs one checkpoint to go on from; 2 survive a damaged one"),
     ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("dpo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
+    ("ppo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("reward.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("seed", Range::From(0.0, i64::MAX as f64), "any number will do"),
 ];
@@ -190,6 +219,25 @@ fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if run.trains(Aim::Reward) && run.methods.len() > 1 {
         let problem = "a reward model has another head than what the other methods train";
         return Err(layers.refuse("methods", problem, "give \"reward-model\" a run of its own"));
+    }
+    judge(layers, run)
+}
+
+/// PPO needs somebody who judges answers, and steps that are its alone.
+fn judge(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    if !run.trains(Aim::Ppo) {
+        return Ok(());
+    }
+    if run.methods.contains(&Method::Mix) {
+        let problem = "mix draws between optimizer steps on demonstrations and on pairs, and a step of PPO is several";
+        return Err(layers.refuse("schedule.preference", problem, "take \"dpo\", or leave \"mix\" out of methods"));
+    }
+    if run.ppo.reward_model.as_os_str().is_empty() {
+        let (problem, remedy) = (
+            "PPO needs a reward model to judge answers",
+            "name the folder of one; `hbat train` makes it with methods = [\"reward-model\"], `hbat recipes cp reward .` is an example",
+        );
+        return Err(layers.refuse("ppo.reward_model", problem, remedy));
     }
     Ok(())
 }

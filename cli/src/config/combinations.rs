@@ -117,7 +117,7 @@ fn one_pass(run: &RunFile) -> Option<Conflict> {
     if engine.update == UpdateTiming::AfterBackward || engine.pack > 0 {
         return None;
     }
-    let mut steps = run.aims().map(|aim| (aim.name(), aim.sequences() * run.training(aim).batch_size));
+    let mut steps = run.aims().map(|aim| (aim.name(), run.sequences(aim)));
     let (section, sequences) = steps.find(|(_, sequences)| *sequences > engine.micro_batch)?;
     let problem = format!(
         "engine.update is \"in-backward\", which needs a step to be one forward pass, and engine.micro_batch is {}",

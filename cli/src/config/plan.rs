@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hbat::compute::Layout;
 use hbat::consolidation::Consolidation;
 use hbat::objective::{Dpo, Reward};
-use hbat::schedule::{Method, Order, ScheduleSettings};
+use hbat::schedule::{Aim, Method, Order, ScheduleSettings};
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
 use toml::Table;
@@ -76,6 +76,8 @@ impl Plan {
         (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
         run.sft = run.sft.batches_alone(rest.sft);
         run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };
+        run.ppo = run.ppo.batches_alone(rest.ppo);
+        run.ppo.reward_model = named(&run.ppo.reward_model);
         run.reward = RewardSection { training: run.reward.training.batches_alone(rest.reward.training), ..rest.reward };
         run.consolidation.lambda = rest.consolidation.lambda;
         run.consolidation.f_max = rest.consolidation.f_max;
@@ -109,6 +111,12 @@ impl Plan {
             let problem = if folder.exists() { "it is no folder" } else { "there is no such folder" };
             let remedy = "name a folder with config.json, model.safetensors and tokenizer.json, or \"toy\"";
             return Err(self.layers.refuse("model.path", problem, remedy));
+        }
+        let judge = &self.run.ppo.reward_model;
+        if self.run.trains(Aim::Ppo) && !judge.is_dir() {
+            let problem = format!("there is no folder \"{}\"", judge.display());
+            let remedy = "name the folder of a reward model, such as `hbat train` with methods = [\"reward-model\"] makes";
+            return Err(self.layers.refuse("ppo.reward_model", problem, remedy));
         }
         for (key, files) in file_lists(&self.run) {
             if let Some(file) = files.iter().find(|file| !file.is_file()) {
@@ -146,7 +154,9 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
         method,
         subsets: run.schedule.subsets,
         sft: run.sft.training(),
+        preference: run.schedule.preference,
         dpo: run.dpo.training.training(),
+        ppo: run.ppo.training.training(),
         reward: run.reward.training.training(),
         consolidation: Consolidation {
             rule: run.consolidation.rule,
@@ -173,6 +183,7 @@ fn settings(run: &RunFile) -> Settings {
         bucket,
         pack: (pack > 0).then_some(pack),
         dpo: dpo_objective(run),
+        ppo: run.ppo.ppo(),
         reward: Reward { centering_coefficient: run.reward.centering_coefficient },
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
+use hbat::generate::{Sampling, Warp};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::schedule::{Aim, Method, Training, Warmup};
+use hbat::ppo::{KlControl, Ppo};
+use hbat::schedule::{Aim, Method, Preference, Training, Warmup};
 use hbat::toy::skill::{Size, SkillSettings};
 use hbat::trainer::UpdateTiming;
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub struct RunFile {
     pub sft: TrainingSection,
     /// `[dpo]`.
     pub dpo: DpoSection,
+    /// `[ppo]`.
+    pub ppo: PpoSection,
     /// `[reward]`.
     pub reward: RewardSection,
     /// `[consolidation]`.
@@ -78,7 +82,7 @@ pub struct ModelSection {
 impl RunFile {
     /// Whether one of the methods trains this.
     pub fn trains(&self, aim: Aim) -> bool {
-        self.methods.iter().any(|method| method.aims().contains(&aim))
+        self.methods.iter().any(|method| method.aims(self.schedule.preference).contains(&aim))
     }
 
     /// What the methods train.
@@ -91,13 +95,20 @@ impl RunFile {
         match aim {
             Aim::Sft => self.sft,
             Aim::Dpo => self.dpo.training,
+            Aim::Ppo => self.ppo.training,
             Aim::Reward => self.reward.training,
         }
     }
 
-    /// Sequences of the largest step of all methods.
+    /// Sequences of an optimizer step.
+    pub fn sequences(&self, aim: Aim) -> usize {
+        let examples = self.training(aim).batch_size;
+        aim.sequences() * if aim == Aim::Ppo { examples.div_ceil(self.ppo.mini_batches) } else { examples }
+    }
+
+    /// Sequences of the largest optimizer step of all methods.
     pub fn largest_step(&self) -> usize {
-        self.aims().map(|aim| aim.sequences() * self.training(aim).batch_size).max().unwrap_or(0)
+        self.aims().map(|aim| self.sequences(aim)).max().unwrap_or(0)
     }
 }
 
@@ -196,6 +207,8 @@ impl ToySection {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSection {
+    /// How the methods train on preferences.
+    pub preference: Preference,
     /// N.
     pub subsets: usize,
     /// For `hbat-freeze`.
@@ -267,6 +280,77 @@ pub struct DpoSection {
     /// The rest.
     #[serde(flatten)]
     pub training: TrainingSection,
+}
+
+/// Training on the policy's own answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PpoSection {
+    /// The judge's folder; empty: none.
+    pub reward_model: PathBuf,
+    /// β.
+    pub kl_coefficient: f64,
+    /// The distance that β keeps; 0: β stays.
+    pub kl_target: f64,
+    /// How fast β follows, answers.
+    pub kl_horizon: f64,
+    /// ε of the policy's loss.
+    pub clip: f64,
+    /// ε of the critic's loss.
+    pub value_clip: f64,
+    /// γ.
+    pub discount: f64,
+    /// λ of the advantages.
+    pub gae_lambda: f64,
+    /// Scores count up to this.
+    pub score_clip: f64,
+    /// Passes over a step's answers.
+    pub inner_epochs: usize,
+    /// Optimizer steps of a pass.
+    pub mini_batches: usize,
+    /// The critic's peak learning rate.
+    pub value_learning_rate: f64,
+    /// Steps of the first phase that train the critic alone.
+    pub cold_start: usize,
+    /// The longest answer.
+    pub max_new_tokens: usize,
+    /// How answers are drawn.
+    pub temperature: f64,
+    /// Likewise.
+    pub top_p: f64,
+    /// Prompts that are answered together.
+    pub rollout_batch: usize,
+    /// The rest.
+    #[serde(flatten)]
+    pub training: TrainingSection,
+}
+
+impl PpoSection {
+    /// The same in core's terms.
+    pub fn ppo(&self) -> Ppo {
+        let warp = Warp { temperature: self.temperature, top_p: self.top_p, top_k: None };
+        Ppo {
+            kl_coefficient: self.kl_coefficient,
+            kl_control: (self.kl_target > 0.0).then_some(KlControl { target: self.kl_target, horizon: self.kl_horizon }),
+            clip: self.clip,
+            value_clip: self.value_clip,
+            discount: self.discount,
+            gae_lambda: self.gae_lambda,
+            score_clip: self.score_clip,
+            inner_epochs: self.inner_epochs,
+            mini_batches: self.mini_batches,
+            value_learning_rate: self.value_learning_rate,
+            cold_start: self.cold_start,
+            max_new_tokens: self.max_new_tokens,
+            sampling: Sampling::Sample(warp),
+            rollout_batch: self.rollout_batch,
+        }
+    }
+
+    /// As the defaults, but for which examples a step trains on and who judges.
+    pub(super) fn batches_alone(&self, defaults: Self) -> Self {
+        let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
+        Self { reward_model, training, ..defaults }
+    }
 }
 
 /// Training of a reward model.

@@ -66,6 +66,27 @@ pub enum ModelError {
         /// The folder.
         path: PathBuf,
     },
+    /// A language model that is to judge answers.
+    #[error(
+        "{} is a language model, which gives no rewards: name the folder of a reward model, such as `hbat train` with \
+         methods = [\"reward-model\"] makes",
+        path.display()
+    )]
+    LanguageModel {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A judge that reads other tokens than the policy writes.
+    #[error(
+        "{} {problem}: it would judge other texts than were written; train the reward model from the policy's own family",
+        path.display()
+    )]
+    ForeignTokens {
+        /// The reward model's folder.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
+    },
     /// A reference for a reward model.
     #[error("{} is a reward model, whose rewards need no reference: leave --reference out", path.display())]
     NeedsNoReference {

@@ -1,6 +1,10 @@
-//! Which moment of a run is the best: the highest preference accuracy, then the lowest SFT loss.
+//! Which moment of a run is the best: the highest mean reward of its answers, where there is who judges them, then the highest preference
+//! accuracy, then the lowest SFT loss.
 
 use crate::report::Moment;
+
+/// The mean reward of the policy's likeliest answers, among a moment's further measures.
+pub(crate) const REWARD: &str = "mean reward";
 
 /// Whether the newest moment, which must come after some phase, is better than every one after an earlier phase. Where nothing
 /// was measured, the newest is the best.
@@ -14,9 +18,12 @@ pub(crate) fn improves(moments: &[Moment]) -> bool {
 }
 
 fn better(candidate: &Moment, than: &Moment) -> bool {
-    let accuracy = |m: &Moment| m.accuracy.unwrap_or(f64::NEG_INFINITY);
-    let nll = |m: &Moment| m.sft_nll.unwrap_or(f64::INFINITY);
-    (accuracy(candidate), -nll(candidate)) > (accuracy(than), -nll(than))
+    let measures = |m: &Moment| {
+        let reward = m.extra.iter().find(|(name, _)| name == REWARD).map(|(_, reward)| *reward);
+        let high = |measure: Option<f64>| measure.unwrap_or(f64::NEG_INFINITY);
+        (high(reward), high(m.accuracy), -m.sft_nll.unwrap_or(f64::INFINITY))
+    };
+    measures(candidate) > measures(than)
 }
 
 #[cfg(test)]
@@ -39,6 +46,17 @@ mod tests {
         assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.4, 0.1)]));
         assert!(!improves(&[moment(Some("sft-1"), 0.5, f64::NAN)]), "what is no number is not the best");
         assert!(!improves(&[first, moment(Some("dpo-1"), f64::NAN, 0.1)]));
+    }
+
+    #[test]
+    fn the_reward_of_answers_comes_first() {
+        let judged = |reward: f64, accuracy: f64| Moment {
+            extra: vec![("exact match".into(), 1.0), (REWARD.into(), reward)],
+            ..moment(Some("ppo-1"), accuracy, 1.0)
+        };
+        assert!(improves(&[judged(0.5, 0.9), judged(0.6, 0.1)]));
+        assert!(!improves(&[judged(0.5, 0.9), judged(0.4, 1.0)]));
+        assert!(improves(&[judged(0.5, 0.8), judged(0.5, 0.9)]));
     }
 
     #[test]

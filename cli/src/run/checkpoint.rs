@@ -168,12 +168,12 @@ fn dtypes(trainer: &Trainer) -> impl Fn(TensorSet) -> SaveDtype + Copy + Send + 
         Moments::F32 => SaveDtype::F32,
         Moments::Bf16 => SaveDtype::Bf16,
     };
-    move |set| if matches!(set, TensorSet::FirstMoment | TensorSet::SecondMoment) { moments } else { SaveDtype::F32 }
+    move |set| if set.is_moment() { moments } else { SaveDtype::F32 }
 }
 
 /// The units that the state has in a set.
 fn present(trainer: &Trainer, set: TensorSet) -> Vec<(usize, Unit)> {
-    let units = trainer.policy().units().iter().enumerate();
+    let units = trainer.units(set).iter().enumerate();
     units.filter(|(index, _)| trainer.has(set, *index)).map(|(index, unit)| (index, unit.clone())).collect()
 }
 

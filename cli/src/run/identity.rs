@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::inputs::Inputs;
+use super::judge::JudgeFolder;
 use crate::store::{hex, replace_file};
 
 /// The file that remembers it.
@@ -21,6 +22,9 @@ pub(super) struct Identity {
     began: f64,
     /// The model's configuration.
     model: String,
+    /// The configuration and the head of the reward model that judges answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judge: Option<String>,
     demonstrations: String,
     preferences: String,
     validation_demonstrations: String,
@@ -64,6 +68,7 @@ impl Identity {
         Ok(Self {
             began: inputs.began,
             model: hex(&Sha256::digest(config)),
+            judge: inputs.judge.as_ref().map(judge_digest).transpose()?,
             demonstrations: digest(&inputs.data.demonstrations),
             preferences: digest(&inputs.data.preferences),
             validation_demonstrations: digest(&inputs.validation_demonstrations),
@@ -86,6 +91,7 @@ impl Identity {
     fn differs(&self, now: &Self) -> Option<(&'static str, &'static str)> {
         [
             (self.model != now.model, "sizes and constants in the model's config.json", "model.path"),
+            (self.judge != now.judge, "configuration and head of the reward model", "ppo.reward_model"),
             (self.demonstrations != now.demonstrations, "demonstrations", "data.demonstrations"),
             (self.preferences != now.preferences, "preferences", "data.preferences"),
             (
@@ -98,6 +104,16 @@ impl Identity {
         .into_iter()
         .find_map(|(differs, what, key)| differs.then_some((what, key)))
     }
+}
+
+/// Its head tells a reward model from every other: one that was trained on, too.
+fn judge_digest(judge: &JudgeFolder) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(judge.config()).context("the reward model's configuration as JSON")?);
+    let units = judge.config().units();
+    let head = judge.folder().read(&units[judge.config().head_index()])?;
+    hash.update(head.as_bytes());
+    Ok(hex(&hash.finalize()))
 }
 
 fn digest(groups: &[Group]) -> String {

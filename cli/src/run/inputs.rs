@@ -12,6 +12,7 @@ use hbat::toy::skill::{self, Problem, Size};
 use hbat::trainer::Data;
 use serde_json::{Map, Value, json};
 
+use super::judge::JudgeFolder;
 use crate::config::{Plan, Start};
 use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
 use crate::model::{ModelError, ModelFolder};
@@ -21,6 +22,8 @@ use crate::report::Bar;
 pub(crate) struct Inputs {
     pub(crate) folder: Arc<ModelFolder>,
     pub(crate) data: Data,
+    /// Who judges answers, in a run of PPO.
+    pub(crate) judge: Option<JudgeFolder>,
     pub(crate) validation_demonstrations: Vec<Group>,
     pub(crate) validation_preferences: Vec<Group>,
     pub(crate) toy: Option<ToyTask>,
@@ -59,8 +62,10 @@ impl Inputs {
         let settings = plan.run.toy.settings(plan.run.seed);
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
+        let folder = headed(plan, toy_folder(plan.run.toy.size)?)?;
         Ok(Self {
-            folder: Arc::new(headed(plan, toy_folder(plan.run.toy.size)?)?),
+            judge: JudgeFolder::open(plan, &folder, skill::EOS)?,
+            folder: Arc::new(folder),
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
             validation_preferences: preferences.validation,
@@ -75,6 +80,7 @@ impl Inputs {
         let codec = Codec::load(folder, codec)?.at(began)?;
         let folder = headed(plan, ModelFolder::open(folder)?)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
+        let judge = JudgeFolder::open(plan, &folder, if plan.run.trains(Aim::Ppo) { codec.tokenizer().end()? } else { 0 })?;
         for tensor in folder.unused_tensors() {
             say(&format!("tensor {tensor} of the model is not used"));
         }
@@ -99,15 +105,19 @@ impl Inputs {
         let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
         let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
         let (validation_demonstrations, validation_preferences) = validated;
-        let longest = demonstrations.iter().chain(&preferences).map(Group::longest).max().unwrap_or(0);
+        let answered = if plan.run.trains(Aim::Ppo) { plan.run.ppo.max_new_tokens } else { 0 };
+        let written = preferences.iter().map(|group| group.sequences[0].prompt().len() + answered);
+        let read = demonstrations.iter().chain(&preferences).map(Group::longest);
+        let longest = read.chain(written).max().unwrap_or(0);
         let made_for = folder.config().max_position_embeddings;
         if longest > made_for {
             say(&format!(
-                "warning: the longest example has {longest} tokens, and the model was made for {made_for}: lower data.max_length"
+                "warning: the longest text may have {longest} tokens, and the model was made for {made_for}: lower data.max_length{}",
+                if answered > 0 { " or ppo.max_new_tokens" } else { "" }
             ));
         }
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
-        Ok(Self { folder, data, validation_demonstrations, validation_preferences, toy: None, began })
+        Ok(Self { folder, data, judge, validation_demonstrations, validation_preferences, toy: None, began })
     }
 
     /// The initial weights, on the device.

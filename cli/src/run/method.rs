@@ -18,6 +18,7 @@ use super::exporting::Exporting;
 use super::failure::{Place, explained};
 use super::history::History;
 use super::inputs::Inputs;
+use super::judge::Judge;
 use super::needs::{Needs, refused};
 use super::references::ReferenceCache;
 use super::session::{Ended, Saving, Session};
@@ -34,6 +35,8 @@ pub(crate) struct MethodRun<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) schedule: &'a ScheduleSettings,
     pub(crate) inputs: &'a Inputs,
+    /// Of a run of PPO.
+    pub(crate) judge: Option<&'a Judge>,
     pub(crate) validation: &'a Validation,
     pub(crate) compute: &'a Compute,
     pub(crate) manner: Manner,
@@ -103,6 +106,7 @@ impl MethodRun<'_> {
             recorder,
             profile: self.manner.profile.map(Profile::new),
             saved_for: 0.0,
+            answered_for: 0.0,
             trainer,
             run,
             whole: self.whole.to_path_buf(),
@@ -135,7 +139,12 @@ impl MethodRun<'_> {
 
     fn begun(&self, compute: &Compute) -> anyhow::Result<Trainer> {
         let policy = self.inputs.policy(compute)?;
-        Ok(Trainer::new(policy, self.inputs.data.clone(), phases(self.schedule), self.plan.settings))
+        Ok(Trainer::new(
+            (policy, self.judge.map(Judge::critics)),
+            self.inputs.data.clone(),
+            phases(self.schedule),
+            self.plan.settings,
+        ))
     }
 
     async fn resumed(&self, checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<Trainer> {
@@ -149,7 +158,8 @@ impl MethodRun<'_> {
         let progress = checkpoint::progress(checkpoint)?;
         let material = (self.inputs.data.clone(), phases(self.schedule));
         let mut read = |set, unit: &Unit| checkpoint::read(&saved, set, unit);
-        let trainer = Trainer::resume(policy, material, (self.plan.settings, Alone), progress, &mut read).await;
+        let models = (policy, self.judge.map(Judge::critics));
+        let trainer = Trainer::resume(models, material, (self.plan.settings, Alone), progress, &mut read).await;
         trainer.with_context(|| format!("going on from {}", checkpoint.path().display()))
     }
 

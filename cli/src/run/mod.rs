@@ -8,6 +8,7 @@ mod failure;
 mod history;
 mod identity;
 mod inputs;
+mod judge;
 mod method;
 mod needs;
 mod outcome;
@@ -17,6 +18,7 @@ mod speed;
 mod validation;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use hbat::compute::{Compute, Layout, Precision};
@@ -35,9 +37,10 @@ pub use speed::{Speed, measured_speed};
 
 use identity::Identity;
 use inputs::Inputs;
+use judge::Judge;
 use method::MethodRun;
 use session::Ended;
-use validation::{Judgement, Reference, Validation};
+use validation::{Answers, Judgement, Reference, Validation};
 
 /// How much a run says while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +183,8 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     for change in changed::since_last(&plan, run.path())? {
         say(manner, &format!("changed since it was last at work: {change}"));
     }
-    let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt)).await?;
+    let judge = inputs.judge.as_ref().map(|folder| folder.load(&compute)).transpose()?.map(Arc::new);
+    let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt, judge.clone())).await?;
     let directory = run.path().to_path_buf();
     let mut whole = Some(run);
     let mut moments: Vec<Moment> = Vec::new();
@@ -193,8 +197,8 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
             identity.check(part.path())?;
             part
         };
-        let (inputs, validation, compute) = (&inputs, &validation, &compute);
-        let method = MethodRun { plan: &plan, schedule, inputs, validation, compute, manner, reserve, whole: &directory };
+        let (inputs, validation, compute, judge) = (&inputs, &validation, &compute, judge.as_deref());
+        let method = MethodRun { plan: &plan, schedule, inputs, judge, validation, compute, manner, reserve, whole: &directory };
         match method.carry_out(run, interrupt.clone(), start_of(&moments)).await? {
             Ended::Finished(of_method) => moments.extend(of_method),
             Ended::Interrupted => return Ok(INTERRUPTED),
@@ -242,7 +246,7 @@ async fn validation(
     plan: &Plan,
     inputs: &mut Inputs,
     run: &RunDir,
-    (compute, interrupt): (&Compute, &Interrupt),
+    (compute, interrupt, judge): (&Compute, &Interrupt, Option<Arc<Judge>>),
 ) -> anyhow::Result<Validation> {
     let settings = plan.settings;
     let scorer = Scorer { engine: settings.engine, micro_batch: rows(plan), bucket: settings.bucket };
@@ -250,7 +254,14 @@ async fn validation(
         (std::mem::take(&mut inputs.validation_demonstrations), std::mem::take(&mut inputs.validation_preferences));
     if plan.run.trains(Aim::Reward) {
         // It answers no prompts, and there is no likelihood to measure.
-        return Ok(Validation { demonstrations: vec![], preferences, scorer, judgement: Judgement::Rewards, toy: None });
+        return Ok(Validation {
+            demonstrations: vec![],
+            preferences,
+            scorer,
+            judgement: Judgement::Rewards,
+            answers: None,
+            toy: None,
+        });
     }
     let path = run.path().join("reference.json");
     let known = Reference::read(&path, preferences.len()).unwrap_or_else(|problem| {
@@ -267,7 +278,8 @@ async fn validation(
         }
     };
     let judgement = Judgement::Likelihood { reference, dpo: settings.dpo };
-    Ok(Validation { demonstrations, preferences, scorer, judgement, toy: inputs.toy.clone() })
+    let answers = judge.map(|judge| Answers { judge, max_new_tokens: settings.ppo.max_new_tokens });
+    Ok(Validation { demonstrations, preferences, scorer, judgement, answers, toy: inputs.toy.clone() })
 }
 
 /// Sequences that are scored at once: no more than a step has, so that scoring takes no more memory than training.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hbat::budget::{Memory, PhaseBudget, budget};
+use hbat::budget::{Configs, Memory, PhaseBudget, budget};
 use hbat::compute::{LayerInputs, Layout, Moments, Offload, Precision, Products, Sums, Weights};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
@@ -36,6 +36,9 @@ pub struct Needs {
     pub free_disk: Option<u64>,
     #[serde(skip)]
     pub(super) config: LlamaConfig,
+    /// Of the judge and the critic of PPO.
+    #[serde(skip)]
+    reward: Option<LlamaConfig>,
     #[serde(skip)]
     data: Data,
 }
@@ -66,11 +69,13 @@ pub struct Disk {
 const REFERENCE: u64 = 40;
 
 impl Disk {
-    fn new(config: &LlamaConfig, plan: &Plan, preferences: usize) -> Self {
-        let model: u64 = config.units().iter().map(|unit: &Unit| 4 * unit.elements() as u64).sum();
-        let moments = if plan.layout.precision.moments == Moments::Bf16 { model } else { 2 * model };
+    fn new((config, reward): (&LlamaConfig, Option<&LlamaConfig>), plan: &Plan, preferences: usize) -> Self {
+        let bytes = |config: &LlamaConfig| config.units().iter().map(|unit: &Unit| 4 * unit.elements() as u64).sum::<u64>();
+        let moments = |model| if plan.layout.precision.moments == Moments::Bf16 { model } else { 2 * model };
+        let model = bytes(config);
+        let critic = reward.map_or(0, |reward| bytes(reward) + moments(bytes(reward)));
         let fisher = if plan.run.consolidation.rule == Rule::Fisher { 2 * model } else { 0 };
-        let checkpoint = 2 * model + moments + fisher;
+        let checkpoint = 2 * model + moments(model) + fisher + critic;
         let checkpoints = checkpoint * (plan.run.checkpoints.keep as u64 + 1);
         Self { checkpoint, checkpoints, models: 3 * model, references: REFERENCE * preferences as u64 }
     }
@@ -94,15 +99,18 @@ impl Needs {
     /// The same for inputs that are there.
     pub(super) fn new(plan: &Plan, inputs: &Inputs) -> anyhow::Result<Self> {
         let (config, data) = (inputs.folder.config().clone(), inputs.data.clone());
-        let methods = methods(plan, (&config, &data), (&plan.settings, plan.layout)).map_err(|error| refused(plan, error))?;
+        let reward = inputs.judge.as_ref().map(|judge| judge.config().clone());
+        let configs = Configs { policy: &config, reward: reward.as_ref() };
+        let methods = methods(plan, (configs, &data), (&plan.settings, plan.layout)).map_err(|error| refused(plan, error))?;
         Ok(Self {
             device: plan.device,
             available: hbat_backends::memory(plan.device),
             host: hbat_backends::memory(DeviceName::Cpu),
             methods,
-            disk: Disk::new(&config, plan, if plan.run.trains(Aim::Dpo) { data.preferences.len() } else { 0 }),
+            disk: Disk::new((&config, reward.as_ref()), plan, if plan.run.trains(Aim::Dpo) { data.preferences.len() } else { 0 }),
             free_disk: free_disk(plan.output.as_deref().unwrap_or(Path::new("."))),
             config,
+            reward,
             data,
         })
     }
@@ -117,6 +125,10 @@ impl Needs {
     /// The run is for another machine, whose device has so many bytes for it, and of which nothing else is known.
     pub fn is_elsewhere(&mut self, available: u64) {
         (self.available, self.host, self.free_disk) = (Some(available), None, None);
+    }
+
+    fn configs(&self) -> Configs<'_> {
+        Configs { policy: &self.config, reward: self.reward.as_ref() }
     }
 
     /// Weights of the model.
@@ -149,7 +161,7 @@ impl Needs {
     pub(super) fn less(&self, plan: &Plan) -> Option<(String, u64)> {
         let now = self.peak()?.1.peak.total() as u64;
         changes(plan).into_iter().find_map(|Change { words, settings, layout }| {
-            let methods = methods(plan, (&self.config, &self.data), (&settings, layout)).ok()?;
+            let methods = methods(plan, (self.configs(), &self.data), (&settings, layout)).ok()?;
             let peak = peak(&methods)?.1.peak.total() as u64;
             (peak < now).then_some((words, peak))
         })
@@ -178,7 +190,7 @@ impl Needs {
     /// The first change of `[engine]` that makes the run fit.
     fn remedy(&self, plan: &Plan, available: u64) -> String {
         for Change { words, settings, layout } in changes(plan) {
-            let Ok(methods) = methods(plan, (&self.config, &self.data), (&settings, layout)) else { continue };
+            let Ok(methods) = methods(plan, (self.configs(), &self.data), (&settings, layout)) else { continue };
             let peak = peak(&methods).map_or(0, |(_, phase)| phase.peak.total() as u64);
             if peak <= available {
                 return format!("set {words}: then it needs {}", report::size(peak));
@@ -275,11 +287,11 @@ fn grown(plan: &Plan, savings: &[Saving]) -> Vec<Change> {
 
 fn methods(
     plan: &Plan,
-    (config, data): (&LlamaConfig, &Data),
+    (configs, data): (Configs<'_>, &Data),
     (settings, layout): (&Settings, Layout),
 ) -> Result<Vec<MethodNeeds>, Error> {
     let of_method = |schedule: &hbat::schedule::ScheduleSettings| {
-        let phases = budget(config, layout, &phases(schedule), data, settings)?;
+        let phases = budget(configs, layout, &phases(schedule), data, settings)?;
         Ok(MethodNeeds { method: config::name(schedule.method), phases })
     };
     plan.schedules.iter().map(of_method).collect()
@@ -358,7 +370,7 @@ mod tests {
         plan.device = DeviceName::Cuda(0);
         plan.layout = config::layout(plan.device, &plan.run.engine);
         let peak = |change: &Change| {
-            let methods = methods(&plan, (&needs.config, &needs.data), (&change.settings, change.layout)).unwrap();
+            let methods = methods(&plan, (needs.configs(), &needs.data), (&change.settings, change.layout)).unwrap();
             super::peak(&methods).unwrap().1.peak.total() as u64
         };
         let peaks: Vec<u64> = changes(&plan).iter().map(peak).collect();
@@ -388,7 +400,7 @@ mod tests {
         plan.device = DeviceName::Cuda(0);
         plan.run.engine.offload = Offload::Optimizer;
         plan.layout = config::layout(plan.device, &plan.run.engine);
-        needs.methods = methods(&plan, (&needs.config, &needs.data), (&plan.settings, plan.layout)).unwrap();
+        needs.methods = methods(&plan, (needs.configs(), &needs.data), (&plan.settings, plan.layout)).unwrap();
         needs.host = Some(1 << 20);
         let text = needs.check(&plan).unwrap_err().to_string();
         assert!(text.contains("engine.offload") && text.contains("of the host's memory, which has 1.0 MB"), "{text}");

@@ -78,6 +78,8 @@ pub(crate) struct Session<'a> {
     pub(crate) profile: Option<Profile>,
     /// Seconds that checkpoints have kept training waiting since the last step.
     pub(crate) saved_for: f64,
+    /// Seconds that the prompts of the step under way have taken to be answered.
+    pub(crate) answered_for: f64,
 }
 
 impl Session<'_> {
@@ -123,6 +125,10 @@ impl Session<'_> {
             match event {
                 Event::PhaseStarted(started) => self.started(&started).await?,
                 Event::Scored { done, total } => self.scored(done, total)?,
+                Event::Answered { done, total } => {
+                    self.answered_for += self.recorder.now() - began;
+                    self.display.answered(done, total);
+                }
                 Event::Measured { done, total } => self.display.measured(done, total),
                 Event::Step(report) => self.stepped(&report, began).await?,
                 Event::PhaseEnded(ended) => self.ended(&ended).await?,
@@ -167,7 +173,12 @@ impl Session<'_> {
         let (ended, spans) = (self.recorder.now(), self.recorder.take());
         self.steps += 1;
         let saving_seconds = std::mem::take(&mut self.saved_for);
-        let cost = StepCost { saving_seconds, ..self.meter.cost(report.tokens, ended - began, &spans) };
+        let answering = std::mem::take(&mut self.answered_for);
+        let mut cost = StepCost { saving_seconds, ..self.meter.cost(report.tokens, answering + ended - began, &spans) };
+        if report.objective == "ppo" {
+            // Its tokens go through several models, some of them many times.
+            cost.utilisation = None;
+        }
         self.metrics.append(&step_record(report, &cost, self.steps))?;
         self.display.step(report, &cost);
         if let Some(profile) = &mut self.profile {

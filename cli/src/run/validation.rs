@@ -1,6 +1,7 @@
 //! Scoring both objectives on examples that are not trained on.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use hbat::model::Policy;
@@ -8,7 +9,9 @@ use hbat::objective::Dpo;
 use hbat::tokens::Group;
 use serde::{Deserialize, Serialize};
 
+use super::best;
 use super::inputs::ToyTask;
+use super::judge::Judge;
 use crate::evaluation::{Scorer, Sequences, evaluate_demonstrations, evaluate_preferences, reward_preferences};
 use crate::report::{Bar, Moment};
 use crate::signal::{Interrupt, Interrupted};
@@ -20,7 +23,15 @@ pub(crate) struct Validation {
     pub(crate) preferences: Vec<Group>,
     pub(crate) scorer: Scorer,
     pub(crate) judgement: Judgement,
+    /// Of a run of PPO.
+    pub(crate) answers: Option<Answers>,
     pub(crate) toy: Option<ToyTask>,
+}
+
+/// The policy's own answers to the prompts of the preferences, and who judges them.
+pub(crate) struct Answers {
+    pub(crate) judge: Arc<Judge>,
+    pub(crate) max_new_tokens: usize,
 }
 
 /// What says which response of a preference is the better one.
@@ -90,7 +101,7 @@ impl Validation {
         progress: &mut dyn FnMut(usize, usize) -> Result<(), Interrupted>,
     ) -> anyhow::Result<Moment> {
         let (demonstrations, preferences) = (self.demonstrations.len(), self.preferences.len());
-        let total = demonstrations + preferences;
+        let total = demonstrations + preferences * (1 + usize::from(self.answers.is_some()));
         let mut moment = Moment {
             method: method.into(),
             phase: phase.map(Into::into),
@@ -109,8 +120,14 @@ impl Validation {
             let (accuracy, margin) = self.preferred(&scores)?;
             (moment.accuracy, moment.margin) = (Some(accuracy), Some(finite("margin", margin, phase)?));
         }
+        if let Some(answers) = self.answers.as_ref().filter(|_| preferences > 0) {
+            let mut report = |done| progress(demonstrations + preferences + done, total);
+            let how = (self.scorer, answers.max_new_tokens);
+            let reward = answers.judge.mean_reward((policy, &self.preferences), how, &mut report).await?;
+            moment.extra.push((best::REWARD.into(), finite("reward", reward, phase)?));
+        }
         if let Some(toy) = &self.toy {
-            moment.extra = toy.measure(policy).await?;
+            moment.extra.extend(toy.measure(policy).await?);
         }
         Ok(moment)
     }

@@ -45,6 +45,8 @@ pub struct Memory {
     pub activations: usize,
     /// Logits of response tokens.
     pub logits: usize,
+    /// What PPO has besides: the reference, the judge, the critic with all it takes, or keys and values of answers.
+    pub critics: usize,
     /// What comes and goes within a layer or the head.
     pub workspace: usize,
     /// What is left empty of the allocator's pages.
@@ -53,7 +55,7 @@ pub struct Memory {
 
 impl Memory {
     /// Every part with its name.
-    pub fn parts(&self) -> [(&'static str, usize); 9] {
+    pub fn parts(&self) -> [(&'static str, usize); 10] {
         [
             ("weights", self.weights),
             ("master", self.master),
@@ -62,6 +64,7 @@ impl Memory {
             ("anchor", self.consolidation),
             ("activations", self.activations),
             ("logits", self.logits),
+            ("critics", self.critics),
             ("workspace", self.workspace),
             ("empty pages", self.pages),
         ]
@@ -120,6 +123,18 @@ impl<'a> Sizes<'a> {
         let consolidation = F32 * self.model * copies;
         let (weights, master) = (self.narrow() * self.model, beyond * self.model);
         Memory { weights, master, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
+    }
+
+    /// Of a copy that is read and not trained.
+    pub(super) fn read_only(&self) -> usize {
+        self.narrow() * self.model
+    }
+
+    /// Bytes of the keys and values of texts that are being generated, and of the logits of their last tokens.
+    pub(super) fn generating(&self, texts: &Pass) -> usize {
+        let (_, key) = self.projections();
+        let cached = self.narrow() * self.config.num_hidden_layers * 2 * key * texts.rows * texts.width;
+        cached + 2 * F32 * texts.rows * self.config.vocab_size
     }
 
     /// Bytes in ordinary memory besides during a pass: what is offloaded, with updates the gradients they are computed from, and

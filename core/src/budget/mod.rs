@@ -5,6 +5,7 @@
 //! come on top.
 
 mod memory;
+mod ppo;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -19,9 +20,10 @@ use crate::consolidation::{Rule, Side};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::LlamaConfig;
-use crate::schedule::{Phase, Protection};
+use crate::schedule::{Aim, Phase, Protection};
 use crate::trainer::{Data, KeepStart, Settings, UpdateTiming, agenda::Agenda};
 use memory::{Holdings, Sizes};
+use ppo::Answers;
 
 /// What one phase needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,24 +46,52 @@ pub struct PhaseBudget {
     pub host: usize,
 }
 
-/// What the phases need where numbers are laid out so.
+/// The models of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Configs<'a> {
+    /// What is trained.
+    pub policy: &'a LlamaConfig,
+    /// The judge and the critic of PPO, if there are any.
+    pub reward: Option<&'a LlamaConfig>,
+}
+
+impl<'a> From<&'a LlamaConfig> for Configs<'a> {
+    fn from(policy: &'a LlamaConfig) -> Self {
+        Self { policy, reward: None }
+    }
+}
+
+/// What the phases need where numbers are laid out so. Of PPO, whose answers are as long as they become, it is the most.
 ///
 /// # Errors
 /// If a data set is too small for the schedule, or a step takes several passes where updates need it to be one.
-pub fn budget(
-    config: &LlamaConfig,
+pub fn budget<'a>(
+    configs: impl Into<Configs<'a>>,
     layout: Layout,
     phases: &[Phase],
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
-    let sizes = Sizes::new(config, layout, (settings.engine, settings.update));
+    let Configs { policy: config, reward } = configs.into();
+    let sizes_of = |config| Sizes::new(config, layout, (settings.engine, settings.update));
+    let sizes = sizes_of(config);
+    let critics = reward.map(|reward| (reward, sizes_of(reward)));
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
         let holdings = holdings(phases, index, settings.keep_start);
         let (mut peak, mut host) = (sizes.resting(&holdings), 0);
         let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
         for item in &agenda.items {
+            if let (Aim::Ppo, Some((reward, critic))) = (item.aim, &critics) {
+                let answers = Answers::new(data, &item.examples, settings);
+                answers.check(settings, &phase.name)?;
+                (sequences, tokens) = (sequences + answers.together.sequences, tokens + answers.together.tokens);
+                let rounds = rounds(settings.update, agenda.optimizer.clip);
+                flops += answers.flops((config, reward), rounds, settings);
+                peak = peak.larger(answers.peak((&sizes, critic), &holdings));
+                host = host.max(answers.host((&sizes, critic), &holdings));
+                continue;
+            }
             let passes = Pass::of_step(data.side(item.aim.side()).0, &item.examples, settings);
             if settings.update == UpdateTiming::InBackward && passes.len() > 1 {
                 return Err(Error::SeveralPasses { phase: phase.name.clone(), passes: passes.len() });

@@ -5,7 +5,8 @@ use crate::compute::{LayerInputs, Memory as Lies, Moments, Offload, Precision, S
 use crate::consolidation::Consolidation;
 use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamWSettings, Decay};
-use crate::schedule::{Method, Order, ScheduleSettings, Training, Warmup, phases};
+use crate::ppo::Ppo;
+use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use crate::tokens::{Group, Sequence};
 
 const GIB: usize = 1 << 30;
@@ -38,7 +39,9 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         method: Method::Hbat,
         subsets: 1,
         sft: training(sequences),
+        preference: Preference::Dpo,
         dpo: training(sequences / 2),
+        ppo: training(sequences),
         reward: training(sequences / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
@@ -52,6 +55,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         bucket: 16,
         pack: None,
         dpo: Dpo::default(),
+        ppo: Ppo::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update,

@@ -108,9 +108,21 @@ pub async fn generate(
     prompts: &[Vec<u32>],
     settings: &GenerateSettings,
 ) -> Result<Vec<Completion>, GenerateError> {
+    let places: Vec<u64> = (0..prompts.len() as u64).collect();
+    generate_at(policy, prompts, &places, settings).await
+}
+
+/// The same for prompts that are some of many: draws depend on their places among all, not on which go together.
+pub(crate) async fn generate_at(
+    policy: &Policy,
+    prompts: &[Vec<u32>],
+    places: &[u64],
+    settings: &GenerateSettings,
+) -> Result<Vec<Completion>, GenerateError> {
     check_settings(settings)?;
     check_prompts(prompts, policy.config().vocab_size)?;
-    let mut rows: Vec<Row> = prompts.iter().enumerate().map(|(prompt, tokens)| Row::new(prompt, tokens)).collect();
+    let numbered = prompts.iter().zip(places).enumerate();
+    let mut rows: Vec<Row> = numbered.map(|(prompt, (tokens, place))| Row::new(prompt, *place, tokens)).collect();
     for rows in rows.chunks_mut(settings.batch_size) {
         generate_together(policy, rows, settings).await?;
     }
@@ -129,7 +141,7 @@ async fn generate_together(policy: &Policy, rows: &mut [Row], settings: &Generat
             if !logits.iter().all(|logit| logit.is_finite()) {
                 return Err(GenerateError::NotFinite { prompt: row.prompt, position });
             }
-            let mut rng = stream(settings.seed, "generate", &[row.prompt as u64, position as u64]);
+            let mut rng = stream(settings.seed, "generate", &[row.place, position as u64]);
             row.tokens.push(settings.sampling.choose(logits, &mut rng));
         }
     }
@@ -139,13 +151,14 @@ async fn generate_together(policy: &Policy, rows: &mut [Row], settings: &Generat
 /// A prompt and what has been generated after it.
 struct Row {
     prompt: usize,
+    place: u64,
     prompt_len: usize,
     tokens: Vec<u32>,
 }
 
 impl Row {
-    fn new(prompt: usize, tokens: &[u32]) -> Self {
-        Self { prompt, prompt_len: tokens.len(), tokens: tokens.to_vec() }
+    fn new(prompt: usize, place: u64, tokens: &[u32]) -> Self {
+        Self { prompt, place, prompt_len: tokens.len(), tokens: tokens.to_vec() }
     }
 
     /// Only a generated token ends a text: prompts may contain end-of-sequence tokens, as chat templates' do.

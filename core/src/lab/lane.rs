@@ -120,7 +120,7 @@ impl Lane {
                 self.state.finished = true;
                 Ok(vec![Frame::Finished { lane: 0, step: self.state.step }])
             }
-            Event::Scored { .. } | Event::Measured { .. } => Ok(Vec::new()),
+            Event::Scored { .. } | Event::Answered { .. } | Event::Measured { .. } => Ok(Vec::new()),
         }
     }
 

@@ -8,7 +8,8 @@ use crate::consolidation::{Consolidation, Rule};
 use crate::engine::Engine;
 use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamWSettings, Decay};
-use crate::schedule::{Method, Order, ScheduleSettings, Training, Warmup};
+use crate::ppo::Ppo;
+use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use crate::toy::skill::{Size, SkillSettings};
 use crate::trainer::{KeepStart, Settings, UpdateTiming};
 
@@ -208,7 +209,9 @@ impl LabSettings {
             method: method.method(),
             subsets: self.subsets,
             sft: Training { epochs: self.sft_epochs(method), ..self.training(self.sft_learning_rate, Decay::Cosine) },
+            preference: Preference::Dpo,
             dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
+            ppo: self.training(self.dpo_learning_rate, Decay::Cosine),
             reward: self.training(self.dpo_learning_rate, Decay::Cosine),
             consolidation: self.consolidation(method),
             freeze_fraction: 0.2,
@@ -241,6 +244,7 @@ impl LabSettings {
             bucket: BUCKET,
             pack: None,
             dpo: self.dpo(),
+            ppo: Ppo::default(),
             reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,

@@ -151,7 +151,7 @@ impl LlamaConfig {
     }
 
     /// The unit index of the head; 0, the embedding, where they are tied.
-    pub(crate) fn head_index(&self) -> usize {
+    pub fn head_index(&self) -> usize {
         match self.head {
             HeadKind::Vocabulary if self.tie_word_embeddings => 0,
             _ => self.norm_index() + 1,

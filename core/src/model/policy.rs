@@ -87,6 +87,12 @@ impl Policy {
         self
     }
 
+    /// The same model as products see it now: to be read, not to be trained.
+    pub(crate) fn as_seen(&self) -> Self {
+        let (config, units, weights) = (self.config.clone(), self.units.clone(), self.weights.as_seen());
+        Self { config, units, weights, readout: self.readout, compute: self.compute.clone() }
+    }
+
     /// What the model says about response tokens.
     pub fn readout(&self) -> Readout {
         self.readout

@@ -60,6 +60,12 @@ impl Weights {
         self.fine.push(fine);
     }
 
+    /// The same as products see them, without what they have beyond that.
+    pub(super) fn as_seen(&self) -> Self {
+        let fine = self.fine.iter().map(|_| Fine::Nothing).collect();
+        Self { compute: self.compute.clone(), coarse: self.coarse.clone(), fine, vacant: self.vacant.clone() }
+    }
+
     /// What products compute with, made from values in ordinary memory.
     fn coarse(&self, values: &[f32], dims: [usize; 2], dtype: FloatDType) -> Tensor<2> {
         let dtype = DType::from(dtype);

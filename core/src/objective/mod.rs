@@ -5,10 +5,12 @@
 //! (the *seeds* of the backward pass) comes from autodiff on that small leaf.
 
 mod dpo;
+mod ppo;
 mod reward;
 mod sft;
 
 pub use dpo::Dpo;
+pub use ppo::{ClippedSurrogate, ClippedValue};
 pub use reward::Reward;
 pub use sft::Sft;
 

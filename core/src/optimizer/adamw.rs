@@ -102,6 +102,11 @@ impl AdamW {
         Self { settings, first, second, steps }
     }
 
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// First moments, in unit order; `None` for units never updated.
     pub fn first(&self) -> &[Option<Slab>] {
         &self.first

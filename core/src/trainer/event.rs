@@ -16,7 +16,14 @@ pub enum Event {
         /// Of how many.
         total: usize,
     },
-    /// An optimizer step was taken.
+    /// A few more prompts of a step of PPO are answered.
+    Answered {
+        /// Prompts answered so far.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// An optimizer step was taken; of PPO, all that were made of a batch of answers.
     Step(StepReport),
     /// The Fisher information of a few more examples was added up.
     Measured {
@@ -57,7 +64,7 @@ pub struct ImportanceReport {
     pub degenerate: Option<Degenerate>,
 }
 
-/// One optimizer step.
+/// One optimizer step, or a step of PPO: then losses, penalties and norms are means over the optimizer steps that were made of its answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepReport {
     /// The phase.

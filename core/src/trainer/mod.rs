@@ -5,13 +5,14 @@
 
 pub(crate) mod agenda;
 mod event;
+mod ppo;
 mod protection;
 mod state;
 mod term;
 mod train;
 
 pub use event::{Event, ImportanceReport, PhaseEnded, PhaseStarted, StepReport};
-pub use state::{Progress, ReadTensor, RunningProgress, TensorSet};
+pub use state::{PpoProgress, Progress, ReadTensor, RunningProgress, TensorSet};
 pub use term::{Term, TermReport, accumulate};
 
 use std::collections::BTreeMap;
@@ -27,11 +28,13 @@ use crate::evaluate::sequence_scores;
 use crate::model::{Policy, Unit};
 use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamW, Pull};
+use crate::ppo::{Critics, Ppo};
 use crate::reduce::{Alone, Reduce};
 use crate::schedule::{Order, Phase};
 use crate::slab::Slab;
 use crate::tokens::{Batch, Group};
 use agenda::{Agenda, first_pass};
+use ppo::RollingOut;
 use protection::Protected;
 
 /// The examples of both sides.
@@ -73,7 +76,7 @@ pub enum UpdateTiming {
     InBackward,
 }
 
-/// Reads the weights of a phase's start, unit by unit.
+/// Reads the weights of a phase's start, unit by unit; PPO does so twice where it was resumed.
 pub trait StoredWeights: Send {
     /// The unit's values in the layout of [`Unit::dims`].
     ///
@@ -100,6 +103,8 @@ pub struct Settings {
     pub pack: Option<usize>,
     /// The preference objective.
     pub dpo: Dpo,
+    /// PPO, on the prompts of the preferences.
+    pub ppo: Ppo,
     /// The objective of reward models.
     pub reward: Reward,
     /// Where the weights of a phase's start are kept.
@@ -136,6 +141,8 @@ struct Running {
     references: BTreeMap<usize, Vec<f32>>,
     unscored: Vec<usize>,
     done: usize,
+    /// Of a phase of PPO.
+    rolling_out: Option<RollingOut>,
     fisher: Option<Fisher>,
 }
 
@@ -146,9 +153,31 @@ struct Fisher {
     done: usize,
 }
 
+/// What is trained.
+#[derive(Debug, Clone)]
+pub struct Models {
+    policy: Policy,
+    critics: Option<Critics>,
+}
+
+/// Enough for every phase but those of PPO.
+impl From<Policy> for Models {
+    fn from(policy: Policy) -> Self {
+        Self { policy, critics: None }
+    }
+}
+
+/// Those of PPO need critics.
+impl From<(Policy, Option<Critics>)> for Models {
+    fn from((policy, critics): (Policy, Option<Critics>)) -> Self {
+        Self { policy, critics }
+    }
+}
+
 /// Trains a policy through a schedule.
 pub struct Trainer<R: Reduce = Alone> {
     policy: Policy,
+    critics: Option<Critics>,
     data: Data,
     phases: Vec<Phase>,
     settings: Settings,
@@ -161,21 +190,27 @@ pub struct Trainer<R: Reduce = Alone> {
 
 impl Trainer<Alone> {
     /// A trainer on a single rank, at the start of its schedule.
-    pub fn new(policy: Policy, data: Data, phases: Vec<Phase>, settings: Settings) -> Self {
-        Self::with_reduce(policy, data, phases, settings, Alone)
+    pub fn new(models: impl Into<Models>, data: Data, phases: Vec<Phase>, settings: Settings) -> Self {
+        Self::with_reduce(models, data, phases, settings, Alone)
     }
 }
 
 impl<R: Reduce> Trainer<R> {
     /// A trainer that is one rank of several. All ranks get the same arguments.
-    pub fn with_reduce(policy: Policy, data: Data, phases: Vec<Phase>, settings: Settings, reduce: R) -> Self {
+    pub fn with_reduce(models: impl Into<Models>, data: Data, phases: Vec<Phase>, settings: Settings, reduce: R) -> Self {
+        let Models { policy, critics } = models.into();
         let (ledger, fisher) = (Ledger::default(), BTreeMap::new());
-        Self { policy, data, phases, settings, reduce, ledger, fisher, position: 0, current: None }
+        Self { policy, critics, data, phases, settings, reduce, ledger, fisher, position: 0, current: None }
     }
 
     /// The policy as it is now.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The judge and the critic of PPO, where there are any.
+    pub fn critics(&self) -> Option<&Critics> {
+        self.critics.as_ref()
     }
 
     /// Lets the next phase go on from other weights, such as the best so far instead of the last.
@@ -260,9 +295,9 @@ impl<R: Reduce> Trainer<R> {
         if !running.unscored.is_empty() {
             self.score().await
         } else if running.done < running.agenda.items.len() {
-            self.train().await.map(Event::Step)
+            if self.lacks_answers() { self.answer().await } else { self.train().await.map(Event::Step) }
         } else if self.needs_fisher() && running.fisher.as_ref().is_none_or(|f| f.done < f.examples.len()) {
-            self.measure()
+            self.measure().await
         } else {
             self.close().await.map(Event::PhaseEnded)
         }
@@ -293,8 +328,17 @@ impl<R: Reduce> Trainer<R> {
             (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
             (None, KeepStart::Stored) => (None, Start::Stored(None)),
         };
+        let rolling_out = match phase.rolls_out() {
+            true => {
+                let critic = self.checked_critics(phase)?.value();
+                let optimizer = AdamW::new(agenda.optimizer, critic.units().len());
+                Some(RollingOut::new(&self.settings.ppo, optimizer, &self.policy))
+            }
+            false => None,
+        };
         Ok(Running {
             optimizer: AdamW::new(agenda.optimizer, self.policy.units().len()),
+            rolling_out,
             pull,
             frozen: protected.frozen.clone(),
             start,
@@ -320,16 +364,21 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// Adds (∂ log p(y|x) / ∂θ)² of one example, one backward pass per sample (spec of the original EWC).
-    fn measure(&mut self) -> Result<Event, Error> {
-        let side = self.phases[self.position].side();
+    async fn measure(&mut self) -> Result<Event, Error> {
+        let (side, rolls_out) = (self.phases[self.position].side(), self.phases[self.position].rolls_out());
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let fisher = running.fisher.get_or_insert_with(|| Fisher {
             sums: Square::new(self.policy.tensors()),
             examples: running.agenda.examples(side),
             done: 0,
         });
-        let group = &self.data.side(side).0[fisher.examples[fisher.done]];
-        let sample = Group::demonstration(group.index, group.sequences[0].clone());
+        let example = fisher.examples[fisher.done];
+        let group = &self.data.side(side).0[example];
+        let sample = match rolls_out {
+            true => self.sample(example).await?,
+            false => Group::demonstration(group.index, group.sequences[0].clone()),
+        };
+        let Some(Running { fisher: Some(fisher), .. }) = &mut self.current else { unreachable!("just begun") };
         let batch = self.settings.batch([&sample]);
         self.settings.engine.gradients(&self.policy, &batch, |scores| Tensor::ones_like(&scores), &mut fisher.sums);
         fisher.done += 1;

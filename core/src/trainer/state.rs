@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{Data, Running, Settings, Start, Trainer};
+use super::{Data, Models, Running, Settings, Start, Trainer};
 use crate::consolidation::{Ledger, Side};
 use crate::error::Error;
-use crate::model::{Policy, Unit};
+use crate::model::Unit;
 use crate::optimizer::{AdamW, Pull};
 use crate::reduce::Reduce;
 use crate::schedule::Phase;
@@ -33,6 +34,20 @@ pub struct RunningProgress {
     pub steps: usize,
     /// Σ log π_ref per sequence of each preference scored so far: they cannot be computed again once the policy moved.
     pub references: BTreeMap<usize, Vec<f32>>,
+    /// Of a phase of PPO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoProgress>,
+}
+
+/// Where a phase of PPO stands besides.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PpoProgress {
+    /// β.
+    pub kl_coefficient: f64,
+    /// Optimizer steps of the policy.
+    pub updates: u64,
+    /// Optimizer steps of the critic.
+    pub value_updates: u64,
 }
 
 /// The kinds of tensors a trainer's state consists of.
@@ -52,11 +67,17 @@ pub enum TensorSet {
     FisherPreference,
     /// The weights at the phase's start, where no anchor keeps them but [`KeepStart::Copy`](super::KeepStart::Copy) does.
     Start,
+    /// The critic's weights; of its own units, as the two that follow.
+    ValueWeights,
+    /// AdamW's first moments of the critic.
+    ValueFirstMoment,
+    /// AdamW's second moments of the critic.
+    ValueSecondMoment,
 }
 
 impl TensorSet {
     /// Every set.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Weights,
         Self::FirstMoment,
         Self::SecondMoment,
@@ -64,7 +85,20 @@ impl TensorSet {
         Self::FisherInstruction,
         Self::FisherPreference,
         Self::Start,
+        Self::ValueWeights,
+        Self::ValueFirstMoment,
+        Self::ValueSecondMoment,
     ];
+
+    /// Whether it is about the critic.
+    pub fn is_of_critic(self) -> bool {
+        matches!(self, Self::ValueWeights | Self::ValueFirstMoment | Self::ValueSecondMoment)
+    }
+
+    /// Whether it is one of AdamW's moments.
+    pub fn is_moment(self) -> bool {
+        matches!(self, Self::FirstMoment | Self::SecondMoment | Self::ValueFirstMoment | Self::ValueSecondMoment)
+    }
 
     /// The name that files use.
     pub fn name(self) -> &'static str {
@@ -76,6 +110,9 @@ impl TensorSet {
             Self::FisherInstruction => "fisher_instruction",
             Self::FisherPreference => "fisher_preference",
             Self::Start => "start",
+            Self::ValueWeights => "value_weights",
+            Self::ValueFirstMoment => "value_first_moment",
+            Self::ValueSecondMoment => "value_second_moment",
         }
     }
 }
@@ -90,13 +127,27 @@ impl<R: Reduce> Trainer<R> {
             phase: self.phases[self.position].name.clone(),
             steps: running.done,
             references: running.references.clone(),
+            ppo: running.rolling_out.as_ref().map(|rolling| PpoProgress {
+                kl_coefficient: rolling.beta,
+                updates: running.optimizer.steps(),
+                value_updates: rolling.optimizer.steps(),
+            }),
         });
         Progress { phases_done: self.position, running, ledger: self.ledger.clone() }
     }
 
+    /// The units that a set is about; none of the critic's without one.
+    pub fn units(&self, set: TensorSet) -> &[Unit] {
+        match (set.is_of_critic(), &self.critics) {
+            (false, _) => self.policy.units(),
+            (true, Some(critics)) => critics.value().units(),
+            (true, None) => &[],
+        }
+    }
+
     /// Whether the state has this unit in this set.
     pub fn has(&self, set: TensorSet, unit: usize) -> bool {
-        set == TensorSet::Weights || self.slab(set, unit).is_some()
+        matches!(set, TensorSet::Weights | TensorSet::ValueWeights) || self.slab(set, unit).is_some()
     }
 
     /// The values of one unit in one set, in the layout of [`Unit::dims`]; `None` where the state has none.
@@ -104,8 +155,10 @@ impl<R: Reduce> Trainer<R> {
     /// # Errors
     /// If the device fails.
     pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
-        if set == TensorSet::Weights {
-            return self.policy.values(unit).await.map(Some);
+        match (set, &self.critics) {
+            (TensorSet::Weights, _) => return self.policy.values(unit).await.map(Some),
+            (TensorSet::ValueWeights, Some(critics)) => return critics.value().values(unit).await.map(Some),
+            _ => {}
         }
         match self.slab(set, unit) {
             Some(slab) => slab.values().await.map(Some),
@@ -115,8 +168,11 @@ impl<R: Reduce> Trainer<R> {
 
     fn slab(&self, set: TensorSet, unit: usize) -> Option<&Slab> {
         let running = self.current.as_ref();
+        let critic = running.and_then(|r| r.rolling_out.as_ref()).map(|rolling| &rolling.optimizer);
         match set {
-            TensorSet::Weights => None,
+            TensorSet::Weights | TensorSet::ValueWeights => None,
+            TensorSet::ValueFirstMoment => critic.and_then(|critic| critic.first()[unit].as_ref()),
+            TensorSet::ValueSecondMoment => critic.and_then(|critic| critic.second()[unit].as_ref()),
             TensorSet::FirstMoment => running.and_then(|r| r.optimizer.first()[unit].as_ref()),
             TensorSet::SecondMoment => running.and_then(|r| r.optimizer.second()[unit].as_ref()),
             TensorSet::Anchor => running.and_then(|r| r.pull.as_ref()).map(|p| &p.anchor[unit]),
@@ -129,24 +185,25 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    /// A trainer as it was when `progress` was taken; `policy` has the saved weights.
+    /// A trainer as it was when `progress` was taken; the policy has the saved weights, the critic any.
     ///
     /// Within a phase whose start is stored elsewhere, [`Trainer::start_is_stored`] must be called again.
     ///
     /// # Errors
     /// If the state belongs to another schedule or model, or what `read` returns.
     pub async fn resume(
-        policy: Policy,
+        models: impl Into<Models>,
         (data, phases): (Data, Vec<Phase>),
         (settings, reduce): (Settings, R),
         progress: Progress,
         read: ReadTensor<'_>,
     ) -> Result<Self, Error> {
-        let mut trainer = Self::with_reduce(policy, data, phases, settings, reduce);
+        let mut trainer = Self::with_reduce(models, data, phases, settings, reduce);
         trainer.check_progress(&progress)?;
         trainer.position = progress.phases_done;
         trainer.ledger = progress.ledger;
         trainer.read_fisher(read)?;
+        trainer.read_critic(read)?;
         if let Some(running) = progress.running {
             trainer.current = Some(trainer.resume_phase(running, read).await?);
         }
@@ -166,6 +223,19 @@ impl<R: Reduce> Trainer<R> {
                 }
                 None => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the critic's weights, which only a schedule with PPO has.
+    fn read_critic(&mut self, read: ReadTensor<'_>) -> Result<(), Error> {
+        let Some(critics) = &mut self.critics else { return Ok(()) };
+        let (units, device) = (critics.value.units().clone(), critics.value.compute().device.clone());
+        for (index, unit) in units.iter().enumerate() {
+            let values = read(TensorSet::ValueWeights, unit)?;
+            let values = values.ok_or_else(|| Error::ForeignState(format!("the critic's {} was not saved", unit.name)))?;
+            check_elements(TensorSet::ValueWeights, unit, &values)?;
+            critics.value.put(index, Tensor::from_data(TensorData::new(values, unit.dims()), &device));
         }
         Ok(())
     }
@@ -200,11 +270,23 @@ impl<R: Reduce> Trainer<R> {
             let (found, planned) = (progress.steps, running.agenda.items.len());
             return Err(Error::ForeignState(format!("it has taken {found} steps of phase {}, which has {planned}", phase.name)));
         }
-        if progress.steps > 0 {
+        if running.rolling_out.is_some() && progress.ppo.is_none() {
+            return Err(Error::ForeignState(format!("it says nothing of the critic in phase {}", phase.name)));
+        }
+        let updates = progress.ppo.map_or(progress.steps as u64, |ppo| ppo.updates);
+        if updates > 0 {
             let (first, second) = (self.slabs(TensorSet::FirstMoment, read)?, self.slabs(TensorSet::SecondMoment, read)?);
             self.check_moments(&running.frozen, [&first, &second])?;
-            running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, progress.steps as u64);
+            running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, updates);
             self.policy.compute().settled();
+        }
+        if let (Some(rolling), Some(ppo)) = (&mut running.rolling_out, progress.ppo.filter(|ppo| ppo.value_updates > 0)) {
+            let (first, second) =
+                (self.slabs(TensorSet::ValueFirstMoment, read)?, self.slabs(TensorSet::ValueSecondMoment, read)?);
+            rolling.optimizer = AdamW::restore(running.agenda.optimizer, first, second, ppo.value_updates);
+            rolling.beta = ppo.kl_coefficient;
+            // The policy has moved.
+            rolling.reference = None;
         }
         if let Some(Pull { anchor, .. }) = &mut running.pull {
             *anchor = all(self.slabs(TensorSet::Anchor, read)?)
@@ -241,28 +323,28 @@ impl<R: Reduce> Trainer<R> {
     }
 
     fn slabs(&self, set: TensorSet, read: ReadTensor<'_>) -> Result<Vec<Option<Slab>>, Error> {
-        self.policy
-            .units()
-            .iter()
-            .map(|unit| read(set, unit)?.map(|values| self.slab_of(set, unit, values)).transpose())
-            .collect()
+        self.units(set).iter().map(|unit| read(set, unit)?.map(|values| self.slab_of(set, unit, values)).transpose()).collect()
     }
 
     fn slab_of(&self, set: TensorSet, unit: &Unit, values: Vec<f32>) -> Result<Slab, Error> {
-        if values.len() != unit.elements() {
-            let (name, found, expected) = (&unit.name, values.len(), unit.elements());
-            let reason = format!("{} of {name} has {found} values where the model has {expected}", set.name());
-            return Err(Error::ForeignState(reason));
-        }
+        check_elements(set, unit, &values)?;
         let compute = self.policy.compute();
         Ok(match set {
             TensorSet::Anchor => Slab::anchor(values, unit.dims(), compute),
-            TensorSet::FirstMoment | TensorSet::SecondMoment => {
+            set if set.is_moment() => {
                 let kept = compute.layout.precision.moments.dtype();
                 compute.staying(values, |values| Slab::from_values(values, unit.dims(), compute).cast(kept))
             }
             _ => Slab::from_values(values, unit.dims(), compute),
         })
+    }
+}
+
+fn check_elements(set: TensorSet, unit: &Unit, values: &[f32]) -> Result<(), Error> {
+    let (name, found, expected) = (&unit.name, values.len(), unit.elements());
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::ForeignState(format!("{} of {name} has {found} values where the model has {expected}", set.name()))),
     }
 }
 

@@ -2,16 +2,45 @@
 
 use super::agenda::{Item, passes};
 use super::term::{Term, TermReport, accumulate, report};
-use super::{StepReport, Trainer, UpdateTiming};
+use super::{Running, StepReport, Trainer, UpdateTiming};
 use crate::compute::Memory;
 use crate::consolidation::Side;
 use crate::engine::Accumulate;
 use crate::error::{Aftermath, Error};
+use crate::model::Policy;
 use crate::objective::{Objective, Sft, seeds};
-use crate::optimizer::{Consolidate, Hold, Measure, StepNorms, Update};
+use crate::optimizer::{AdamW, Consolidate, Hold, Measure, Pull, StepNorms, Update};
 use crate::reduce::Reduce;
 use crate::schedule::Aim;
 use crate::tokens::{Batch, Column, Group};
+
+/// What changes a model's weights.
+pub(super) struct Hands<'a> {
+    pub(super) optimizer: &'a mut AdamW,
+    pub(super) pull: Option<&'a Pull>,
+    /// Which units stay.
+    pub(super) frozen: &'a [bool],
+}
+
+/// Updates a model for what all ranks' gradients come to.
+pub(super) async fn apply<R: Reduce>(
+    model: &mut Policy,
+    hands: Hands<'_>,
+    sink: Accumulate,
+    rate: f64,
+    reduce: &R,
+) -> Result<StepNorms, Error> {
+    let mut gradients = Vec::new();
+    for (unit, (gradient, frozen)) in sink.into_sums().into_iter().zip(hands.frozen).enumerate() {
+        // A rank whose share of the batch is empty has no gradient, and still takes part in the sum.
+        let none = || (reduce.world() > 1).then(|| model.tensors()[unit].zeros_like());
+        gradients.push(match gradient.or_else(none) {
+            Some(gradient) if !frozen => Some(reduce.sum_tensor(gradient).await),
+            _ => None,
+        });
+    }
+    hands.optimizer.step(model, gradients, hands.pull, rate, reduce).await
+}
 
 impl<R: Reduce> Trainer<R> {
     pub(super) async fn train(&mut self) -> Result<StepReport, Error> {
@@ -19,17 +48,18 @@ impl<R: Reduce> Trainer<R> {
             let running = self.running_now();
             (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
         };
+        if item.aim == Aim::Ppo {
+            return self.improve().await;
+        }
         let (dpo, reward) = (self.settings.dpo, self.settings.reward);
         let objective: &dyn Objective = match item.aim {
             Aim::Sft => &Sft,
             Aim::Dpo => &dpo,
             Aim::Reward => &reward,
+            Aim::Ppo => unreachable!("its steps are several"),
         };
         let (batches, tokens) = self.batches(&item);
-        let (report, norms) = match self.settings.update {
-            UpdateTiming::AfterBackward => self.after_backward(objective, batches, &item).await?,
-            UpdateTiming::InBackward => self.in_backward(objective, batches, &item).await?,
-        };
+        let (report, norms) = self.optimize(objective, batches, &item).await?;
         self.running_now().done += 1;
         let TermReport { loss, metrics } = report;
         let StepNorms { gradient: grad_norm, penalty, penalty_gradient: penalty_grad_norm } = norms;
@@ -47,6 +77,19 @@ impl<R: Reduce> Trainer<R> {
             tokens,
             metrics,
         })
+    }
+
+    /// One optimizer step of the policy.
+    pub(super) async fn optimize(
+        &mut self,
+        objective: &dyn Objective,
+        batches: Vec<Batch>,
+        item: &Item,
+    ) -> Result<(TermReport, StepNorms), Error> {
+        match self.settings.update {
+            UpdateTiming::AfterBackward => self.after_backward(objective, batches, item).await,
+            UpdateTiming::InBackward => self.in_backward(objective, batches, item).await,
+        }
     }
 
     async fn after_backward(
@@ -84,21 +127,10 @@ impl<R: Reduce> Trainer<R> {
         let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
         let report = reports.into_iter().next().unwrap_or_default();
         self.check("loss", report.loss, item, Aftermath::Untouched)?;
-        Ok((report, self.update(sink, item.rate).await?))
-    }
-
-    async fn update(&mut self, sink: Accumulate, rate: f64) -> Result<StepNorms, Error> {
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
-        let mut gradients = Vec::new();
-        for (unit, (gradient, frozen)) in sink.into_sums().into_iter().zip(&running.frozen).enumerate() {
-            // A rank whose share of the batch is empty has no gradient, and still takes part in the sum.
-            let none = || (self.reduce.world() > 1).then(|| self.policy.tensors()[unit].zeros_like());
-            gradients.push(match gradient.or_else(none) {
-                Some(gradient) if !frozen => Some(self.reduce.sum_tensor(gradient).await),
-                _ => None,
-            });
-        }
-        running.optimizer.step(&mut self.policy, gradients, running.pull.as_ref(), rate, &self.reduce).await
+        let Running { optimizer, pull, frozen, .. } = running;
+        let hands = Hands { optimizer, pull: pull.as_ref(), frozen };
+        Ok((report, apply(&mut self.policy, hands, sink, item.rate, &self.reduce).await?))
     }
 
     /// Measures first and updates then, each with a pass of its own; without clipping, all at once.
@@ -148,7 +180,7 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {
+    pub(super) fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {
         let step = self.current.as_ref().map_or(0, |running| running.done + 1);
         if value.is_finite() { Ok(()) } else { Err(self.not_finite((quantity, value), item, step, aftermath)) }
     }

@@ -6,7 +6,8 @@ Needs the packages of requirements.txt; `tokens` and `smollm2_logits` also need 
 import importlib
 import sys
 
-GENERATORS = ["tiny_llama", "dpo", "reward", "adamw", "schedules", "consolidation", "hbat_trace", "generation", "tokens", "smollm2_logits"]
+GENERATORS = ["tiny_llama", "dpo", "reward", "ppo", "ppo_trace", "adamw", "schedules", "consolidation", "hbat_trace",
+              "generation", "tokens", "smollm2_logits"]
 
 
 def main(names: list[str]) -> None:

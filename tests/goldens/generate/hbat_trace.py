@@ -58,36 +58,38 @@ def traced(rule: str, start, data: dict) -> dict:
 class Run:
     """One training run: the model, the ledger of changes, and the record of what happened."""
 
+    settings, objectives = RUN, ("sft", "dpo")
+
     def __init__(self, rule: str, model, data: dict):
         self.rule, self.model, self.data = rule, model, data
         self.units = dict(model.named_parameters())
-        self.changes = {"sft": np.zeros(len(self.units)), "dpo": np.zeros(len(self.units))}  # ΣC per objective
+        self.changes = {objective: np.zeros(len(self.units)) for objective in self.objectives}  # ΣC per objective
         self.steps, self.phases = [], []
 
     def train(self) -> None:
-        for round_ in range(RUN["rounds"]):
-            for objective in ("sft", "dpo"):
+        for round_ in range(self.settings["rounds"]):
+            for objective in self.objectives:
                 self.phase(objective, round_)
 
     def phase(self, objective: str, round_: int) -> None:
         """Trains on one split, penalised by the changes of the other objective's phases so far."""
-        name, accumulated = f"{objective}-{round_ + 1}", self.changes["dpo" if objective == "sft" else "sft"].copy()
-        penalised = accumulated.any()
-        importance = ewc.importance(self.rule, accumulated, RUN["F_max"], RUN["tau"]) if penalised else np.zeros(len(self.units))
+        settings, (other,) = self.settings, (o for o in self.objectives if o != objective)
+        name, accumulated = f"{objective}-{round_ + 1}", self.changes[other].copy()
+        penalised, none = accumulated.any(), np.zeros(len(self.units))
+        importance = ewc.importance(self.rule, accumulated, settings["F_max"], settings["tau"]) if penalised else none
         before = [p.detach().clone() for p in self.units.values()]
-        self.fit(name, objective, split(self.data[objective], RUN["rounds"])[round_], (importance, before))
+        self.fit(name, objective, split(self.data[objective], settings["rounds"])[round_], (importance, before))
         change = np.array([ewc.change(b, p.detach()) for b, p in zip(before, self.units.values())])
         self.changes[objective] += change
-        effective = ewc.effective_units(importance, RUN["F_max"]) if penalised else None
+        effective = ewc.effective_units(importance, settings["F_max"]) if penalised else None
         self.phases.append({"phase": name, "C": self.by_unit(change), "AC": self.by_unit(accumulated) if penalised else None,
                             "F": self.by_unit(importance) if penalised else None, "effective_units": effective})
 
     def fit(self, phase: str, objective: str, examples: list[dict], consolidation: tuple) -> None:
-        settings = RUN[objective]
-        count = settings["epochs"] * math.ceil(len(examples) / RUN["batch"])
+        settings = self.settings[objective]
+        count = settings["epochs"] * math.ceil(len(examples) / self.settings["batch"])
         warmup = min(150, count // 10) if objective == "dpo" else 0
-        optimizer = torch.optim.AdamW(self.units.values(), lr=settings["learning_rate"], betas=RUN["betas"], eps=RUN["eps"],
-                                      weight_decay=RUN["weight_decay"], foreach=False)
+        optimizer = self.optimizer(self.model, settings["learning_rate"])
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, count)
         losses = sft_losses(examples) if objective == "sft" else dpo_losses(self.model, examples)
         for step, loss in enumerate(losses * settings["epochs"]):
@@ -95,6 +97,10 @@ class Run:
             record = self.step(optimizer, loss, consolidation)
             schedule.step()
             self.steps.append({"phase": phase, "step": step, **record, "learning_rate": rate})
+
+    def optimizer(self, model, rate: float) -> torch.optim.AdamW:
+        names = ("betas", "eps", "weight_decay")
+        return torch.optim.AdamW(model.parameters(), lr=rate, foreach=False, **{name: self.settings[name] for name in names})
 
     def step(self, optimizer, loss_of, consolidation: tuple) -> dict:
         """One optimizer step; the penalty and its gradient are taken at the weights before it."""
@@ -104,11 +110,11 @@ class Run:
         loss.backward()
         parameters = list(self.units.values())
         weights = [p.detach() for p in parameters]
-        penalty = ewc.penalty(RUN["lambda"], importance, weights, anchor)
-        pulls = [RUN["lambda"] * float(f) * (w - a) for f, w, a in zip(importance, weights, anchor)]
+        penalty = ewc.penalty(self.settings["lambda"], importance, weights, anchor)
+        pulls = [self.settings["lambda"] * float(f) * (w - a) for f, w, a in zip(importance, weights, anchor)]
         for parameter, pull in zip(parameters, pulls):
             parameter.grad += pull
-        norm = torch.nn.utils.clip_grad_norm_(parameters, RUN["clip"]).item()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings["clip"]).item()
         optimizer.step()
         return {"loss": loss.item(), "penalty": penalty, "grad_norm": norm,
                 "penalty_grad_norm": math.sqrt(sum(pull.double().square().sum().item() for pull in pulls))}
@@ -131,8 +137,8 @@ def split(examples: list, count: int) -> list[list]:
     return [examples[a:b] for a, b in zip(bounds, bounds[1:])]
 
 
-def batches(examples: list) -> list[list]:
-    return [examples[i : i + RUN["batch"]] for i in range(0, len(examples), RUN["batch"])]
+def batches(examples: list, size: int = RUN["batch"]) -> list[list]:
+    return [examples[i : i + size] for i in range(0, len(examples), size)]
 
 
 def sft_losses(examples: list[dict]) -> list:
@@ -153,12 +159,12 @@ def dpo_losses(policy, examples: list[dict]) -> list:
 def rounding(narrow: Run, wide: Run) -> dict:
     """The largest relative differences between the f32 run and the f64 run."""
     def largest(records, others, key):
-        return max(abs(a[key] - b[key]) / max(abs(b[key]), 1e-12) for a, b in zip(records, others))
+        return max(abs(a[key] - b[key]) / max(abs(b[key]), 1e-12) for a, b in zip(records, others) if key in a)
 
     steps = {key: largest(narrow.steps, wide.steps, key) for key in ("loss", "penalty", "grad_norm", "penalty_grad_norm")}
     changes = max(largest([a["C"]], [b["C"]], unit) for a, b in zip(narrow.phases, wide.phases) for unit in a["C"])
     penalised = [(a["F"], b["F"]) for a, b in zip(narrow.phases, wide.phases) if a["F"]]
-    importances = max(abs(a[unit] - b[unit]) for a, b in penalised for unit in a) / RUN["F_max"]
+    importances = max(abs(a[unit] - b[unit]) for a, b in penalised for unit in a) / narrow.settings["F_max"]
     return {key: golden.significant(value, 2) for key, value in {**steps, "C": changes, "F_over_F_max": importances}.items()}
 
 

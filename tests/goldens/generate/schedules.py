@@ -20,9 +20,9 @@ def main() -> None:
     golden.write("schedules", __file__, __doc__.strip(), {"learning_rate": RATE, "cases": cases})
 
 
-def rates(kind: str, steps: int, warmup: int) -> list[float]:
+def rates(kind: str, steps: int, warmup: int, peak: float = RATE) -> list[float]:
     """The rate each optimizer step uses; the one the schedule would give after the last step is not among them."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
     schedule = KINDS[kind](optimizer, steps, warmup)
     used = []
     for _ in range(steps):

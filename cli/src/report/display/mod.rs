@@ -141,6 +141,11 @@ impl Display {
         self.aside("references", done, total);
     }
 
+    /// So many of the step's prompts are answered.
+    pub fn answered(&mut self, done: usize, total: usize) {
+        self.aside("answers", done, total);
+    }
+
     /// So many of the phase's examples have added to the Fisher information.
     pub fn measured(&mut self, done: usize, total: usize) {
         self.aside("Fisher", done, total);
@@ -168,9 +173,10 @@ impl Display {
             course.record(report, seconds);
         }
         let left = self.pace.seconds(&report.phase, report.steps.saturating_sub(report.step));
-        let loss = self.course.as_ref().and_then(|course| course.loss(report.objective)).unwrap_or(report.loss);
+        let (name, value) = phase::watched(report);
+        let mean = self.course.as_ref().and_then(|course| course.mean(report.objective)).unwrap_or(value);
         let details = [
-            Some(format!("loss {}", phrase::measure(loss))),
+            Some(format!("{name} {}", phrase::measure(mean))),
             left.map(|seconds| format!("{} left", phrase::clock(seconds))),
             self.pace.tokens_per_second(&report.phase).map(|speed| format!("{} tokens/s", phrase::count(speed))),
             cost.utilisation.map(|part| format!("{:.0}% MFU", 100.0 * part)),

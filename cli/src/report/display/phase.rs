@@ -9,10 +9,24 @@ use crate::report::phrase;
 /// Steps that a phase's last loss is the mean of: one batch is too noisy to be shown.
 const WINDOW: usize = 10;
 
-/// First loss and last losses of an objective.
-struct Losses {
+/// The first and the last of what an objective is watched by.
+struct Watched {
+    name: &'static str,
     first: f64,
     last: VecDeque<f64>,
+}
+
+impl Watched {
+    /// The mean of the last.
+    fn mean(&self) -> f64 {
+        self.last.iter().sum::<f64>() / self.last.len() as f64
+    }
+}
+
+/// What a step is watched by: its loss, but for PPO's, which says little: there it is the score of the answers.
+pub(super) fn watched(report: &StepReport) -> (&'static str, f64) {
+    let score = report.metrics.iter().find(|(name, _)| report.objective == "ppo" && *name == "score");
+    score.copied().unwrap_or(("loss", report.loss))
 }
 
 /// What has been seen of a phase.
@@ -26,13 +40,13 @@ pub(super) struct Course {
     begun: f64,
     seconds: f64,
     tokens: usize,
-    losses: BTreeMap<&'static str, Losses>,
+    watched: BTreeMap<&'static str, Watched>,
 }
 
 impl Course {
     pub(super) fn new(name: &str, steps: usize, now: f64) -> Self {
-        let losses = BTreeMap::new();
-        Self { name: name.to_string(), done: 0, steps, taken: 0, begun: now, seconds: 0.0, tokens: 0, losses }
+        let watched = BTreeMap::new();
+        Self { name: name.to_string(), done: 0, steps, taken: 0, begun: now, seconds: 0.0, tokens: 0, watched }
     }
 
     pub(super) fn record(&mut self, report: &StepReport, seconds: f64) {
@@ -40,17 +54,18 @@ impl Course {
         self.taken += 1;
         self.seconds += seconds;
         self.tokens += report.tokens;
-        let losses = self.losses.entry(report.objective).or_insert_with(|| Losses { first: report.loss, last: VecDeque::new() });
-        if losses.last.len() == WINDOW {
-            losses.last.pop_front();
+        let (name, value) = watched(report);
+        let of_objective =
+            self.watched.entry(report.objective).or_insert_with(|| Watched { name, first: value, last: VecDeque::new() });
+        if of_objective.last.len() == WINDOW {
+            of_objective.last.pop_front();
         }
-        losses.last.push_back(report.loss);
+        of_objective.last.push_back(value);
     }
 
-    /// The mean of the objective's last losses.
-    pub(super) fn loss(&self, objective: &str) -> Option<f64> {
-        let last = &self.losses.get(objective)?.last;
-        Some(last.iter().sum::<f64>() / last.len() as f64)
+    /// The mean of the last that the objective is watched by.
+    pub(super) fn mean(&self, objective: &str) -> Option<f64> {
+        self.watched.get(objective).map(Watched::mean)
     }
 
     /// "sft-1: 32 steps in 12.3 s, loss 2.310 → 0.412, 2,345 tokens/s".
@@ -60,10 +75,10 @@ impl Course {
             taken => format!("the last {} of {}", phrase::counted(taken, "step"), self.steps),
         };
         let mut parts = vec![format!("{}: {taken} in {}", self.name, phrase::took(now - self.begun))];
-        for (objective, losses) in &self.losses {
-            let objective = if self.losses.len() > 1 { format!("{objective} ") } else { String::new() };
-            let last = losses.last.iter().sum::<f64>() / losses.last.len() as f64;
-            parts.push(format!("{objective}loss {} → {}", phrase::measure(losses.first), phrase::measure(last)));
+        for (objective, watched) in &self.watched {
+            let objective = if self.watched.len() > 1 { format!("{objective} ") } else { String::new() };
+            let [first, last] = [watched.first, watched.mean()].map(phrase::measure);
+            parts.push(format!("{objective}{} {first} → {last}", watched.name));
         }
         if self.seconds > 0.0 {
             parts.push(format!("{} tokens/s", phrase::count(self.tokens as f64 / self.seconds)));

@@ -41,7 +41,7 @@ impl<'a> Losses<'a> {
     pub(super) fn of(curves: &'a [Curve], methods: &'a Methods<'a>) -> Option<Self> {
         let curves: Vec<&Curve> = curves.iter().filter(|curve| !curve.steps.is_empty()).collect();
         let mut objectives: Vec<&str> = Vec::new();
-        for step in curves.iter().flat_map(|curve| &curve.steps).filter(|step| step.loss.is_some_and(f64::is_finite)) {
+        for step in curves.iter().flat_map(|curve| &curve.steps).filter(|step| step.shown().is_some()) {
             if !objectives.contains(&step.objective.as_str()) {
                 objectives.push(&step.objective);
             }
@@ -97,6 +97,9 @@ impl<'a> Losses<'a> {
 }
 
 fn title(objective: &str, axis: &Axis) -> String {
+    if objective == "ppo" {
+        return format!("Score of answers in training (PPO){}", scale_note(axis));
+    }
     let unit = if objective == "sft" { ", nats per token" } else { "" };
     let name = if objective == "reward" { "Reward model's".into() } else { objective.to_uppercase() };
     let name = heading().cut(&name, 120.0);
@@ -115,7 +118,7 @@ fn line(curve: &Curve, objective: &str, methods: &Methods<'_>) -> Line {
     let mut phases: Vec<Vec<(f64, f64)>> = Vec::new();
     let mut phase = None;
     for step in curve.steps.iter().filter(|step| step.objective == objective) {
-        let Some(loss) = step.loss.filter(|loss| loss.is_finite()) else { continue };
+        let Some(loss) = step.shown() else { continue };
         if phase.replace(&step.phase) != Some(&step.phase) {
             phases.push(Vec::new());
         }

@@ -59,6 +59,16 @@ pub struct StepLoss {
     pub global_step: usize,
     /// Its loss; `None` where it was no number.
     pub loss: Option<f64>,
+    /// Of PPO, the mean score of its answers.
+    #[serde(default)]
+    pub score: Option<f64>,
+}
+
+impl StepLoss {
+    /// What is drawn: the loss, of PPO the score, for its loss says little.
+    fn shown(&self) -> Option<f64> {
+        self.score.or(self.loss).filter(|shown| shown.is_finite())
+    }
 }
 
 /// Why there is no picture.

@@ -90,7 +90,13 @@ mod tests {
 
     #[test]
     fn phases_are_runs_of_steps() {
-        let step = |phase: &str, global_step| StepLoss { phase: phase.into(), objective: "sft".into(), global_step, loss: None };
+        let step = |phase: &str, global_step| StepLoss {
+            phase: phase.into(),
+            objective: "sft".into(),
+            global_step,
+            loss: None,
+            score: None,
+        };
         let steps = vec![step("sft-1", 3), step("sft-1", 4), step("dpo-1", 5), step("sft-2", 6)];
         let curve = Curve { method: "hbat".into(), steps };
         let found = bands(&curve);

@@ -20,7 +20,7 @@ fn curve(method: &str, phases: &[&str], steps: usize) -> Curve {
         let phase = phases[index * phases.len() / steps];
         let objective = phase.split('-').next().unwrap();
         let loss = Some(0.7 / (1.0 + index as f64));
-        StepLoss { phase: phase.into(), objective: objective.into(), global_step: index + 1, loss }
+        StepLoss { phase: phase.into(), objective: objective.into(), global_step: index + 1, loss, score: None }
     };
     Curve { method: method.into(), steps: (0..steps).map(step).collect() }
 }
@@ -132,7 +132,7 @@ fn a_file_is_written_whole_or_not_at_all() {
 fn records_of_steps_read_as_losses() {
     let record = json!({ "kind": "step", "phase": "dpo-1", "objective": "dpo", "global_step": 7, "loss": 0.5, "tokens": 3 });
     let loss: StepLoss = serde_json::from_value(record).unwrap();
-    assert_eq!(loss, StepLoss { phase: "dpo-1".into(), objective: "dpo".into(), global_step: 7, loss: Some(0.5) });
+    assert_eq!(loss, StepLoss { phase: "dpo-1".into(), objective: "dpo".into(), global_step: 7, loss: Some(0.5), score: None });
     let no_number = json!({ "phase": "a", "objective": "b", "global_step": 1, "loss": null });
     assert_eq!(serde_json::from_value::<StepLoss>(no_number).unwrap().loss, None);
 }

@@ -1,0 +1,78 @@
+//! A step of PPO whose answers all are as long as they may become.
+
+use super::memory::{Holdings, Memory, Sizes};
+use super::work::{Pass, flops, forward_flops};
+use crate::error::Error;
+use crate::model::LlamaConfig;
+use crate::tokens::{Group, Sequence};
+use crate::trainer::{Data, Settings, UpdateTiming};
+
+/// The critic holds nothing for consolidation.
+const NOTHING: Holdings = Holdings { anchor: false, start: false, fisher: 0 };
+
+/// The answers of one step.
+pub(super) struct Answers {
+    /// All of them in one pass.
+    pub(super) together: Pass,
+    /// Those that are generated together.
+    generated: Pass,
+    /// The passes of the first mini-batch, which no other has more of.
+    passes: Vec<Pass>,
+}
+
+impl Answers {
+    pub(super) fn new(data: &Data, examples: &[usize], settings: &Settings) -> Self {
+        let response = vec![0; settings.ppo.max_new_tokens.max(1)];
+        let answer = |&example: &usize| {
+            let prompt = data.preferences[example].sequences[0].prompt().to_vec();
+            Group::demonstration(example, Sequence::new(prompt, &response).expect("neither is empty"))
+        };
+        let mut groups: Vec<Group> = examples.iter().map(answer).collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.longest()));
+        let first = |count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
+        let apart = Settings { pack: None, ..*settings };
+        Self {
+            together: Pass::one(&groups, &first(groups.len()), &apart),
+            generated: Pass::one(&groups, &first(settings.ppo.rollout_batch.max(1)), &apart),
+            passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
+        }
+    }
+
+    /// Whether an optimizer step is one pass where it has to be.
+    pub(super) fn check(&self, settings: &Settings, phase: &str) -> Result<(), Error> {
+        match settings.update == UpdateTiming::InBackward && self.passes.len() > 1 {
+            true => Err(Error::SeveralPasses { phase: phase.into(), passes: self.passes.len() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Generating, scoring by four models, and the inner epochs of two, the policy's of so many rounds.
+    pub(super) fn flops(&self, (policy, reward): (&LlamaConfig, &LlamaConfig), rounds: f64, settings: &Settings) -> f64 {
+        let forward = |config| forward_flops(config, &self.together);
+        let train = |config| flops(config, settings.engine, &self.together);
+        let inner = settings.ppo.inner_epochs as f64;
+        3.0 * forward(policy) + 2.0 * forward(reward) + inner * (rounds * train(policy) + train(reward))
+    }
+
+    /// While the answers are generated, while the policy is trained, or while the critic is.
+    pub(super) fn peak(&self, (policy, critic): (&Sizes, &Sizes), holdings: &Holdings) -> Memory {
+        let resting = policy.resting(holdings);
+        // The reference and the judge are read and not trained.
+        let read = policy.read_only() + critic.read_only();
+        let critics = read + critic.resting(&NOTHING).total();
+        let with = |memory: Memory, critics: usize| Memory { critics, ..memory };
+        let most = |sizes: &Sizes, holdings: &Holdings| {
+            let of_pass = |(place, pass)| sizes.peak(holdings, pass, [place, self.passes.len() - 1 - place]);
+            self.passes.iter().enumerate().map(of_pass).fold(Memory::default(), Memory::larger)
+        };
+        with(most(policy, holdings), critics)
+            .larger(with(resting, critics + policy.generating(&self.generated)))
+            .larger(with(resting, read + most(critic, &NOTHING).total()))
+    }
+
+    /// Bytes in ordinary memory besides.
+    pub(super) fn host(&self, (policy, critic): (&Sizes, &Sizes), holdings: &Holdings) -> usize {
+        let of_pass = |pass| policy.elsewhere(holdings, pass) + critic.elsewhere(&NOTHING, pass);
+        self.passes.iter().map(of_pass).max().unwrap_or(0)
+    }
+}

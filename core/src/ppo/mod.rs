@@ -1,0 +1,120 @@
+//! Proximal policy optimisation on a policy's own answers (Schulman et al. 2017; for language models Stiennon et al. 2020): what it is told,
+//! and what is made of a batch of answers before the inner epochs.
+//!
+//! Everything here is arithmetic on the few numbers per response token that the models gave, in f64. The losses are
+//! [`objective`](crate::objective)'s, the steps the [`trainer`](crate::trainer)'s.
+
+mod advantages;
+mod kl;
+
+pub use advantages::{explained_variance, generalized_advantages, token_rewards, whiten};
+pub use kl::{KlControl, KlEstimates};
+
+use serde::{Deserialize, Serialize};
+
+use crate::generate::{Sampling, Warp};
+use crate::model::{Policy, Readout};
+
+/// The constants of PPO.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ppo {
+    /// β, what a nat of distance from the reference costs; the first one where it is controlled.
+    pub kl_coefficient: f64,
+    /// How β follows the distance; `None`: not at all.
+    pub kl_control: Option<KlControl>,
+    /// ε of the policy's loss.
+    pub clip: f64,
+    /// ε of the critic's loss.
+    pub value_clip: f64,
+    /// γ.
+    pub discount: f64,
+    /// λ of the advantages.
+    pub gae_lambda: f64,
+    /// A score is at most this far from 0; infinite for as it is.
+    pub score_clip: f64,
+    /// Passes over a batch of answers.
+    pub inner_epochs: usize,
+    /// Optimizer steps of such a pass.
+    pub mini_batches: usize,
+    /// The critic's peak learning rate; over a phase it goes as the policy's.
+    pub value_learning_rate: f64,
+    /// So many steps at the beginning of the first phase train the critic alone.
+    pub cold_start: usize,
+    /// The longest answer, tokens.
+    pub max_new_tokens: usize,
+    /// How answers are drawn. Anything but the policy's own distribution biases the estimate of the distance.
+    pub sampling: Sampling,
+    /// Prompts that are answered together: a matter of memory and speed.
+    pub rollout_batch: usize,
+}
+
+/// The paper's where it has any, else trlX's.
+impl Default for Ppo {
+    fn default() -> Self {
+        Self {
+            kl_coefficient: 0.1,
+            kl_control: None,
+            clip: 0.2,
+            value_clip: 0.2,
+            discount: 1.0,
+            gae_lambda: 0.95,
+            score_clip: 10.0,
+            inner_epochs: 4,
+            mini_batches: 1,
+            value_learning_rate: 5e-6,
+            cold_start: 50,
+            max_new_tokens: 512,
+            sampling: Sampling::Sample(Warp::default()),
+            rollout_batch: 64,
+        }
+    }
+}
+
+impl Ppo {
+    /// Optimizer steps made of a batch of so many answers.
+    pub fn updates(&self, answers: usize) -> usize {
+        self.inner_epochs * answers.div_ceil(self.mini_batch(answers))
+    }
+
+    /// Answers of a mini-batch, the last of which may have fewer.
+    pub(crate) fn mini_batch(&self, answers: usize) -> usize {
+        answers.div_ceil(self.mini_batches).max(1)
+    }
+}
+
+/// What PPO needs besides a policy.
+#[derive(Debug, Clone)]
+pub struct Critics {
+    /// Judges finished answers; it is not trained.
+    reward: Policy,
+    /// Estimates before every token what the rest of the answer will be worth. Trained along, it keeps what it learned from phase to phase.
+    pub(crate) value: Policy,
+    /// An answer ends with the first of these.
+    eos: Vec<u32>,
+}
+
+impl Critics {
+    /// A reward model, which the critic starts from (Stiennon et al. 2020), and the tokens that end an answer.
+    ///
+    /// # Panics
+    /// If the model has no value head.
+    pub fn new(reward: Policy, eos: Vec<u32>) -> Self {
+        let (reward, value) = (reward.clone().reading(Readout::ValueAfter), reward.reading(Readout::ValueBefore));
+        Self { reward, value, eos }
+    }
+
+    /// What ends an answer.
+    pub(crate) fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// The critic as it is now.
+    pub fn value(&self) -> &Policy {
+        &self.value
+    }
+
+    /// The judge.
+    pub fn reward(&self) -> &Policy {
+        &self.reward
+    }
+}

@@ -1,0 +1,150 @@
+//! What the answers of a step are worth, token by token.
+
+use super::{Answer, RollingOut};
+use crate::error::{Aftermath, Error};
+use crate::evaluate::sequence_scores;
+use crate::generate::Finish;
+use crate::model::Policy;
+use crate::ppo::{KlEstimates, explained_variance, generalized_advantages, token_rewards, whiten};
+use crate::reduce::Reduce;
+use crate::slab::floats;
+use crate::tokens::{Column, Group};
+use crate::trainer::agenda::{Item, passes};
+use crate::trainer::{Running, Trainer};
+
+/// What this rank's answers of a step came to.
+pub(super) struct Experience {
+    /// With the columns that both losses read.
+    pub(super) groups: Vec<Group>,
+    /// Means over all ranks' answers.
+    pub(super) metrics: Vec<(&'static str, f64)>,
+    /// Nats per answer.
+    pub(super) kl: f64,
+    /// Of all ranks, prompts included.
+    pub(super) tokens: usize,
+}
+
+/// What the models say about a step's answers: by answer, and token by token but for the scores.
+struct Verdicts {
+    policy: Vec<Vec<f32>>,
+    reference: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+    scores: Vec<f32>,
+}
+
+/// What follows from it.
+struct Worth {
+    rewards: Vec<Vec<f64>>,
+    returns: Vec<Vec<f32>>,
+    /// Whitened.
+    advantages: Vec<Vec<f64>>,
+}
+
+impl<R: Reduce> Trainer<R> {
+    /// Appraises the answers of the step under way.
+    pub(super) async fn appraise(&mut self, item: &Item) -> Result<Experience, Error> {
+        self.make_reference().await?;
+        let answers = std::mem::take(&mut self.rolling_out().answers);
+        let unfinished = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
+        let mut groups: Vec<Group> = answers.into_iter().map(|Answer { group, .. }| group).collect();
+        let verdicts = self.verdicts(&groups, item).await?;
+        let worth = self.worth(&verdicts).await;
+        for (answer, group) in groups.iter_mut().enumerate() {
+            group.columns = [
+                (Column::OldLogProb, verdicts.policy[answer].clone()),
+                (Column::Advantage, worth.advantages[answer].iter().map(|a| *a as f32).collect()),
+                (Column::OldValue, verdicts.values[answer].clone()),
+                (Column::Return, worth.returns[answer].clone()),
+            ]
+            .into();
+        }
+        Ok(self.experience(groups, &verdicts, &worth, unfinished).await)
+    }
+
+    async fn verdicts(&self, groups: &[Group], item: &Item) -> Result<Verdicts, Error> {
+        let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
+            unreachable!("make_reference() was called")
+        };
+        let verdicts = Verdicts {
+            policy: self.by_token(&self.policy, groups).await?,
+            reference: self.by_token(reference, groups).await?,
+            values: self.by_token(self.judges().value(), groups).await?,
+            scores: self.by_answer(self.judges().reward(), groups).await?,
+        };
+        for score in &verdicts.scores {
+            self.check("score of an answer", f64::from(*score), item, Aftermath::Untouched)?;
+        }
+        Ok(verdicts)
+    }
+
+    async fn worth(&mut self, verdicts: &Verdicts) -> Worth {
+        let (ppo, beta) = (self.settings.ppo, self.rolling_out().beta);
+        let answers = verdicts.scores.len();
+        let reward = |i: usize| {
+            let score = f64::from(verdicts.scores[i]).clamp(-ppo.score_clip, ppo.score_clip);
+            token_rewards(&verdicts.policy[i], &verdicts.reference[i], score, beta)
+        };
+        let rewards: Vec<Vec<f64>> = (0..answers).map(reward).collect();
+        let advantage = |i: usize| generalized_advantages(&rewards[i], &verdicts.values[i], ppo.discount, ppo.gae_lambda);
+        let mut advantages: Vec<Vec<f64>> = (0..answers).map(advantage).collect();
+        let sum = |(a, v): (&f64, &f32)| (a + f64::from(*v)) as f32;
+        let returns = advantages.iter().zip(&verdicts.values).map(|(a, v)| a.iter().zip(v).map(sum).collect()).collect();
+        whiten(&mut advantages, &self.reduce).await;
+        Worth { rewards, returns, advantages }
+    }
+
+    /// Means over all ranks' answers.
+    async fn experience(&self, groups: Vec<Group>, verdicts: &Verdicts, worth: &Worth, unfinished: usize) -> Experience {
+        let explained = explained_variance(&worth.returns.concat(), &verdicts.values.concat(), &self.reduce).await;
+        let kl = verdicts.policy.iter().zip(&verdicts.reference).map(|(l, r)| KlEstimates::of(l, r));
+        let kl = kl.fold(KlEstimates::default(), |sum, kl| KlEstimates { k1: sum.k1 + kl.k1, k3: sum.k3 + kl.k3 });
+        let mut totals = [
+            groups.len() as f64,
+            groups.iter().map(Group::response_tokens).sum::<usize>() as f64,
+            groups.iter().map(Group::longest).sum::<usize>() as f64,
+            verdicts.scores.iter().map(|score| f64::from(*score)).sum(),
+            worth.rewards.iter().flatten().sum(),
+            kl.k1,
+            kl.k3,
+            unfinished as f64,
+        ];
+        self.reduce.sum(&mut totals).await;
+        let [answers, response_tokens, tokens, score, reward, k1, k3, unfinished] = totals;
+        let metrics = vec![
+            ("score", score / answers),
+            ("reward", reward / answers),
+            ("kl", k1 / answers),
+            ("kl_k3", k3 / answers),
+            ("response_tokens", response_tokens / answers),
+            ("missing_eos", unfinished / answers),
+            ("explained_variance", explained),
+        ];
+        Experience { groups, metrics, kl: k1 / answers, tokens: tokens as usize }
+    }
+
+    /// One number per response token of every group's only sequence, cut into the passes that training takes: as long as the policy is the one
+    /// that answered, its ratio is 1 to the last bit.
+    async fn by_token(&self, model: &Policy, groups: &[Group]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut scores = vec![Vec::new(); groups.len()];
+        for part in passes(groups, (0..groups.len()).collect(), &self.settings) {
+            let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
+            let found = self.settings.engine.scores(model, &batch).into_data_async().await.map_err(Error::device)?;
+            let found = floats(found)?;
+            for (&answer, tokens) in part.iter().zip(&batch.sequences) {
+                scores[answer] = found[tokens.clone()].to_vec();
+            }
+        }
+        Ok(scores)
+    }
+
+    /// One number per group.
+    async fn by_answer(&self, model: &Policy, groups: &[Group]) -> Result<Vec<f32>, Error> {
+        let mut scores = vec![0.0; groups.len()];
+        for part in passes(groups, (0..groups.len()).collect(), &self.settings) {
+            let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
+            let found = sequence_scores(model, self.settings.engine, &batch).await?;
+            part.iter().zip(found).for_each(|(&answer, score)| scores[answer] = score);
+        }
+        Ok(scores)
+    }
+}

@@ -1,0 +1,155 @@
+//! The inner epochs: optimizer steps of policy and critic on a batch of answers.
+
+use super::RollingOut;
+use super::experience::Experience;
+use crate::engine::Accumulate;
+use crate::error::{Aftermath, Error};
+use crate::objective::{ClippedSurrogate, ClippedValue};
+use crate::optimizer::StepNorms;
+use crate::random::{permutation, stream};
+use crate::reduce::Reduce;
+use crate::schedule::{Phase, Work};
+use crate::tokens::{Batch, Group};
+use crate::trainer::agenda::{Item, passes};
+use crate::trainer::term::{Term, TermReport, accumulate};
+use crate::trainer::train::{Hands, apply};
+use crate::trainer::{Running, StepReport, Trainer};
+
+/// Sums over a model's optimizer steps.
+#[derive(Default)]
+struct Totals {
+    steps: f64,
+    loss: f64,
+    norms: StepNorms,
+    metrics: Vec<(&'static str, f64)>,
+}
+
+impl Totals {
+    fn add(&mut self, report: TermReport, norms: StepNorms) {
+        self.steps += 1.0;
+        self.loss += report.loss;
+        self.norms.gradient += norms.gradient;
+        self.norms.penalty += norms.penalty;
+        self.norms.penalty_gradient += norms.penalty_gradient;
+        match self.metrics.is_empty() {
+            true => self.metrics = report.metrics,
+            false => self.metrics.iter_mut().zip(report.metrics).for_each(|((_, sum), (_, value))| *sum += value),
+        }
+    }
+
+    fn mean(&self, sum: f64) -> f64 {
+        sum / self.steps.max(1.0)
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.metrics.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, sum)| self.mean(*sum))
+    }
+}
+
+impl<R: Reduce> Trainer<R> {
+    /// Trains on the answers of the step under way.
+    pub(in crate::trainer) async fn improve(&mut self) -> Result<StepReport, Error> {
+        let running = self.running_now();
+        let (item, done, steps) = (running.agenda.items[running.done].clone(), running.done, running.agenda.items.len());
+        let experience = self.appraise(&item).await?;
+        let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::rolls_out);
+        let (mut policy, mut critic) = (Totals::default(), Totals::default());
+        for mini_batch in self.mini_batches(&item, done) {
+            let batches = self.laid_out(&experience.groups, mini_batch);
+            if !cold {
+                let objective = ClippedSurrogate { clip: self.settings.ppo.clip };
+                let (report, norms) = self.optimize(&objective, batches.clone(), &item).await?;
+                policy.add(report, norms);
+            }
+            let (report, norms) = self.improve_critic(batches, &item).await?;
+            critic.add(report, norms);
+        }
+        self.running_now().done += 1;
+        let phase = self.phases[self.position].name.clone();
+        let beta = self.next_beta(experience.kl, item.examples.len());
+        Ok(StepReport {
+            phase,
+            objective: "ppo",
+            step: done + 1,
+            steps,
+            // Whitened advantages sum to nothing, so that a policy that stays has no loss.
+            loss: policy.mean(policy.loss),
+            penalty: policy.mean(policy.norms.penalty),
+            grad_norm: policy.mean(policy.norms.gradient),
+            penalty_grad_norm: policy.mean(policy.norms.penalty_gradient),
+            learning_rate: item.rate,
+            tokens: experience.tokens,
+            metrics: metrics(experience, &policy, &critic, (beta, self.value_rate(&item))),
+        })
+    }
+
+    /// β of the step that was taken; the next one's follows its distance.
+    fn next_beta(&mut self, kl: f64, answers: usize) -> f64 {
+        let control = self.settings.ppo.kl_control;
+        let rolling = self.rolling_out();
+        let beta = rolling.beta;
+        rolling.beta = control.map_or(beta, |control| control.next(beta, kl, answers));
+        beta
+    }
+
+    /// Which of this rank's answers make each optimizer step: all epochs, one after the other.
+    fn mini_batches(&self, item: &Item, step: usize) -> Vec<Vec<usize>> {
+        let (ppo, answers) = (self.settings.ppo, item.examples.len());
+        let (rank, world, size) = (self.reduce.rank(), self.reduce.world(), ppo.mini_batch(answers));
+        let label = format!("mini-batches {}", self.phases[self.position].name);
+        let epoch = |epoch: usize| -> Vec<Vec<usize>> {
+            let order = match size < answers {
+                true => permutation(answers, &mut stream(self.settings.seed, &label, &[step as u64, epoch as u64])),
+                false => (0..answers).collect(),
+            };
+            let mine = |places: &[usize]| places.iter().filter(|p| *p % world == rank).map(|p| p / world).collect();
+            order.chunks(size).map(mine).collect()
+        };
+        (0..ppo.inner_epochs).flat_map(epoch).collect()
+    }
+
+    fn laid_out(&self, groups: &[Group], which: Vec<usize>) -> Vec<Batch> {
+        let batch = |part: Vec<usize>| self.settings.batch(part.iter().map(|&answer| &groups[answer]));
+        passes(groups, which, &self.settings).into_iter().map(batch).collect()
+    }
+
+    async fn improve_critic(&mut self, batches: Vec<Batch>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
+        let ppo = self.settings.ppo;
+        let rate = self.value_rate(item);
+        let (Some(critics), Some(Running { rolling_out: Some(RollingOut { optimizer, .. }), .. })) =
+            (&mut self.critics, &mut self.current)
+        else {
+            unreachable!("a phase of PPO has both")
+        };
+        let objective = ClippedValue { clip: ppo.value_clip };
+        let term = Term { objective: &objective, batches, factor: 1.0 };
+        let mut sink = Accumulate::of(&critics.value);
+        let reports = accumulate(self.settings.engine, &critics.value, &[term], &mut sink, &self.reduce).await?;
+        let report = reports.into_iter().next().unwrap_or_default();
+        let hands = Hands { optimizer, pull: None, frozen: &vec![false; critics.value.units().len()] };
+        let norms = apply(&mut critics.value, hands, sink, rate, &self.reduce).await?;
+        self.check("loss of the value model", report.loss, item, Aftermath::Spoiled)?;
+        self.check("gradient norm of the value model", norms.gradient, item, Aftermath::Spoiled)?;
+        Ok((report, norms))
+    }
+
+    /// The critic's rate in a step: it goes as the policy's.
+    fn value_rate(&self, item: &Item) -> f64 {
+        let (Work::One { training, .. } | Work::Mixed { dpo: training, .. }) = &self.phases[self.position].work;
+        item.rate / training.learning_rate * self.settings.ppo.value_learning_rate
+    }
+}
+
+fn metrics(experience: Experience, policy: &Totals, critic: &Totals, (beta, rate): (f64, f64)) -> Vec<(&'static str, f64)> {
+    let mut metrics = experience.metrics;
+    metrics.extend([
+        ("kl_coefficient", beta),
+        ("clip_fraction", policy.metric("clip_fraction")),
+        ("approx_kl", policy.metric("approx_kl")),
+        ("value_loss", critic.mean(critic.loss)),
+        ("value_clip_fraction", critic.metric("clip_fraction")),
+        ("value_grad_norm", critic.mean(critic.norms.gradient)),
+        ("value_learning_rate", rate),
+    ]);
+    metrics
+}
