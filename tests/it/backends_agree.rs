@@ -4,6 +4,7 @@ use burn::tensor::{Device, FloatDType};
 use hbat::compute::{Compute, Kernels};
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
+use hbat::generate::GenerateSettings;
 use hbat::model::LlamaConfig;
 use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::toy::random_policy;
@@ -11,6 +12,8 @@ use hbat::trainer::{Settings, Trainer};
 use hbat_backends::{DeviceName, open};
 use hbat_cli::config::{EngineSection, KernelChoice, RunFile, layout};
 
+use crate::fixtures::cpu;
+use crate::generation::{check_likeliest, completions, prompts, tiny};
 use crate::runs::{Outcome, close, comparable, config, data, finish, largest_difference, schedule, settings};
 use crate::support::skip;
 
@@ -108,4 +111,22 @@ fn a_gpu_trains_as_the_cpu_does_with_attention_in_one_go() {
 #[test]
 fn a_gpu_trains_as_the_cpu_does_under_fisher_information() {
     check(Rule::Fisher, Engine::Whole);
+}
+
+/// With Burn's operations, and with hbat's kernels around them.
+#[test]
+fn a_gpu_generates_what_the_cpu_finds_likeliest() {
+    let Some(device) = gpu() else { return };
+    let layout = layout(DeviceName::Wgpu(0), &EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine });
+    assert!(layout.kernels.is_some());
+    let computes = [Compute::device(device.clone()), Compute { layout, ..Compute::device(device) }];
+    let settings = GenerateSettings { max_new_tokens: 12, batch_size: 4, ..GenerateSettings::default() };
+    for compute in computes {
+        for name in ["gqa", "bias"] {
+            let found = completions(&tiny(name, &compute), &prompts(), &settings);
+            for (prompt, completion) in prompts().iter().zip(found) {
+                check_likeliest(&tiny(name, &cpu()), prompt, &completion.tokens, 1e-4);
+            }
+        }
+    }
 }

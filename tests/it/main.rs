@@ -13,6 +13,7 @@ mod devices;
 mod engine;
 mod examples;
 mod fixtures;
+mod generation;
 mod going_on;
 mod invariants;
 mod kernels;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::continued::prefill;
 use super::passes::{BringBack, Head, Layers};
 use super::{GradientSink, Reads};
 use crate::compute::Compute;
@@ -34,8 +35,7 @@ impl How {
 
 /// The hidden states that are read, `[R, D]`, after all layers.
 pub(super) fn read<L: Layers>(layers: &L, count: usize, positions: &[i32]) -> Tensor<2> {
-    let hidden = (0..count).fold(layers.embed(), |hidden, layer| layers.forward(layer, &hidden).0);
-    layers.read(hidden, positions)
+    prefill(layers, count, positions, drop).1
 }
 
 /// The score of every read.

@@ -5,6 +5,7 @@
 //! they differ in what the forward pass keeps: every activation, or only each layer's input. Where tensors are ordinary
 //! memory they run as loops over it, elsewhere as tensor operations.
 
+mod continued;
 mod layered;
 mod oracle;
 mod passes;
@@ -13,6 +14,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use continued::{Continued, begin, prefill};
 pub(crate) use passes::{BringBack, Head, HeadGradients, Layers, Texts};
 pub use sink::{Accumulate, Alignment, Dot, GradientSink, Square};
 
@@ -150,14 +152,11 @@ fn layer_by_layer<L: Layers + 'static, H: Head + 'static>(layers: L, head: H, ho
 }
 
 /// The logits at padded positions of texts, `[positions, V]`.
-pub(crate) fn logits(policy: &Policy, texts: &Texts, positions: &[i32]) -> Tensor<2> {
+fn logits(policy: &Policy, texts: &Texts, positions: &[i32]) -> Tensor<2> {
     assert_eq!(policy.readout(), Readout::LogProbs, "logits need a vocabulary head");
     let layers = policy.config().num_hidden_layers;
     match policy.compute().layout.memory {
-        Memory::Host => {
-            let read = layered::read(&HostLayers::new(policy, texts), layers, positions);
-            host::Vocabulary::new(policy).logits(read)
-        }
+        Memory::Host => host::Logits::new(policy).of(layered::read(&HostLayers::new(policy, texts), layers, positions)),
         Memory::Device => Vocabulary::new(policy).logits(layered::read(&TensorLayers::new(policy, texts), layers, positions)),
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::tokens::Batch;
 
-/// What the width of generated texts is a multiple of.
+/// What the width of prompts is a multiple of.
 const BUCKET: usize = 8;
 
 /// Texts as the layers see them.
@@ -26,9 +26,8 @@ impl Texts {
         Self { tokens: batch.tokens.clone(), width: batch.width, spans: batch.spans.clone() }
     }
 
-    /// Texts of different lengths, each continued or not. Their width is rounded up, for every token that generation adds would
-    /// otherwise be a new shape, for which a GPU prepares its kernels anew.
-    pub(crate) fn new(texts: &[&[u32]]) -> Self {
+    /// Prompts of different lengths. Their width is rounded up, for every other one is a new shape, for which a GPU prepares its kernels anew.
+    pub(crate) fn prompts(texts: &[&[u32]]) -> Self {
         let width = texts.iter().map(|text| text.len()).max().unwrap_or(0).next_multiple_of(BUCKET);
         let padded = |text: &&[u32]| text.iter().map(|t| *t as i32).chain(std::iter::repeat(0)).take(width).collect::<Vec<_>>();
         let spans = texts.iter().enumerate().map(|(row, text)| row * width..row * width + text.len()).collect();

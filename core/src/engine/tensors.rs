@@ -41,7 +41,7 @@ impl TensorLayers {
     }
 
     fn layer(&self, layer: usize) -> Layer<'_> {
-        Layer::new(self.stack.layer(layer), &self.shared)
+        Layer::new(self.stack.layer(layer), &self.shared.places)
     }
 }
 
@@ -54,9 +54,7 @@ impl Layers for TensorLayers {
     }
 
     fn forward(&self, layer: usize, input: &Tensor<2>) -> (Tensor<2>, Kept) {
-        let layer = self.layer(layer);
-        let kept = layer.keep(input.clone(), &self.shared);
-        (layer.output(&kept), kept)
+        self.layer(layer).forward(input.clone(), &self.shared)
     }
 
     fn keep(&self, layer: usize, input: &Tensor<2>) -> Kept {

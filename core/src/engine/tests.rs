@@ -8,6 +8,8 @@ use crate::model::{InitError, LlamaConfig, Policy, Readout, Unit};
 use crate::testing::Noise;
 use crate::tokens::{Batch, Group, Sequence};
 
+mod continued;
+
 const GROUPED: &str = r#""num_key_value_heads": 2, "head_dim": 6, "tie_word_embeddings": true"#;
 const BIASED: &str = r#""num_key_value_heads": 4, "attention_bias": true"#;
 const STRETCHED: &str = r#""num_key_value_heads": 1, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,

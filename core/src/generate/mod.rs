@@ -1,17 +1,17 @@
-//! Generation: batched and without a cache, every step runs the whole text through the model.
+//! Generation, many texts together.
 //!
-//! Prompts of different lengths are padded on the right and each row is read at its own last token. Attention is causal,
-//! so padding changes nothing, and positions count from 0 as in training; the distribution is that of left padding with
-//! position ids from the mask.
+//! Prompts of different lengths are padded on the right and read once, each at its own last token. Attention is causal, so padding changes
+//! nothing, and positions count from 0 as in training; the distribution is that of left padding with position ids from the mask. After that
+//! only new tokens run through the model, for the keys and values of those before them are kept.
 
 mod sampling;
 
 pub use sampling::{Sampling, Warp};
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Texts, logits};
+use crate::engine::{Texts, begin};
 use crate::error::Error;
 use crate::model::Policy;
 use crate::random::stream;
@@ -130,20 +130,40 @@ pub(crate) async fn generate_at(
 }
 
 async fn generate_together(policy: &Policy, rows: &mut [Row], settings: &GenerateSettings) -> Result<(), GenerateError> {
-    for position in 0..settings.max_new_tokens {
-        let mut open: Vec<&mut Row> = rows.iter_mut().filter(|row| !row.ended(&settings.eos)).collect();
-        if open.is_empty() {
+    if settings.max_new_tokens == 0 {
+        return Ok(());
+    }
+    let mut rows: Vec<&mut Row> = rows.iter_mut().collect();
+    let prompts: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
+    let (mut texts, mut logits) = begin(policy, &Texts::prompts(&prompts));
+    for position in 0.. {
+        choose(&mut rows, &numbers(logits).await?, settings, position)?;
+        let open: Vec<bool> = rows.iter().map(|row| !row.ended(&settings.eos)).collect();
+        let count = open.iter().filter(|open| **open).count();
+        if count == 0 || position + 1 == settings.max_new_tokens {
             break;
         }
-        let texts: Vec<&[u32]> = open.iter().map(|row| row.tokens.as_slice()).collect();
-        let logits = next_logits(policy, &texts).await?;
-        for (row, logits) in open.iter_mut().zip(logits.chunks(policy.config().vocab_size)) {
-            if !logits.iter().all(|logit| logit.is_finite()) {
-                return Err(GenerateError::NotFinite { prompt: row.prompt, position });
-            }
-            let mut rng = stream(settings.seed, "generate", &[row.place, position as u64]);
-            row.tokens.push(settings.sampling.choose(logits, &mut rng));
+        if texts.pays(count) {
+            texts.keep(&open);
+            rows.retain(|row| !row.ended(&settings.eos));
         }
+        logits = texts.step(&rows.iter().map(|row| row.last()).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// Gives each row that is not over its next token, from logits `[rows · V]` after `position` new ones.
+fn choose(rows: &mut [&mut Row], logits: &[f32], settings: &GenerateSettings, position: usize) -> Result<(), GenerateError> {
+    let vocabulary = logits.len() / rows.len();
+    for (row, logits) in rows.iter_mut().zip(logits.chunks(vocabulary)) {
+        if row.ended(&settings.eos) {
+            continue;
+        }
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(GenerateError::NotFinite { prompt: row.prompt, position });
+        }
+        let mut rng = stream(settings.seed, "generate", &[row.place, position as u64]);
+        row.tokens.push(settings.sampling.choose(logits, &mut rng));
     }
     Ok(())
 }
@@ -166,16 +186,19 @@ impl Row {
         self.tokens[self.prompt_len..].last().is_some_and(|last| eos.contains(last))
     }
 
+    fn last(&self) -> i32 {
+        self.tokens.last().map_or(0, |last| *last as i32)
+    }
+
     fn completion(mut self, eos: &[u32]) -> Completion {
         let finish = if self.ended(eos) { Finish::Eos } else { Finish::Length };
         Completion { tokens: self.tokens.split_off(self.prompt_len), finish }
     }
 }
 
-/// The logits after the last token of each text, `[rows * V]`; only these are read back.
-async fn next_logits(policy: &Policy, texts: &[&[u32]]) -> Result<Vec<f32>, GenerateError> {
-    let texts = Texts::new(texts);
-    let data = logits(policy, &texts, &texts.ends()).into_data_async().await.map_err(Error::device)?;
+/// Logits in ordinary memory.
+async fn numbers(logits: Tensor<2>) -> Result<Vec<f32>, GenerateError> {
+    let data = logits.into_data_async().await.map_err(Error::device)?;
     Ok(floats(data.convert_dtype(DType::F32))?)
 }
 

@@ -54,14 +54,6 @@ impl Vocabulary {
     fn normed(&self, read: &Weight) -> Vec<f32> {
         rms_norm(read.values(), self.norm.values(), self.eps())
     }
-
-    /// The logits of hidden states `[C, D]`, `[C, V]`.
-    pub(crate) fn logits(&self, read: Tensor<2>) -> Tensor<2> {
-        let [rows, width] = read.dims();
-        let normed = self.normed(&Weight::new(read));
-        let logits = multiplied(Matrix::new(&normed, rows, width), self.head().transposed());
-        tensor(logits, [rows, self.config.vocab_size], &self.device)
-    }
 }
 
 impl Head for Vocabulary {

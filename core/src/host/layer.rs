@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::attention::{Input, attention, attention_backward};
+use super::few::{add_few, few};
 use super::matrix::{Matrix, Write, multiplied, product};
 use super::norm::{rms_norm, rms_norm_backward};
 use super::rotary::turn;
@@ -19,7 +20,7 @@ use crate::model::LayerUnit;
 pub(super) struct Shared {
     /// Where each sequence's rows lie, without padding between them.
     pub(super) sequences: Vec<Range<usize>>,
-    /// Every row's place in its sequence.
+    /// Where every row's angles stand among them.
     pub(super) positions: Vec<usize>,
     pub(super) angles: Angles,
     pub(super) heads: Heads,
@@ -30,10 +31,16 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Kept {
     query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
+    pub(super) key: Vec<f32>,
+    pub(super) value: Vec<f32>,
     context: Vec<f32>,
     log_sums: Vec<Vec<f32>>,
+    inner: Inner,
+}
+
+/// The residual stream between a layer's halves, and the factors of the activation, `[N, ..]` each.
+#[derive(Debug)]
+pub(super) struct Inner {
     middle: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
@@ -48,31 +55,49 @@ pub(super) struct Layer<'a> {
 impl Layer<'_> {
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
     pub(super) fn keep(&self, input: &[f32]) -> Kept {
-        let normed = rms_norm(input, self.weight(LayerUnit::AttentionNorm).values(), self.shared.eps);
-        let (mut query, mut key) = (self.project(&normed, LayerUnit::Query), self.project(&normed, LayerUnit::Key));
-        let value = self.project(&normed, LayerUnit::Value);
-        self.turn(&mut query, Turn::Forward);
-        self.turn(&mut key, Turn::Forward);
+        let [query, key, value] = self.heads(input);
         let read = Input { query: &query, key: &key, value: &value };
         let (context, log_sums) = attention(read, &self.shared.sequences, self.shared.heads);
+        let inner = self.inner(input, &context);
+        Kept { query, key, value, context, log_sums, inner }
+    }
+
+    /// What attention reads: queries and keys, turned, and values.
+    pub(super) fn heads(&self, input: &[f32]) -> [Vec<f32>; 3] {
+        let normed = rms_norm(input, self.weight(LayerUnit::AttentionNorm).values(), self.shared.eps);
+        let [mut query, mut key, value] =
+            [LayerUnit::Query, LayerUnit::Key, LayerUnit::Value].map(|unit| self.project(&normed, unit));
+        self.turn(&mut query, Turn::Forward);
+        self.turn(&mut key, Turn::Forward);
+        [query, key, value]
+    }
+
+    /// From attention's context to the activation.
+    pub(super) fn inner(&self, input: &[f32], context: &[f32]) -> Inner {
         let mut middle = input.to_vec();
-        self.add_product(&context, LayerUnit::Output, &mut middle);
+        self.add_product(context, LayerUnit::Output, &mut middle);
         let normed = rms_norm(&middle, self.weight(LayerUnit::FeedForwardNorm).values(), self.shared.eps);
         let (gate, up) = (self.project(&normed, LayerUnit::Gate), self.project(&normed, LayerUnit::Up));
-        Kept { query, key, value, context, log_sums, middle, gate, up }
+        Inner { middle, gate, up }
     }
 
     /// The residual stream after the layer.
-    pub(super) fn output(&self, kept: &Kept) -> Vec<f32> {
-        let mut output = kept.middle.clone();
-        self.add_product(&swiglu(&kept.gate, &kept.up), LayerUnit::Down, &mut output);
+    pub(super) fn output(&self, inner: &Inner) -> Vec<f32> {
+        let mut output = inner.middle.clone();
+        self.add_product(&swiglu(&inner.gate, &inner.up), LayerUnit::Down, &mut output);
         output
+    }
+
+    /// The same from a layer's input, and what its backward pass needs.
+    pub(super) fn forward(&self, input: &[f32]) -> (Vec<f32>, Kept) {
+        let kept = self.keep(input);
+        (self.output(&kept.inner), kept)
     }
 
     /// Turns the gradient with respect to the layer's output into that with respect to its input; returns the gradients
     /// of its tensors in unit order.
     pub(super) fn backward(&self, input: &[f32], mut kept: Kept, gradient: &mut [f32]) -> Vec<Tensor<2>> {
-        let [feed_forward_norm, gate, up, down] = self.feed_forward_backward(&mut kept, gradient);
+        let [feed_forward_norm, gate, up, down] = self.feed_forward_backward(&mut kept.inner, gradient);
         let ([norm, query, key, value, output], biases) = self.attention_backward(input, kept, gradient);
         let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
         gradients.extend(biases);
@@ -80,19 +105,19 @@ impl Layer<'_> {
         tensors.map(|(values, like)| tensor(values, like.dims(), &like.device())).collect()
     }
 
-    fn feed_forward_backward(&self, kept: &mut Kept, gradient: &mut [f32]) -> [Vec<f32>; 4] {
+    fn feed_forward_backward(&self, inner: &mut Inner, gradient: &mut [f32]) -> [Vec<f32>; 4] {
         let rows = self.shared.positions.len();
         let mut activated = self.back(gradient, LayerUnit::Down); // d activation, for the moment
-        swiglu_backward(&mut kept.gate, &mut kept.up, &mut activated);
-        let (dg, du) = (&kept.gate, &kept.up);
+        swiglu_backward(&mut inner.gate, &mut inner.up, &mut activated);
+        let (dg, du) = (&inner.gate, &inner.up);
         let down = outer(&activated, gradient, rows);
         drop(activated);
         let weight = self.weight(LayerUnit::FeedForwardNorm);
-        let normed = rms_norm(&kept.middle, weight.values(), self.shared.eps);
+        let normed = rms_norm(&inner.middle, weight.values(), self.shared.eps);
         let (gate, up) = (outer(&normed, dg, rows), outer(&normed, du, rows));
         let mut dn = self.back(dg, LayerUnit::Gate);
         self.add_back(du, LayerUnit::Up, &mut dn);
-        let norm = rms_norm_backward(&kept.middle, weight.values(), &dn, self.shared.eps, gradient);
+        let norm = rms_norm_backward(&inner.middle, weight.values(), &dn, self.shared.eps, gradient);
         [norm, gate, up, down]
     }
 
@@ -134,14 +159,18 @@ impl Layer<'_> {
 
     /// `x` · W + b.
     fn project(&self, x: &[f32], unit: LayerUnit) -> Vec<f32> {
-        let mut out = multiplied(self.matrix(x), self.weight(unit).matrix());
-        self.add_bias(unit, &mut out);
+        let mut out = vec![0.0; self.shared.positions.len() * self.tensors[unit as usize].dims()[1]];
+        self.add_product(x, unit, &mut out);
         out
     }
 
     /// `out` + `x` · W + b.
     fn add_product(&self, x: &[f32], unit: LayerUnit, out: &mut [f32]) {
-        product(self.matrix(x), self.weight(unit).matrix(), out, Write::Add);
+        let weight = &self.tensors[unit as usize];
+        match few(self.shared.positions.len(), weight) {
+            true => add_few(x, weight, out),
+            false => product(self.matrix(x), self.weight(unit).matrix(), out, Write::Add),
+        }
         self.add_bias(unit, out);
     }
 

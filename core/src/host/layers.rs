@@ -49,6 +49,17 @@ impl HostLayers {
     fn layer(&self, layer: usize) -> Layer<'_> {
         Layer { tensors: self.stack.layer(layer), shared: &self.shared }
     }
+
+    /// Where each text's tokens lie without the padding.
+    pub(super) fn sequences(&self) -> &[Range<usize>] {
+        &self.shared.sequences
+    }
+}
+
+/// Token embeddings, `[N, D]`.
+pub(super) fn embedded(stack: &Stack, tokens: &[i32], device: &Device) -> Vec<f32> {
+    let tokens = TensorData::new(tokens.to_vec(), [tokens.len()]);
+    Weight::new(stack.embed(Tensor::<1, Int>::from_data(tokens, device))).values().to_vec()
 }
 
 impl Layers for HostLayers {
@@ -56,14 +67,11 @@ impl Layers for HostLayers {
     type Kept = Kept;
 
     fn embed(&self) -> Vec<f32> {
-        let tokens = TensorData::new(self.tokens.clone(), [self.tokens.len()]);
-        Weight::new(self.stack.embed(Tensor::<1, Int>::from_data(tokens, &self.device))).values().to_vec()
+        embedded(&self.stack, &self.tokens, &self.device)
     }
 
     fn forward(&self, layer: usize, input: &Vec<f32>) -> (Vec<f32>, Kept) {
-        let layer = self.layer(layer);
-        let kept = layer.keep(input);
-        (layer.output(&kept), kept)
+        self.layer(layer).forward(input)
     }
 
     fn keep(&self, layer: usize, input: &Vec<f32>) -> Kept {

@@ -6,11 +6,15 @@
 //! and are what these functions are tested against.
 
 mod attention;
+mod continued;
 mod exponential;
+mod few;
 mod halves;
 mod head;
+mod latest;
 mod layer;
 mod layers;
+mod logits;
 mod matrix;
 mod norm;
 mod rotary;
@@ -23,7 +27,9 @@ mod tile;
 mod vocabulary;
 mod weight;
 
+pub(crate) use continued::HostContinued;
 pub(crate) use halves::{halved, joined, narrow, repulled, widen};
 pub(crate) use head::Vocabulary;
 pub(crate) use layers::HostLayers;
+pub(crate) use logits::Logits;
 pub(crate) use simd::dispatch;

@@ -38,14 +38,14 @@ impl Heads {
     }
 
     /// `[B·T, H·hd]` → `[B, KV, G·T, hd]`: the queries that share a key head, one below the other.
-    fn split_queries(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
+    pub(super) fn split_queries(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
         let rows = x.dims()[0] / width;
         let x = x.reshape([rows, width, self.query, self.dim]).swap_dims(1, 2); // [B, H, T, hd]
         x.reshape([rows, self.key_value, self.group() * width, self.dim])
     }
 
     /// `[B·T, KV·hd]` → `[B, KV, T, hd]`.
-    fn split_keys(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
+    pub(super) fn split_keys(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
         let rows = x.dims()[0] / width;
         x.reshape([rows, width, self.key_value, self.dim]).swap_dims(1, 2)
     }
@@ -267,7 +267,7 @@ fn parts(query: &Tensor<2>, width: usize, heads: Heads) -> Vec<Part> {
 }
 
 /// In f32, as fused attention keeps them, and not yet scaled: the product's factors are then bf16 where they were. `[B, KV, G·T, T]`
-fn scores(query: Tensor<4>, key: Tensor<4>, how: Attention) -> Tensor<4> {
+pub(super) fn scores(query: Tensor<4>, key: Tensor<4>, how: Attention) -> Tensor<4> {
     wide_product(query, key.swap_dims(2, 3), how.products)
 }
 

@@ -4,6 +4,7 @@
 //! run under autodiff is the oracle for the closed-form backward functions beside them.
 
 pub(crate) mod attention;
+pub(crate) mod latest;
 pub(crate) mod norm;
 pub(crate) mod product;
 pub(crate) mod rotary;

@@ -17,8 +17,13 @@ pub(crate) struct Angles {
 impl Angles {
     /// For positions 0 to `width` − 1.
     pub(crate) fn new(config: &LlamaConfig, width: usize) -> Self {
+        Self::of(config, 0..width)
+    }
+
+    /// For these positions, one after the other.
+    pub(crate) fn of(config: &LlamaConfig, positions: impl Iterator<Item = usize>) -> Self {
         let frequencies = frequencies(config);
-        let angles: Vec<f32> = (0..width).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
+        let angles: Vec<f32> = positions.flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
         let table = |f: fn(f32) -> f32| angles.iter().map(|&a| f(a)).collect();
         Self { half: frequencies.len(), cos: table(f32::cos), sin: table(f32::sin) }
     }

@@ -15,29 +15,45 @@ use crate::kernel::{kind, wide};
 /// What all layers of one forward pass share.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerInput {
-    rotary: Rotary,
+    pub(crate) places: Places,
     mask: Mask,
-    attention: Attention,
-    kernels: Option<Kernels>,
-    eps: f64,
 }
 
 impl LayerInput {
     /// For these texts.
     pub(crate) fn new(config: &LlamaConfig, texts: &Texts, compute: &Compute) -> Self {
-        let (device, products, kernels) = (&compute.device, compute.layout.precision.products, compute.layout.kernels);
-        let angles = Angles::new(config, texts.width);
+        let (device, angles) = (&compute.device, Angles::new(config, texts.width));
         let (rotary, owners) = match texts.packed() {
             false => (Rotary::new(angles, device), None),
             true => (Rotary::at(&angles, &texts.places(), device), Some(texts.owners())),
         };
         let mask = Mask::new(texts.width, owners.as_deref(), compute);
-        let attention = Attention { heads: config.heads(), products };
-        Self { rotary, mask, attention, kernels, eps: config.rms_norm_eps }
+        Self { places: Places::new(config, rotary, compute), mask }
     }
 
     /// How matrices are multiplied.
     pub(crate) fn products(&self) -> Products {
+        self.places.products()
+    }
+}
+
+/// Where the tokens of a forward pass stand in their texts, and how layers compute on them, whoever sees whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    rotary: Rotary,
+    pub(crate) attention: Attention,
+    kernels: Option<Kernels>,
+    eps: f64,
+}
+
+impl Places {
+    /// For tokens that are turned so.
+    pub(crate) fn new(config: &LlamaConfig, rotary: Rotary, compute: &Compute) -> Self {
+        let attention = Attention { heads: config.heads(), products: compute.layout.precision.products };
+        Self { rotary, attention, kernels: compute.layout.kernels, eps: config.rms_norm_eps }
+    }
+
+    fn products(&self) -> Products {
         self.attention.products
     }
 
@@ -94,6 +110,19 @@ pub(crate) struct Kept {
     key: Tensor<2>,
     value: Tensor<2>,
     context: Tensor<2>,
+    inner: Inner,
+}
+
+impl Kept {
+    /// Keys, turned, and values, `[N, KV·hd]` each.
+    pub(crate) fn keys_and_values(self) -> [Tensor<2>; 2] {
+        [self.key, self.value]
+    }
+}
+
+/// The residual stream between a layer's halves, `[N, D]`, and the factors of the activation, `[N, F]`.
+#[derive(Debug)]
+pub(crate) struct Inner {
     middle: Tensor<2>,
     gate: Tensor<2>,
     up: Tensor<2>,
@@ -101,28 +130,46 @@ pub(crate) struct Kept {
 
 impl<'a> Layer<'a> {
     /// With these weights.
-    pub(crate) fn new(weights: &'a [Tensor<2>], shared: &LayerInput) -> Self {
-        Self { weights, products: shared.products(), kernels: shared.kernels, eps: shared.eps }
+    pub(crate) fn new(weights: &'a [Tensor<2>], places: &Places) -> Self {
+        Self { weights, products: places.products(), kernels: places.kernels, eps: places.eps }
     }
 
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
     pub(crate) fn keep(&self, input: Tensor<2>, shared: &LayerInput) -> Kept {
-        let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
+        let [query, key, value] = self.heads(input.clone(), &shared.places);
+        let (mask, how) = (shared.mask.clone(), shared.places.attention);
+        let context = attention(query.clone(), key.clone(), value.clone(), mask, how);
+        let inner = self.inner(input, context.clone());
+        Kept { query, key, value, context, inner }
+    }
+
+    /// What attention reads of tokens: queries `[N, H·hd]` and keys `[N, KV·hd]`, turned, and values `[N, KV·hd]`.
+    pub(crate) fn heads(&self, input: Tensor<2>, places: &Places) -> [Tensor<2>; 3] {
+        let normed = self.norm(input, LayerUnit::AttentionNorm);
         let kept = kind(&normed);
-        let query = shared.turned(self.open_project(normed.clone(), LayerUnit::Query), Turn::Forward, kept);
-        let key = shared.turned(self.open_project(normed.clone(), LayerUnit::Key), Turn::Forward, kept);
-        let value = self.project(normed, LayerUnit::Value);
-        let context = attention(query.clone(), key.clone(), value.clone(), shared.mask.clone(), shared.attention);
-        let middle = self.project_onto(input, context.clone(), LayerUnit::Output);
+        let query = places.turned(self.open_project(normed.clone(), LayerUnit::Query), Turn::Forward, kept);
+        let key = places.turned(self.open_project(normed.clone(), LayerUnit::Key), Turn::Forward, kept);
+        [query, key, self.project(normed, LayerUnit::Value)]
+    }
+
+    /// From attention's context `[N, H·hd]` to the activation.
+    pub(crate) fn inner(&self, input: Tensor<2>, context: Tensor<2>) -> Inner {
+        let middle = self.project_onto(input, context, LayerUnit::Output);
         let normed = self.norm(middle.clone(), LayerUnit::FeedForwardNorm);
         let (gate, up) = (self.project(normed.clone(), LayerUnit::Gate), self.project(normed, LayerUnit::Up));
-        Kept { query, key, value, context, middle, gate, up }
+        Inner { middle, gate, up }
     }
 
     /// The residual stream after the layer, `[N, D]`.
-    pub(crate) fn output(&self, kept: &Kept) -> Tensor<2> {
-        let activated = swiglu(kept.gate.clone(), kept.up.clone(), self.kernels);
-        self.project_onto(kept.middle.clone(), activated, LayerUnit::Down)
+    pub(crate) fn output(&self, inner: &Inner) -> Tensor<2> {
+        let activated = swiglu(inner.gate.clone(), inner.up.clone(), self.kernels);
+        self.project_onto(inner.middle.clone(), activated, LayerUnit::Down)
+    }
+
+    /// The same from a layer's input, and what its backward pass needs.
+    pub(crate) fn forward(&self, input: Tensor<2>, shared: &LayerInput) -> (Tensor<2>, Kept) {
+        let kept = self.keep(input, shared);
+        (self.output(&kept.inner), kept)
     }
 
     fn norm(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
@@ -199,7 +246,7 @@ impl<'a> Layer<'a> {
         dy: Tensor<2>,
         shared: &LayerInput,
     ) -> (Tensor<2>, Vec<Tensor<2>>) {
-        let (middle_gradient, feed_forward) = self.feed_forward_backward(&kept, dy);
+        let (middle_gradient, feed_forward) = self.feed_forward_backward(&kept.inner, dy);
         let (input_gradient, attention) = self.attention_backward(input, kept, middle_gradient, shared);
         let [norm, query, key, value, output] = attention.weights;
         let [feed_forward_norm, gate, up, down] = feed_forward;
@@ -208,14 +255,14 @@ impl<'a> Layer<'a> {
         (input_gradient, gradients)
     }
 
-    fn feed_forward_backward(&self, kept: &Kept, dy: Tensor<2>) -> (Tensor<2>, [Tensor<2>; 4]) {
+    fn feed_forward_backward(&self, inner: &Inner, dy: Tensor<2>) -> (Tensor<2>, [Tensor<2>; 4]) {
         let da = self.back(&dy, LayerUnit::Down); // [N, F]
-        let [dg, du, activated] = swiglu_backward(kept.gate.clone(), kept.up.clone(), da, self.kernels);
+        let [dg, du, activated] = swiglu_backward(inner.gate.clone(), inner.up.clone(), da, self.kernels);
         let down = self.weight_gradient(activated, &dy); // [F, D]
-        let normed = self.norm(kept.middle.clone(), LayerUnit::FeedForwardNorm);
+        let normed = self.norm(inner.middle.clone(), LayerUnit::FeedForwardNorm);
         let (gate, up) = (self.weight_gradient(normed.clone(), &dg), self.weight_gradient(normed, &du));
         let dn = self.sum_back([(&dg, LayerUnit::Gate), (&du, LayerUnit::Up)]);
-        let (dx, norm) = self.norm_backward(kept.middle.clone(), LayerUnit::FeedForwardNorm, dn, dy);
+        let (dx, norm) = self.norm_backward(inner.middle.clone(), LayerUnit::FeedForwardNorm, dn, dy);
         (dx, [norm, gate, up, down])
     }
 
@@ -229,8 +276,8 @@ impl<'a> Layer<'a> {
         let output = self.weight_gradient(kept.context.clone(), &dy);
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
-        let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.attention);
-        let [dq, dk] = [dq, dk].map(|d| shared.turned(d, Turn::Backward, kind(&dy)));
+        let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.places.attention);
+        let [dq, dk] = [dq, dk].map(|d| shared.places.turned(d, Turn::Backward, kind(&dy)));
         let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
         let [query, key, value] = [&dq, &dk, &dv].map(|d| self.weight_gradient(normed.clone(), d));
         let biases = match self.weights.get(LayerUnit::QueryBias as usize) {

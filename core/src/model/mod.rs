@@ -14,5 +14,5 @@ pub use head::fresh_value_head;
 pub use policy::{InitError, Policy, Readout, Tensors};
 pub use units::{Storage, Unit};
 
-pub(crate) use layer::{Kept, Layer, LayerInput, LayerUnit};
+pub(crate) use layer::{Kept, Layer, LayerInput, LayerUnit, Places};
 pub(crate) use policy::{Decoder, Stack};

@@ -269,8 +269,7 @@ impl Decoder {
     /// The residual stream after the last layer, before the final norm: `[N]` tokens → `[N, D]`.
     pub(crate) fn hidden(&self, tokens: Tensor<1, Int>, shared: &LayerInput) -> Tensor<2> {
         (0..self.stack.depth()).fold(self.stack.embed(tokens), |hidden, layer| {
-            let layer = Layer::new(self.stack.layer(layer), shared);
-            layer.output(&layer.keep(hidden, shared))
+            Layer::new(self.stack.layer(layer), &shared.places).forward(hidden, shared).0
         })
     }
 }
