@@ -3,7 +3,7 @@
 use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Rule};
 use hbat::engine::Engine;
-use hbat::model::{LlamaConfig, Policy};
+use hbat::model::{HeadKind, LlamaConfig, Policy};
 use hbat::objective::{Dpo, Reward};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
@@ -14,12 +14,22 @@ use hbat_backends::{DeviceName, open};
 
 /// A LLaMA of some 60 thousand parameters with random weights.
 pub fn tiny_policy() -> Policy {
+    tiny(HeadKind::Vocabulary)
+}
+
+/// The same with one number above it instead of a vocabulary: a reward model that has learned nothing yet.
+pub fn tiny_judge() -> Policy {
+    tiny(HeadKind::Value)
+}
+
+fn tiny(head: HeadKind) -> Policy {
     let config = format!(
         r#"{{"vocab_size": {}, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2,
             "num_attention_heads": 4, "tie_word_embeddings": true}}"#,
         skill::TOKENS.len()
     );
     let config: LlamaConfig = serde_json::from_str(&config).expect("the configuration above is complete");
+    let config = LlamaConfig { head, tie_word_embeddings: head == HeadKind::Vocabulary, ..config };
     let device = open(DeviceName::Cpu).expect("there is always a CPU");
     random_policy(config, Compute::host(device), 0)
 }

@@ -31,4 +31,7 @@ fn every_example_trains() {
             assert!(losses.last() < losses.first(), "{name} learns nothing: {text}");
         }
     }
+    let text = output("ppo");
+    let scores = numbers(&text, "score ");
+    assert!(scores.len() >= 8 && scores.last() > scores.first(), "the judge is not pleased: {text}");
 }

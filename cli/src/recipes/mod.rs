@@ -25,7 +25,7 @@ pub const DEFAULT: Recipe = Recipe {
     text: include_str!("../../recipes/toy.toml"),
 };
 
-const ALL: [Recipe; 5] = [
+const ALL: [Recipe; 6] = [
     DEFAULT,
     Recipe {
         name: "smollm2",
@@ -36,6 +36,11 @@ const ALL: [Recipe; 5] = [
         name: "reward",
         summary: "a reward model of SmolLM2-135M on 512 preferences; on two CPU cores in about ten minutes",
         text: include_str!("../../recipes/reward.toml"),
+    },
+    Recipe {
+        name: "ppo",
+        summary: "SmolLM2-135M by PPO: its own answers to 128 prompts, judged by the recipe `reward`'s model",
+        text: include_str!("../../recipes/ppo.toml"),
     },
     Recipe {
         name: "dialogue",

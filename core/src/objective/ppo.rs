@@ -61,7 +61,8 @@ impl Objective for ClippedValue {
 
     fn loss(&self, scores: Tensor<1>, batch: &Batch) -> Loss {
         let (old, returns) = (column(Column::OldValue, batch, &scores), column(Column::Return, batch, &scores));
-        let near = old.clone() + (scores.clone() - old).clamp(-self.clip, self.clip);
+        // Within its bounds V itself, to the last bit: rounding would else pass for clipping.
+        let near = scores.clone().max_pair(old.clone() - self.clip).min_pair(old + self.clip);
         let (free, clipped) = ((scores - returns.clone()).square(), (near - returns).square());
         let metrics = vec![("clip_fraction", mean_of_means(clipped.clone().greater(free.clone()).float(), batch))];
         Loss { sum: free.max_pair(clipped).sum() * 0.5, metrics }

@@ -1,5 +1,7 @@
 //! The inner epochs: optimizer steps of policy and critic on a batch of answers.
 
+use std::collections::BTreeMap;
+
 use super::RollingOut;
 use super::experience::Experience;
 use crate::engine::Accumulate;
@@ -21,7 +23,8 @@ struct Totals {
     steps: f64,
     loss: f64,
     norms: StepNorms,
-    metrics: Vec<(&'static str, f64)>,
+    /// Of the steps of which this rank had a part: of others it does not know them.
+    metrics: BTreeMap<&'static str, Vec<f64>>,
 }
 
 impl Totals {
@@ -31,10 +34,7 @@ impl Totals {
         self.norms.gradient += norms.gradient;
         self.norms.penalty += norms.penalty;
         self.norms.penalty_gradient += norms.penalty_gradient;
-        match self.metrics.is_empty() {
-            true => self.metrics = report.metrics,
-            false => self.metrics.iter_mut().zip(report.metrics).for_each(|((_, sum), (_, value))| *sum += value),
-        }
+        report.metrics.into_iter().for_each(|(name, value)| self.metrics.entry(name).or_default().push(value));
     }
 
     fn mean(&self, sum: f64) -> f64 {
@@ -42,7 +42,7 @@ impl Totals {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        self.metrics.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, sum)| self.mean(*sum))
+        self.metrics.get(name).map_or(0.0, |values| values.iter().sum::<f64>() / values.len() as f64)
     }
 }
 

@@ -1,0 +1,70 @@
+"""Two-stage training, alternating and HBAT by PPO on the toy, over seeds and learning rates: medians, and how often HBAT is ahead.
+
+    python3 tests/bench/ppo_toy.py --seeds 20 --rates 3e-4 1e-3 3e-3
+
+Every seed has data, a reward model and runs of its own. A row is a method at a rate of the policy: medians over seeds, at the end, of the
+loss on held-out demonstrations, the mean reward of held-out prompts' likeliest answers, and the exact match on the tasks that preferences
+cover and on the others. A point is better than another where it is better in loss and in reward.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import tempfile
+
+METHODS = ("two-stage", "alternating", "hbat")
+JUDGE = ('methods=["reward-model"]', "reward.learning_rate=1e-3", "reward.batch_size=32", "reward.epochs=4")
+PPO = ('schedule.preference="ppo"', "ppo.max_new_tokens=24", "ppo.cold_start=2", "ppo.value_learning_rate=3e-3", "ppo.batch_size=64",
+       "ppo.epochs=3", "ppo.weight_decay=0.0")
+MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, uncovered")
+
+
+def main() -> None:
+    options = arguments()
+    ends = {(rate, method): [] for rate in options.rates for method in METHODS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(options.seeds):
+            judge = pathlib.Path(folder, f"judge-{seed}")
+            train(options, judge, seed, JUDGE)
+            for rate in options.rates:
+                run = pathlib.Path(folder, f"{rate}-{seed}")
+                methods = json.dumps(METHODS)
+                train(options, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}/best"', f"ppo.learning_rate={rate}"))
+                for method in METHODS:
+                    ends[rate, method].append(end(run / method))
+    print("| rate | method | SFT loss | mean reward | exact match, covered | the others | better than two-stage, worse |")
+    print("|---|---|---|---|---|---|---|")
+    for (rate, method), values in ends.items():
+        medians = " | ".join(f"{statistics.median(value[measure] for value in values):.3f}" for measure in MEASURES)
+        pairs = list(zip(values, ends[rate, "two-stage"]))
+        wins, losses = (sum(better(*pair) for pair in side) for side in (pairs, [pair[::-1] for pair in pairs]))
+        print(f"| {rate} | {method} | {medians} | {'' if method == 'two-stage' else f'{wins}, {losses}'} |")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hbat", default="target/release/hbat")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--rates", nargs="+", default=["3e-4", "1e-3", "3e-3"])
+    return parser.parse_args()
+
+
+def train(options: argparse.Namespace, output: pathlib.Path, seed: int, settings: tuple[str, ...]) -> None:
+    each = [argument for setting in (f"seed={seed}", *settings) for argument in ("--set", setting)]
+    subprocess.run([options.hbat, "train", "--quiet", "--output", output, *each], check=True, stdout=subprocess.DEVNULL)
+
+
+def end(run: pathlib.Path) -> dict[str, float]:
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    last = [record for record in records if record["kind"] == "evaluation"][-1]
+    return {"sft_nll": last["sft_nll"], **last["extra"]}
+
+
+def better(one: dict, other: dict) -> bool:
+    return one["sft_nll"] < other["sft_nll"] and one["mean reward"] > other["mean reward"]
+
+
+if __name__ == "__main__":
+    main()
