@@ -11,7 +11,8 @@ use hbat::trainer::{Event, Settings, Trainer};
 use hbat_examples::{schedule, settings, tiny_judge, tiny_policy, toy_data};
 
 fn main() -> Result<(), hbat::error::Error> {
-    let critics = Critics::new(judge()?, vec![skill::EOS]);
+    let judge = judge()?;
+    let critics = Critics::new(&judge, judge.clone(), vec![skill::EOS]);
     let by_ppo = ScheduleSettings { preference: Preference::Ppo, ..schedule(Method::TwoStage) };
     let ppo = Ppo { max_new_tokens: 16, cold_start: 2, value_learning_rate: 2e-3, ..Ppo::default() };
     let settings = Settings { ppo, ..settings() };

@@ -126,7 +126,8 @@ impl Case {
 /// Peak bytes of a phase, above what was allocated before the model.
 async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
     let before = COUNTED.current_usage();
-    let critics = case.reward(&config).map(|reward| Critics::new(random_policy(reward, case.compute.clone(), 1), vec![]));
+    let judge = |config: LlamaConfig| random_policy(config, case.compute.clone(), 1);
+    let critics = case.reward(&config).map(|config| Critics::new(&judge(config.clone()), judge(config), vec![]));
     let models = (random_policy(config, case.compute.clone(), 0), critics);
     let mut trainer = Trainer::new(models, data, case.phases(), case.settings());
     loop {

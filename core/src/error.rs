@@ -15,7 +15,7 @@ impl Display for Aftermath {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Untouched => "the weights are those of before the step",
-            Self::Spoiled => "the step had begun to change the weights, so go on from the last checkpoint",
+            Self::Spoiled => "the step had begun to change weights, so go on from the last checkpoint",
         })
     }
 }

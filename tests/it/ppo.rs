@@ -9,7 +9,7 @@ use hbat::ppo::{Critics, KlControl, KlEstimates, Ppo, explained_variance, genera
 use hbat::reduce::Alone;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Batch, Column, Group, Sequence};
-use hbat::trainer::{Data, Event, Settings, StepReport, Trainer};
+use hbat::trainer::{Data, Event, Settings, StepReport, Trainer, UpdateTiming};
 use serde_json::Value;
 
 use crate::fixtures::{block_on, cpu, named, numbers, policy};
@@ -177,7 +177,8 @@ fn traced_ppo(run: &Value) -> Ppo {
 
 fn traced(golden: &Value, engine: Engine) -> Trainer {
     let policy_of = |config: &str, weights: &str| policy(&golden[config], &golden[weights], &cpu());
-    let critics = Critics::new(policy_of("reward_config", "reward_start"), vec![number(&golden["run"]["ppo"], "eos") as u32]);
+    let judge = policy_of("reward_config", "reward_start");
+    let critics = Critics::new(&judge, judge.clone(), vec![number(&golden["run"]["ppo"], "eos") as u32]);
     let settings = Settings { engine, order: Order::AsGiven, ppo: traced_ppo(&golden["run"]["ppo"]), ..runs::settings() };
     let models = (policy_of("config", "start"), Some(critics));
     Trainer::new(models, traced_data(golden), phases(&traced_schedule(&golden["run"])), settings)
@@ -317,6 +318,34 @@ fn answers_do_not_depend_on_which_prompts_are_answered_together() {
     };
     assert_eq!(of(&together), of(&apart));
     assert!(together.weights == apart.weights);
+}
+
+#[test]
+fn updates_in_the_backward_pass_are_the_same() {
+    let plain = alone(|settings| settings.ppo.mini_batches = 1);
+    let within = alone(|settings| (settings.ppo.mini_batches, settings.update) = (1, UpdateTiming::InBackward));
+    let difference = runs::largest_difference(&within.weights, &plain.weights);
+    assert!(difference <= 1e-5, "weights are off by {difference:e}");
+}
+
+/// The mean score of the first answers of a run whose answers end with a token, and behind which the judge reads others.
+fn first_score(eos: &[u32], suffix: &[u32]) -> f64 {
+    let schedule = by_ppo(schedule());
+    let judge = runs::judge(cpu());
+    let critics = Critics::new(&judge, judge.clone(), eos.to_vec()).with_suffix(suffix.to_vec());
+    let mut trainer = Trainer::new((runs::start(), Some(critics)), runs::data(7, 6), phases(&schedule), runs::settings());
+    loop {
+        if let Event::Step(step) = block_on(trainer.step()).expect("a step") {
+            return metric(&step, "score");
+        }
+    }
+}
+
+#[test]
+fn the_judge_reads_what_templates_put_behind_finished_answers() {
+    let any: Vec<u32> = (0..23).collect();
+    assert_ne!(first_score(&any, &[4]), first_score(&any, &[]), "every answer is finished with its first token");
+    assert_eq!(first_score(&[], &[4]), first_score(&[], &[]), "none is");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use burn::tensor::{Tensor, TensorData};
 use hbat::consolidation::Rule;
+use hbat::ppo::Critics;
 use hbat::reduce::Reduce;
 use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::trainer::{Event, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu, numbers};
 use crate::runs::{
-    Outcome, by_ppo, close, comparable, critics, data, finish, largest_difference, run, schedule, settings, start, weights,
+    Outcome, by_ppo, close, comparable, critics, data, finish, judge, largest_difference, run, schedule, settings, start, weights,
 };
 
 /// What a rank tells the others: which collective it is in, and its numbers.
@@ -188,6 +189,29 @@ fn optimizer_state_is_divided_among_the_ranks() {
     });
     let (even, odd): (Vec<usize>, Vec<usize>) = (0..20).partition(|unit| unit % 2 == 0);
     assert_eq!(held, [(even.clone(), even), (odd.clone(), odd)]);
+}
+
+#[test]
+fn a_rank_whose_judge_gives_no_number_stops_them_all() {
+    let schedule = by_ppo(smooth(Method::TwoStageReversed, Rule::Paper, 2));
+    let ends = on_ranks(2, |link| {
+        let mut broken = judge(cpu());
+        if link.rank() == 1 {
+            let head = broken.units().len() - 1;
+            let nan = broken.take(head) * f32::NAN;
+            broken.put(head, nan);
+        }
+        let models = (start(), Some(Critics::new(&broken, judge(cpu()), vec![1])));
+        let mut trainer = Trainer::with_reduce(models, data(7, 6), phases(&schedule), settings(), link);
+        loop {
+            match block_on(trainer.step()) {
+                Ok(event) => assert!(!matches!(event, Event::Step(_)), "a step was taken"),
+                Err(error) => break error.to_string(),
+            }
+        }
+    });
+    assert!(ends[0].contains("score of an answer is NaN at step 1 of phase ppo-1"), "{}", ends[0]);
+    assert_eq!(ends[0], ends[1]);
 }
 
 #[test]

@@ -97,10 +97,17 @@ fn ppo() -> Ppo {
     }
 }
 
-/// A judge of the tokens of [`config`], where a schedule needs one.
+/// A judge of the tokens of [`config`].
+pub(crate) fn judge(compute: Compute) -> Policy {
+    random_policy(LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..config() }, compute, 6)
+}
+
+/// The same with a critic, where a schedule needs them.
 pub(crate) fn critics(schedule: &ScheduleSettings, compute: Compute) -> Option<Critics> {
-    let judge = || LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..config() };
-    (schedule.preference == Preference::Ppo).then(|| Critics::new(random_policy(judge(), compute, 6), vec![1, 2]))
+    (schedule.preference == Preference::Ppo).then(|| {
+        let judge = judge(compute);
+        Critics::new(&judge, judge.clone(), vec![1, 2]).with_suffix(vec![4])
+    })
 }
 
 /// Shuffled, four sequences per forward pass.

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::args::Plan;
 use crate::config::{self, Request};
-use crate::report::needs_text;
+use crate::report::{needs_text, tell};
 use crate::run::{self, Needs, Speed};
 
 /// Prints memory, disk, steps and time of a run.
@@ -25,6 +25,9 @@ pub(super) async fn run(options: Plan) -> anyhow::Result<i32> {
     match options.json {
         true => writeln!(out, "{}", serde_json::to_string(&serde_json::json!({ "needs": needs, "speed": speed }))?)?,
         false => write!(out, "{}", needs_text(&needs, &speed))?,
+    }
+    if let Some(problem) = needs.cold(&plan) {
+        tell(format_args!("warning: {problem}"));
     }
     needs.check(&plan)?;
     Ok(0)

@@ -117,7 +117,11 @@ const RANGES: [(&str, Range, &str); 80] = [
     ("ppo.mini_batches", COUNT, "1 takes all answers of a step at once"),
     ("ppo.value_learning_rate", Range::Positive, "the paper takes 5e-6 for models of 7 billion parameters; small ones need more"),
     ("ppo.cold_start", Range::From(0.0, MANY), "0 trains both from the first step on"),
-    ("ppo.max_new_tokens", COUNT, "the paper takes 512 for dialogue; memory is planned for answers of this length"),
+    (
+        "ppo.max_new_tokens",
+        Range::From(1.0, 65536.0),
+        "the paper takes 512 for dialogue; memory is planned for answers of this length",
+    ),
     ("ppo.temperature", Range::Positive, "1.0 draws answers from the policy as it is"),
     ("ppo.top_p", Range::From(f64::MIN_POSITIVE, 1.0), "1.0 keeps every token"),
     ("ppo.rollout_batch", COUNT, "it counts prompts that are answered together; 1 needs the least memory"),
@@ -231,6 +235,10 @@ fn judge(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if run.methods.contains(&Method::Mix) {
         let problem = "mix draws between optimizer steps on demonstrations and on pairs, and a step of PPO is several";
         return Err(layers.refuse("schedule.preference", problem, "take \"dpo\", or leave \"mix\" out of methods"));
+    }
+    if run.ppo.kl_target > 0.0 && run.ppo.kl_horizon < run.ppo.training.batch_size as f64 {
+        let problem = "the coefficient would leap: it is corrected after every step, by as much as a step has of these answers";
+        return Err(layers.refuse("ppo.kl_horizon", problem, "set it to many times ppo.batch_size; 10000 is usual"));
     }
     if run.ppo.reward_model.as_os_str().is_empty() {
         let (problem, remedy) = (

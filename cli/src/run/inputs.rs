@@ -12,11 +12,12 @@ use hbat::toy::skill::{self, Problem, Size};
 use hbat::trainer::Data;
 use serde_json::{Map, Value, json};
 
-use super::judge::JudgeFolder;
+use super::judge::{End, JudgeFolder};
 use crate::config::{Plan, Start};
 use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
 use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
+use crate::text::TextError;
 
 /// A loaded model and its data.
 pub(crate) struct Inputs {
@@ -63,8 +64,10 @@ impl Inputs {
         let skill::SkillData { demonstrations, preferences, problems } = skill::generate(&settings)
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         let folder = headed(plan, toy_folder(plan.run.toy.size)?)?;
+        let end = End { eos: skill::EOS, suffix: Vec::new() };
+        let judge = plan.run.trains(Aim::Ppo).then(|| JudgeFolder::open(plan, &folder, end)).transpose()?;
         Ok(Self {
-            judge: JudgeFolder::open(plan, &folder, skill::EOS)?,
+            judge,
             folder: Arc::new(folder),
             data: Data { demonstrations: demonstrations.train, preferences: preferences.train },
             validation_demonstrations: demonstrations.validation,
@@ -80,7 +83,6 @@ impl Inputs {
         let codec = Codec::load(folder, codec)?.at(began)?;
         let folder = headed(plan, ModelFolder::open(folder)?)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
-        let judge = JudgeFolder::open(plan, &folder, if plan.run.trains(Aim::Ppo) { codec.tokenizer().end()? } else { 0 })?;
         for tensor in folder.unused_tensors() {
             say(&format!("tensor {tensor} of the model is not used"));
         }
@@ -105,6 +107,10 @@ impl Inputs {
         let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
         let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
         let (validation_demonstrations, validation_preferences) = validated;
+        let judge = match plan.run.trains(Aim::Ppo) {
+            true => Some(JudgeFolder::open(plan, &folder, end(&codec, &preferences, say)?)?),
+            false => None,
+        };
         let answered = if plan.run.trains(Aim::Ppo) { plan.run.ppo.max_new_tokens } else { 0 };
         let written = preferences.iter().map(|group| group.sequences[0].prompt().len() + answered);
         let read = demonstrations.iter().chain(&preferences).map(Group::longest);
@@ -125,6 +131,15 @@ impl Inputs {
         let mut bar = Bar::bytes("weights", self.folder.bytes());
         Ok(self.folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
     }
+}
+
+/// How answers are to end: as the responses do that the judge will have learned from.
+fn end(codec: &Codec, preferences: &[Group], say: &mut dyn FnMut(&str)) -> Result<End, TextError> {
+    let eos = codec.tokenizer().end()?;
+    Ok(End::of(eos, preferences).unwrap_or_else(|| {
+        say("warning: responses of the preferences do not all end with the tokenizer's eos_token: answers may run to ppo.max_new_tokens");
+        End { eos, suffix: Vec::new() }
+    }))
 }
 
 /// The model with the head that the run's methods train.

@@ -2,10 +2,9 @@
 
 use hbat::compute::Compute;
 use hbat::evaluate::sequence_scores;
-use hbat::generate::{GenerateSettings, generate};
+use hbat::generate::{Finish, GenerateSettings, generate};
 use hbat::model::{HeadKind, LlamaConfig, Policy};
 use hbat::ppo::Critics;
-use hbat::schedule::Aim;
 use hbat::tokens::{Batch, Group, Sequence};
 use serde_json::Value;
 
@@ -15,34 +14,51 @@ use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
 use crate::signal::Interrupted;
 
-/// A reward model's folder, and the token that ends an answer.
+/// A reward model's folder, and how answers end.
 pub(crate) struct JudgeFolder {
     folder: ModelFolder,
-    eos: u32,
+    end: End,
+}
+
+/// How answers end.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// The token that ends one.
+    pub(super) eos: u32,
+    /// What a chat template puts behind it.
+    pub(super) suffix: Vec<u32>,
+}
+
+impl End {
+    /// As these responses end; `None` where one of them does not contain the token.
+    pub(super) fn of(eos: u32, preferences: &[Group]) -> Option<Self> {
+        let first = preferences.first()?.sequences[0].response();
+        let end = first.iter().rposition(|token| *token == eos)?;
+        let suffix = first[end + 1..].to_vec();
+        let ends = |sequence: &Sequence| sequence.response().ends_with(&[&[eos], suffix.as_slice()].concat());
+        preferences.iter().flat_map(|group| &group.sequences).all(ends).then_some(Self { eos, suffix })
+    }
 }
 
 /// A loaded reward model.
 pub(crate) struct Judge {
     reward: Policy,
-    eos: u32,
+    end: End,
 }
 
 impl JudgeFolder {
-    /// Opens the folder that a run of PPO names; `None` for other runs.
+    /// Opens the folder that a run of PPO names.
     ///
     /// # Errors
     /// If there is no reward model in it, or one that reads other tokens than the policy.
-    pub(super) fn open(plan: &Plan, policy: &ModelFolder, eos: u32) -> Result<Option<Self>, ModelError> {
-        if !plan.run.trains(Aim::Ppo) {
-            return Ok(None);
-        }
+    pub(super) fn open(plan: &Plan, policy: &ModelFolder, end: End) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(&plan.run.ppo.reward_model)?;
         if folder.config().head != HeadKind::Value {
             return Err(ModelError::LanguageModel { path: folder.path().to_path_buf() });
         }
         match foreign(&folder, policy) {
             Some(problem) => Err(ModelError::ForeignTokens { path: folder.path().to_path_buf(), problem }),
-            None => Ok(Some(Self { folder, eos })),
+            None => Ok(Self { folder, end }),
         }
     }
 
@@ -56,22 +72,30 @@ impl JudgeFolder {
         &self.folder
     }
 
-    /// Loads the weights.
+    /// Loads the judge.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// If its weights cannot be read.
     pub(super) fn load(&self, compute: &Compute) -> anyhow::Result<Judge> {
-        let mut bar = Bar::bytes("reward model", self.folder.bytes());
-        Ok(Judge { reward: self.folder.load(compute.clone(), |bytes| bar.advance(bytes))?, eos: self.eos })
+        Ok(Judge { reward: self.weights("reward model", compute)?.as_seen(), end: self.end.clone() })
+    }
+
+    /// The loaded judge, and a critic that starts as the same.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub(super) fn critics(&self, judge: &Judge, compute: &Compute) -> anyhow::Result<Critics> {
+        let critic = self.weights("critic", compute)?;
+        Ok(Critics::new(&judge.reward, critic, vec![self.end.eos]).with_suffix(self.end.suffix.clone()))
+    }
+
+    fn weights(&self, name: &'static str, compute: &Compute) -> anyhow::Result<Policy> {
+        let mut bar = Bar::bytes(name, self.folder.bytes());
+        Ok(self.folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
     }
 }
 
 impl Judge {
-    /// The judge, and a critic that starts from it.
-    pub(super) fn critics(&self) -> Critics {
-        Critics::new(self.reward.clone(), vec![self.eos])
-    }
-
     /// The mean reward of a policy's likeliest answers to the prompts of these preferences.
     ///
     /// # Errors
@@ -82,13 +106,16 @@ impl Judge {
         (scorer, max_new_tokens): (Scorer, usize),
         progress: &mut dyn FnMut(usize) -> Result<(), Interrupted>,
     ) -> anyhow::Result<f64> {
-        let settings = GenerateSettings { max_new_tokens, eos: vec![self.eos], ..GenerateSettings::default() };
+        let settings = GenerateSettings { max_new_tokens, eos: vec![self.end.eos], ..GenerateSettings::default() };
         let mut sum = 0.0;
         for (part, groups) in preferences.chunks(scorer.micro_batch.max(1)).enumerate() {
             let prompts: Vec<Vec<u32>> = groups.iter().map(|group| group.sequences[0].prompt().to_vec()).collect();
             let completions = generate(policy, &prompts, &settings).await?;
             let mut answers = Vec::with_capacity(groups.len());
-            for (prompt, completion) in prompts.into_iter().zip(completions) {
+            for (prompt, mut completion) in prompts.into_iter().zip(completions) {
+                if completion.finish == Finish::Eos {
+                    completion.tokens.extend(&self.end.suffix);
+                }
                 answers.push(Group::demonstration(0, Sequence::new(prompt, &completion.tokens)?));
             }
             let rewards = sequence_scores(&self.reward, scorer.engine, &Batch::new(&answers, scorer.bucket)).await?;
@@ -116,4 +143,23 @@ fn vocabulary(folder: &ModelFolder) -> Option<[Value; 2]> {
     let added = tokenizer["added_tokens"].as_array()?.iter().map(|token| [&token["id"], &token["content"]]);
     let added = serde_json::to_value(added.collect::<Vec<_>>()).ok()?;
     Some([tokenizer["model"]["vocab"].take(), added])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_end_as_all_responses_do() {
+        let pair = |chosen: &[u32], rejected: &[u32]| {
+            let sequence = |response: &[u32]| Sequence::new(vec![9], response).unwrap();
+            Group::preference(0, sequence(chosen), sequence(rejected))
+        };
+        let suffix = |pairs: &[Group]| End::of(2, pairs).map(|end| end.suffix);
+        assert_eq!(suffix(&[pair(&[5, 2], &[2])]), Some(vec![]));
+        assert_eq!(suffix(&[pair(&[5, 2, 7], &[6, 2, 2, 7])]), Some(vec![7]));
+        assert_eq!(suffix(&[pair(&[5, 2, 7], &[6, 2])]), None, "two ends");
+        assert_eq!(suffix(&[pair(&[5], &[6])]), None, "no end");
+        assert_eq!(suffix(&[]), None);
+    }
 }

@@ -8,9 +8,10 @@ use burn::tensor::TensorData;
 use hbat::compute::Compute;
 use hbat::error::Error;
 use hbat::model::{Policy, Unit};
+use hbat::ppo::Critics;
 use hbat::records::moment_record;
 use hbat::reduce::Alone;
-use hbat::schedule::{Protection, ScheduleSettings, phases};
+use hbat::schedule::{Phase, Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
 use super::checkpoint::{self, PhaseStart, Saved};
@@ -139,18 +140,23 @@ impl MethodRun<'_> {
 
     fn begun(&self, compute: &Compute) -> anyhow::Result<Trainer> {
         let policy = self.inputs.policy(compute)?;
-        Ok(Trainer::new(
-            (policy, self.judge.map(Judge::critics)),
-            self.inputs.data.clone(),
-            phases(self.schedule),
-            self.plan.settings,
-        ))
+        Ok(Trainer::new((policy, self.critics(compute)?), self.inputs.data.clone(), phases(self.schedule), self.plan.settings))
+    }
+
+    /// Judge and critic, for methods that have a use for them.
+    fn critics(&self, compute: &Compute) -> anyhow::Result<Option<Critics>> {
+        match (&self.inputs.judge, self.judge) {
+            (Some(folder), Some(judge)) if phases(self.schedule).iter().any(Phase::rolls_out) => {
+                folder.critics(judge, compute).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn resumed(&self, checkpoint: &Checkpoint, compute: Compute) -> anyhow::Result<Trainer> {
         let saved = checkpoint.tensors()?;
         let config = self.inputs.folder.config().clone();
-        let policy = Policy::load(config, compute, |unit| {
+        let policy = Policy::load(config, compute.clone(), |unit| {
             let values = checkpoint::read(&saved, TensorSet::Weights, unit)?;
             let values = values.with_context(|| format!("{} has no weights of {}", checkpoint.path().display(), unit.name))?;
             Ok::<_, anyhow::Error>(TensorData::new(values, unit.dims()))
@@ -158,7 +164,7 @@ impl MethodRun<'_> {
         let progress = checkpoint::progress(checkpoint)?;
         let material = (self.inputs.data.clone(), phases(self.schedule));
         let mut read = |set, unit: &Unit| checkpoint::read(&saved, set, unit);
-        let models = (policy, self.judge.map(Judge::critics));
+        let models = (policy, self.critics(&compute)?);
         let trainer = Trainer::resume(models, material, (self.plan.settings, Alone), progress, &mut read).await;
         trainer.with_context(|| format!("going on from {}", checkpoint.path().display()))
     }

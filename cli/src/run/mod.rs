@@ -160,7 +160,7 @@ impl Prepared {
         let needs = Needs::new(plan, &inputs)?;
         say(manner, &needs_line(&needs));
         needs.check(plan)?;
-        if let Some(problem) = needs.short_of_disk() {
+        for problem in needs.short_of_disk().into_iter().chain(needs.cold(plan)) {
             tell(format_args!("warning: {problem}"));
         }
         Ok(Self { inputs, reserve: needs.ordinary() })

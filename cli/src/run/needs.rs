@@ -141,6 +141,15 @@ impl Needs {
         peak(&self.methods)
     }
 
+    /// What to say of a cold start that the first phase of PPO does not outlast.
+    pub fn cold(&self, plan: &Plan) -> Option<String> {
+        let mut phases = self.methods.iter().flat_map(|method| &method.phases);
+        let first = phases.find(|phase| phase.phase.starts_with(Aim::Ppo.name()))?;
+        let (cold, steps, phase) = (plan.run.ppo.cold_start, first.steps, &first.phase);
+        (cold >= steps)
+            .then(|| format!("ppo.cold_start is {cold}, and {phase} has {steps} steps: it trains the critic alone; lower it"))
+    }
+
     /// Refuses what cannot fit, with the setting that would make it fit.
     ///
     /// # Errors
@@ -203,6 +212,9 @@ impl Needs {
                 "no setting makes it fit, for weights, gradients, moments and anchor alone take {}: take a smaller model or another device",
                 report::size(least as u64)
             ),
+            false if plan.run.trains(Aim::Ppo) => {
+                "no setting of [engine] makes it fit: lower ppo.rollout_batch, ppo.max_new_tokens or data.max_length".into()
+            }
             false => {
                 "no setting of [engine] makes it fit: lower data.max_length, or engine.bucket or engine.pack if they are longer"
                     .into()

@@ -37,10 +37,10 @@ impl Speed {
         Self { flops, updates: None }
     }
 
-    /// Seconds for a phase's steps of a model of so many weights.
+    /// Seconds for a phase's steps of a model of so many weights; of a critic as large.
     pub fn seconds(&self, phase: &PhaseBudget, weights: usize) -> f64 {
         let update = self.updates.map_or(0.0, |rate| weights as f64 / rate);
-        phase.flops / self.flops + phase.steps as f64 * update
+        phase.flops / self.flops + phase.updates as f64 * update
     }
 }
 

@@ -130,11 +130,15 @@ impl<'a> Sizes<'a> {
         self.narrow() * self.model
     }
 
-    /// Bytes of the keys and values of texts that are being generated, and of the logits of their last tokens.
-    pub(super) fn generating(&self, texts: &Pass) -> usize {
+    /// Bytes of the keys and values of texts that are being generated, and of the logits of their last tokens; or, if that is more, of the
+    /// first keys and values and a layer on its way through the prompts.
+    pub(super) fn generating(&self, [texts, prompts]: &[Pass; 2]) -> usize {
         let (_, key) = self.projections();
-        let cached = self.narrow() * self.config.num_hidden_layers * 2 * key * texts.rows * texts.width;
-        cached + 2 * F32 * texts.rows * self.config.vocab_size
+        let cached = |texts: &Pass| self.narrow() * self.config.num_hidden_layers * 2 * key * self.positions(texts);
+        let logits = 2 * F32 * texts.rows * self.config.vocab_size;
+        let layer = self.narrow()
+            * (2 * self.input(prompts) + self.kept(prompts) + self.positions(prompts) * self.config.intermediate_size);
+        (cached(texts) + logits).max(cached(prompts) + layer)
     }
 
     /// Bytes in ordinary memory besides during a pass: what is offloaded, with updates the gradients they are computed from, and

@@ -30,8 +30,10 @@ use ppo::Answers;
 pub struct PhaseBudget {
     /// The phase's name, such as "sft-1".
     pub phase: String,
-    /// Optimizer steps.
+    /// Steps, of the optimizer or of PPO.
     pub steps: usize,
+    /// Optimizer steps; of PPO those of policy and critic.
+    pub updates: usize,
     /// Sequences that go forward and backward, all steps together.
     pub sequences: usize,
     /// Their tokens.
@@ -73,18 +75,24 @@ pub fn budget<'a>(
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
     let Configs { policy: config, reward } = configs.into();
-    let sizes_of = |config| Sizes::new(config, layout, (settings.engine, settings.update));
-    let sizes = sizes_of(config);
-    let critics = reward.map(|reward| (reward, sizes_of(reward)));
+    let sizes = Sizes::new(config, layout, (settings.engine, settings.update));
+    // The critic's gradients are all there before it is updated.
+    let critics = reward.map(|reward| (reward, Sizes::new(reward, layout, (settings.engine, UpdateTiming::AfterBackward))));
+    let waiting = critics.as_ref().map_or(0, |(_, critic)| ppo::waiting(critic));
     let of_phase = |(index, phase): (usize, &Phase)| {
         let agenda = Agenda::new(phase, data, settings)?;
         let holdings = holdings(phases, index, settings.keep_start);
-        let (mut peak, mut host) = (sizes.resting(&holdings), 0);
-        let (mut sequences, mut tokens, mut flops) = (0, 0, 0.0);
+        let (mut peak, mut host) = (Memory { critics: waiting, ..sizes.resting(&holdings) }, 0);
+        let (mut sequences, mut tokens, mut flops, mut updates) = (0, 0, 0.0, 0);
         for item in &agenda.items {
-            if let (Aim::Ppo, Some((reward, critic))) = (item.aim, &critics) {
+            if item.aim == Aim::Ppo {
+                let Some((reward, critic)) = &critics else {
+                    let problem = "and nobody says which reward model judges its answers".into();
+                    return Err(Error::Critics { phase: phase.name.clone(), problem });
+                };
                 let answers = Answers::new(data, &item.examples, settings);
                 answers.check(settings, &phase.name)?;
+                updates += 2 * settings.ppo.updates(item.examples.len());
                 (sequences, tokens) = (sequences + answers.together.sequences, tokens + answers.together.tokens);
                 let rounds = rounds(settings.update, agenda.optimizer.clip);
                 flops += answers.flops((config, reward), rounds, settings);
@@ -96,11 +104,13 @@ pub fn budget<'a>(
             if settings.update == UpdateTiming::InBackward && passes.len() > 1 {
                 return Err(Error::SeveralPasses { phase: phase.name.clone(), passes: passes.len() });
             }
+            updates += 1;
             sequences += passes.iter().map(|pass| pass.sequences).sum::<usize>();
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
             let rounds = rounds(settings.update, agenda.optimizer.clip);
             flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
-            let of_pass = |(place, pass)| sizes.peak(&holdings, pass, [place, passes.len() - 1 - place]);
+            let of_pass =
+                |(place, pass)| Memory { critics: waiting, ..sizes.peak(&holdings, pass, [place, passes.len() - 1 - place]) };
             peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
             host = passes.iter().map(|pass| sizes.elsewhere(&holdings, pass)).fold(host, usize::max);
         }
@@ -108,7 +118,7 @@ pub fn budget<'a>(
         flops += work::forward_flops(config, &references);
         let (phase, steps) = (phase.name.clone(), agenda.items.len());
         let reference_tokens = references.tokens;
-        Ok(PhaseBudget { phase, steps, sequences, tokens, reference_tokens, flops, peak, host })
+        Ok(PhaseBudget { phase, steps, updates, sequences, tokens, reference_tokens, flops, peak, host })
     };
     phases.iter().enumerate().map(of_phase).collect()
 }

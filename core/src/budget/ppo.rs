@@ -1,5 +1,7 @@
 //! A step of PPO whose answers all are as long as they may become.
 
+use std::cmp::Reverse;
+
 use super::memory::{Holdings, Memory, Sizes};
 use super::work::{Pass, flops, forward_flops};
 use crate::error::Error;
@@ -10,30 +12,40 @@ use crate::trainer::{Data, Settings, UpdateTiming};
 /// The critic holds nothing for consolidation.
 const NOTHING: Holdings = Holdings { anchor: false, start: false, fisher: 0 };
 
+/// Bytes of judge and critic while neither is at work.
+pub(super) fn waiting(critic: &Sizes) -> usize {
+    let Memory { weights, master, .. } = critic.resting(&NOTHING);
+    critic.read_only() + weights + master
+}
+
 /// The answers of one step.
 pub(super) struct Answers {
     /// All of them in one pass.
     pub(super) together: Pass,
-    /// Those that are generated together.
-    generated: Pass,
+    /// Those that are generated together, and their prompts.
+    generated: [Pass; 2],
     /// The passes of the first mini-batch, which no other has more of.
     passes: Vec<Pass>,
 }
 
 impl Answers {
     pub(super) fn new(data: &Data, examples: &[usize], settings: &Settings) -> Self {
-        let response = vec![0; settings.ppo.max_new_tokens.max(1)];
-        let answer = |&example: &usize| {
-            let prompt = data.preferences[example].sequences[0].prompt().to_vec();
-            Group::demonstration(example, Sequence::new(prompt, &response).expect("neither is empty"))
+        let answered = |tokens: usize| {
+            let response = vec![0; tokens];
+            let answer = |&example: &usize| {
+                let prompt = data.preferences[example].sequences[0].prompt().to_vec();
+                Group::demonstration(example, Sequence::new(prompt, &response).expect("neither is empty"))
+            };
+            let mut groups: Vec<Group> = examples.iter().map(answer).collect();
+            groups.sort_by_key(|group| Reverse(group.longest()));
+            groups
         };
-        let mut groups: Vec<Group> = examples.iter().map(answer).collect();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.longest()));
+        let groups = answered(settings.ppo.max_new_tokens.max(1));
         let first = |count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
         let apart = Settings { pack: None, ..*settings };
         Self {
             together: Pass::one(&groups, &first(groups.len()), &apart),
-            generated: Pass::one(&groups, &first(settings.ppo.rollout_batch.max(1)), &apart),
+            generated: [&groups, &answered(1)].map(|groups| Pass::one(groups, &first(settings.ppo.rollout_batch.max(1)), &apart)),
             passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
         }
     }

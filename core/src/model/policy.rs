@@ -87,8 +87,8 @@ impl Policy {
         self
     }
 
-    /// The same model as products see it now: to be read, not to be trained.
-    pub(crate) fn as_seen(&self) -> Self {
+    /// The same model as products see it now, without what weights have beyond that: to be read, not to be trained.
+    pub fn as_seen(&self) -> Self {
         let (config, units, weights) = (self.config.clone(), self.units.clone(), self.weights.as_seen());
         Self { config, units, weights, readout: self.readout, compute: self.compute.clone() }
     }
@@ -169,6 +169,11 @@ impl Policy {
     pub(crate) fn put_values(&mut self, unit: usize, values: Vec<f32>) {
         let _transfer = (self.compute.layout.offload == Offload::Optimizer).then(|| self.compute.under(Part::Transfer));
         self.weights.put_values(unit, self.units[unit].dims(), values);
+    }
+
+    /// Sets what products see of a unit's weights, of a model that is [only read](Self::as_seen).
+    pub(crate) fn set_seen(&mut self, unit: usize, values: &[f32]) {
+        self.weights.set_seen(unit, self.units[unit].dims(), values);
     }
 
     /// Where the weights are.

@@ -66,6 +66,11 @@ impl Weights {
         Self { compute: self.compute.clone(), coarse: self.coarse.clone(), fine, vacant: self.vacant.clone() }
     }
 
+    /// Sets what products see of a unit.
+    pub(super) fn set_seen(&mut self, unit: usize, dims: [usize; 2], values: &[f32]) {
+        self.coarse[unit] = self.coarse(values, dims, kind(&self.coarse[unit]));
+    }
+
     /// What products compute with, made from values in ordinary memory.
     fn coarse(&self, values: &[f32], dims: [usize; 2], dtype: FloatDType) -> Tensor<2> {
         let dtype = DType::from(dtype);

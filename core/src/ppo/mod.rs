@@ -18,9 +18,9 @@ use crate::model::{Policy, Readout};
 /// The constants of PPO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ppo {
-    /// β, what a nat of distance from the reference costs; the first one where it is controlled.
+    /// β, what a nat of distance from the reference costs; where it is controlled, what every phase begins with.
     pub kl_coefficient: f64,
-    /// How β follows the distance; `None`: not at all.
+    /// How β follows the distance, once the policy is trained; `None`: not at all.
     pub kl_control: Option<KlControl>,
     /// ε of the policy's loss.
     pub clip: f64,
@@ -38,7 +38,7 @@ pub struct Ppo {
     pub mini_batches: usize,
     /// The critic's peak learning rate; over a phase it goes as the policy's.
     pub value_learning_rate: f64,
-    /// So many steps at the beginning of the first phase train the critic alone.
+    /// So many steps at the beginning of the first phase train the critic alone. They count in the schedule of both rates.
     pub cold_start: usize,
     /// The longest answer, tokens.
     pub max_new_tokens: usize,
@@ -91,21 +91,36 @@ pub struct Critics {
     pub(crate) value: Policy,
     /// An answer ends with the first of these.
     eos: Vec<u32>,
+    /// What follows the end of every response that the judge learned from.
+    suffix: Vec<u32>,
 }
 
 impl Critics {
-    /// A reward model, which the critic starts from (Stiennon et al. 2020), and the tokens that end an answer.
+    /// A judge and a critic, both reward models; the critic usually starts as the same one (Stiennon et al. 2020). And the tokens that end
+    /// an answer.
     ///
     /// # Panics
-    /// If the model has no value head.
-    pub fn new(reward: Policy, eos: Vec<u32>) -> Self {
-        let (reward, value) = (reward.clone().reading(Readout::ValueAfter), reward.reading(Readout::ValueBefore));
-        Self { reward, value, eos }
+    /// If a model has no value head.
+    pub fn new(reward: &Policy, value: Policy, eos: Vec<u32>) -> Self {
+        let (reward, value) = (reward.as_seen().reading(Readout::ValueAfter), value.reading(Readout::ValueBefore));
+        Self { reward, value, eos, suffix: Vec::new() }
+    }
+
+    /// Lets the judge read these tokens behind every finished answer, because it learned from responses that end so: chat templates put a
+    /// line's end behind the token that ends an answer.
+    #[must_use]
+    pub fn with_suffix(self, suffix: Vec<u32>) -> Self {
+        Self { suffix, ..self }
     }
 
     /// What ends an answer.
     pub(crate) fn eos(&self) -> &[u32] {
         &self.eos
+    }
+
+    /// What the judge reads behind it.
+    pub(crate) fn suffix(&self) -> &[u32] {
+        &self.suffix
     }
 
     /// The critic as it is now.

@@ -281,7 +281,7 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    /// Does the next piece of work, the largest of which is one optimizer step.
+    /// Does the next piece of work, the largest of which is one optimizer step, or all that PPO makes of a batch of answers.
     ///
     /// # Errors
     /// See [`Error`]; what [`Error::NotFinite`] leaves of the weights, its [`Aftermath`] tells.

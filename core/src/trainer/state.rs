@@ -276,13 +276,14 @@ impl<R: Reduce> Trainer<R> {
         let updates = progress.ppo.map_or(progress.steps as u64, |ppo| ppo.updates);
         if updates > 0 {
             let (first, second) = (self.slabs(TensorSet::FirstMoment, read)?, self.slabs(TensorSet::SecondMoment, read)?);
-            self.check_moments(&running.frozen, [&first, &second])?;
+            self.check_moments(&running.frozen, (TensorSet::Weights, [&first, &second]))?;
             running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, updates);
             self.policy.compute().settled();
         }
         if let (Some(rolling), Some(ppo)) = (&mut running.rolling_out, progress.ppo.filter(|ppo| ppo.value_updates > 0)) {
             let (first, second) =
                 (self.slabs(TensorSet::ValueFirstMoment, read)?, self.slabs(TensorSet::ValueSecondMoment, read)?);
+            self.check_moments(&vec![false; first.len()], (TensorSet::ValueWeights, [&first, &second]))?;
             rolling.optimizer = AdamW::restore(running.agenda.optimizer, first, second, ppo.value_updates);
             rolling.beta = ppo.kl_coefficient;
             // The policy has moved.
@@ -313,11 +314,11 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// Every unit that is trained and owned here has both moments once a step was taken.
-    fn check_moments(&self, frozen: &[bool], moments: [&[Option<Slab>]; 2]) -> Result<(), Error> {
+    fn check_moments(&self, frozen: &[bool], (of, moments): (TensorSet, [&[Option<Slab>]; 2])) -> Result<(), Error> {
         let needed = |unit: usize| self.reduce.owns(unit) && !frozen[unit];
         let lacks = |unit: usize| moments.iter().any(|m| m[unit].is_none());
         match (0..frozen.len()).find(|&unit| needed(unit) && lacks(unit)) {
-            Some(unit) => Err(Error::ForeignState(format!("the moments of {} were not saved", self.policy.units()[unit].name))),
+            Some(unit) => Err(Error::ForeignState(format!("the moments of {} were not saved", self.units(of)[unit].name))),
             None => Ok(()),
         }
     }

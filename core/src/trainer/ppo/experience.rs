@@ -8,7 +8,7 @@ use crate::model::Policy;
 use crate::ppo::{KlEstimates, explained_variance, generalized_advantages, token_rewards, whiten};
 use crate::reduce::Reduce;
 use crate::slab::floats;
-use crate::tokens::{Column, Group};
+use crate::tokens::{Column, Group, Sequence};
 use crate::trainer::agenda::{Item, passes};
 use crate::trainer::{Running, Trainer};
 
@@ -44,10 +44,14 @@ impl<R: Reduce> Trainer<R> {
     /// Appraises the answers of the step under way.
     pub(super) async fn appraise(&mut self, item: &Item) -> Result<Experience, Error> {
         self.make_reference().await?;
-        let answers = std::mem::take(&mut self.rolling_out().answers);
+        let (answers, spoiled) = (std::mem::take(&mut self.rolling_out().answers), self.rolling_out().spoiled);
+        self.stop_at("logit of an answer", if spoiled { f64::NAN } else { 0.0 }, item).await?;
         let unfinished = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
+        let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
         let mut groups: Vec<Group> = answers.into_iter().map(|Answer { group, .. }| group).collect();
-        let verdicts = self.verdicts(&groups, item).await?;
+        let verdicts = self.verdicts(&groups, &judged).await?;
+        let sum: f64 = verdicts.scores.iter().map(|score| f64::from(*score)).sum();
+        self.stop_at("score of an answer", sum, item).await?;
         let worth = self.worth(&verdicts).await;
         for (answer, group) in groups.iter_mut().enumerate() {
             group.columns = [
@@ -61,20 +65,34 @@ impl<R: Reduce> Trainer<R> {
         Ok(self.experience(groups, &verdicts, &worth, unfinished).await)
     }
 
-    async fn verdicts(&self, groups: &[Group], item: &Item) -> Result<Verdicts, Error> {
+    /// An answer as the judge reads it.
+    fn judged(&self, answer: &Answer) -> Group {
+        let (sequence, suffix) = (&answer.group.sequences[0], self.judges().suffix());
+        if answer.finish == Finish::Length || suffix.is_empty() {
+            return answer.group.clone();
+        }
+        let response = [sequence.response(), suffix].concat();
+        let sequence = Sequence::new(sequence.prompt().to_vec(), &response).expect("neither is empty");
+        Group::demonstration(answer.group.index, sequence)
+    }
+
+    /// Stops all ranks if a number of one is none.
+    async fn stop_at(&self, quantity: &'static str, value: f64, item: &Item) -> Result<(), Error> {
+        let mut lost = [f64::from(u8::from(!value.is_finite()))];
+        self.reduce.sum(&mut lost).await;
+        if lost[0] == 0.0 { Ok(()) } else { self.check(quantity, f64::NAN, item, Aftermath::Untouched) }
+    }
+
+    async fn verdicts(&self, groups: &[Group], judged: &[Group]) -> Result<Verdicts, Error> {
         let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
             unreachable!("make_reference() was called")
         };
-        let verdicts = Verdicts {
+        Ok(Verdicts {
             policy: self.by_token(&self.policy, groups).await?,
             reference: self.by_token(reference, groups).await?,
             values: self.by_token(self.judges().value(), groups).await?,
-            scores: self.by_answer(self.judges().reward(), groups).await?,
-        };
-        for score in &verdicts.scores {
-            self.check("score of an answer", f64::from(*score), item, Aftermath::Untouched)?;
-        }
-        Ok(verdicts)
+            scores: self.by_answer(self.judges().reward(), judged).await?,
+        })
     }
 
     async fn worth(&mut self, verdicts: &Verdicts) -> Worth {
@@ -122,8 +140,8 @@ impl<R: Reduce> Trainer<R> {
         Experience { groups, metrics, kl: k1 / answers, tokens: tokens as usize }
     }
 
-    /// One number per response token of every group's only sequence, cut into the passes that training takes: as long as the policy is the one
-    /// that answered, its ratio is 1 to the last bit.
+    /// One number per response token of every group's only sequence, cut into the passes that training takes where a mini-batch is all of them:
+    /// as long as the policy is the one that answered, its ratio is 1 to the last bit then, and within rounding else.
     async fn by_token(&self, model: &Policy, groups: &[Group]) -> Result<Vec<Vec<f32>>, Error> {
         let mut scores = vec![Vec::new(); groups.len()];
         for part in passes(groups, (0..groups.len()).collect(), &self.settings) {

@@ -3,12 +3,11 @@
 mod experience;
 mod updates;
 
-use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 
 use super::agenda::Item;
 use super::{Event, Running, Start, Trainer};
-use crate::error::{Aftermath, Error};
+use crate::error::Error;
 use crate::generate::{Completion, Finish, GenerateError, GenerateSettings, generate_at};
 use crate::model::Policy;
 use crate::optimizer::{AdamW, Pull};
@@ -28,6 +27,8 @@ pub(super) struct RollingOut {
     pub(super) reference: Option<Policy>,
     /// This rank's answers of the step under way, as far as they are there. They are not saved: the same come again.
     answers: Vec<Answer>,
+    /// Whether one of them could not be given, because its logits were no numbers: all ranks are to stop then.
+    spoiled: bool,
 }
 
 struct Answer {
@@ -38,7 +39,7 @@ struct Answer {
 impl RollingOut {
     /// At the start of a phase, whose reference is the policy as it is.
     pub(super) fn new(ppo: &Ppo, optimizer: AdamW, policy: &Policy) -> Self {
-        Self { optimizer, beta: ppo.kl_coefficient, reference: Some(policy.as_seen()), answers: Vec::new() }
+        Self { optimizer, beta: ppo.kl_coefficient, reference: Some(policy.as_seen()), answers: Vec::new(), spoiled: false }
     }
 }
 
@@ -68,7 +69,7 @@ impl<R: Reduce> Trainer<R> {
     /// Whether the step under way lacks answers.
     pub(super) fn lacks_answers(&self) -> bool {
         let Some(Running { rolling_out: Some(rolling), agenda, done, .. }) = &self.current else { return false };
-        rolling.answers.len() < self.share(&agenda.items[*done]).len()
+        !rolling.spoiled && rolling.answers.len() < self.share(&agenda.items[*done]).len()
     }
 
     /// This rank's examples of a step.
@@ -86,7 +87,8 @@ impl<R: Reduce> Trainer<R> {
         let examples = &share[known..(known + few).min(share.len())];
         let completions = match self.completions(examples, "answers", step as u64).await {
             Err(GenerateError::NotFinite { .. }) => {
-                return Err(self.not_finite(("logit of an answer", f64::NAN), &item, step + 1, Aftermath::Untouched));
+                self.rolling_out().spoiled = true;
+                return Ok(Event::Answered { done: known, total: share.len() });
             }
             completions => self.generated(completions)?,
         };
@@ -139,12 +141,11 @@ impl<R: Reduce> Trainer<R> {
         if self.rolling_out().reference.is_some() {
             return Ok(());
         }
-        let mut reference = self.policy.clone();
+        let mut reference = self.policy.as_seen();
         for index in 0..self.policy.units().len() {
-            let (values, dims) = (self.at_start(index).await?, self.policy.units()[index].dims());
-            reference.put(index, Tensor::from_data(TensorData::new(values, dims), &self.policy.compute().device));
+            reference.set_seen(index, &self.at_start(index).await?);
         }
-        self.rolling_out().reference = Some(reference.as_seen());
+        self.rolling_out().reference = Some(reference);
         Ok(())
     }
 

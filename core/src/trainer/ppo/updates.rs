@@ -10,7 +10,7 @@ use crate::objective::{ClippedSurrogate, ClippedValue};
 use crate::optimizer::StepNorms;
 use crate::random::{permutation, stream};
 use crate::reduce::Reduce;
-use crate::schedule::{Phase, Work};
+use crate::schedule::{Order, Phase, Work};
 use crate::tokens::{Batch, Group};
 use crate::trainer::agenda::{Item, passes};
 use crate::trainer::term::{Term, TermReport, accumulate};
@@ -58,7 +58,8 @@ impl<R: Reduce> Trainer<R> {
             let batches = self.laid_out(&experience.groups, mini_batch);
             if !cold {
                 let objective = ClippedSurrogate { clip: self.settings.ppo.clip };
-                let (report, norms) = self.optimize(&objective, batches.clone(), &item).await?;
+                let optimized = self.optimize(&objective, batches.clone(), &item).await;
+                let (report, norms) = optimized.map_err(|error| if critic.steps == 0.0 { error } else { spoiled(error) })?;
                 policy.add(report, norms);
             }
             let (report, norms) = self.improve_critic(batches, &item).await?;
@@ -66,7 +67,7 @@ impl<R: Reduce> Trainer<R> {
         }
         self.running_now().done += 1;
         let phase = self.phases[self.position].name.clone();
-        let beta = self.next_beta(experience.kl, item.examples.len());
+        let beta = if cold { self.rolling_out().beta } else { self.next_beta(experience.kl, item.examples.len()) };
         Ok(StepReport {
             phase,
             objective: "ppo",
@@ -98,7 +99,7 @@ impl<R: Reduce> Trainer<R> {
         let (rank, world, size) = (self.reduce.rank(), self.reduce.world(), ppo.mini_batch(answers));
         let label = format!("mini-batches {}", self.phases[self.position].name);
         let epoch = |epoch: usize| -> Vec<Vec<usize>> {
-            let order = match size < answers {
+            let order = match size < answers && self.settings.order == Order::Shuffled {
                 true => permutation(answers, &mut stream(self.settings.seed, &label, &[step as u64, epoch as u64])),
                 false => (0..answers).collect(),
             };
@@ -137,6 +138,16 @@ impl<R: Reduce> Trainer<R> {
     fn value_rate(&self, item: &Item) -> f64 {
         let (Work::One { training, .. } | Work::Mixed { dpo: training, .. }) = &self.phases[self.position].work;
         item.rate / training.learning_rate * self.settings.ppo.value_learning_rate
+    }
+}
+
+/// What went wrong after the first of a step's updates.
+fn spoiled(error: Error) -> Error {
+    match error {
+        Error::NotFinite { quantity, value, phase, step, examples, .. } => {
+            Error::NotFinite { quantity, value, phase, step, examples, aftermath: Aftermath::Spoiled }
+        }
+        other => other,
     }
 }
 
