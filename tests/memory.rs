@@ -270,6 +270,8 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
         of(host(), Engine::Whole, ((8, 128), 4)),
         of(device(Weights::F32, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2)),
+        of(device(Weights::Bf16Master, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
+        Case { update: UpdateTiming::InBackward, ..of(host(), Engine::Segmented, ((4, 32), 4)) },
     ]);
 }
 

@@ -367,7 +367,9 @@ fn the_policy_comes_to_answer_as_the_judge_likes() {
     let mut settings = runs::settings();
     settings.ppo =
         Ppo { cold_start: 2, kl_control: None, kl_coefficient: 0.02, mini_batches: 1, inner_epochs: 4, ..settings.ppo };
-    let outcome = runs::run(&schedule, settings);
+    let judge = runs::judge(cpu());
+    let models = (runs::start(), Some(Critics::new(&judge, judge.clone(), vec![1, 2])));
+    let outcome = finish(&mut Trainer::new(models, runs::data(7, 6), phases(&schedule), settings));
     let scores: Vec<f64> = ppo_steps(&outcome).into_iter().map(|step| metric(step, "score")).collect();
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
     let (first, last) = (mean(&scores[..5]), mean(&scores[scores.len() - 5..]));

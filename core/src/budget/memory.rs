@@ -125,6 +125,13 @@ impl<'a> Sizes<'a> {
         Memory { weights, master, moments: 2 * moment * self.model, consolidation, ..Memory::default() }
     }
 
+    /// Of a reference. Where tensors of f32 are values, it is the anchor or the start that is kept.
+    pub(super) fn reference(&self, holdings: &Holdings) -> usize {
+        let values = self.layout.updates() == compute::Memory::Device && self.layout.precision.weights == compute::Weights::F32;
+        let kept = holdings.start || (holdings.anchor && self.layout.anchors() == compute::Memory::Device);
+        if values && kept { 0 } else { self.read_only() }
+    }
+
     /// Of a copy that is read and not trained.
     pub(super) fn read_only(&self) -> usize {
         self.narrow() * self.model

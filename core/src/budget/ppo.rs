@@ -70,7 +70,7 @@ impl Answers {
     pub(super) fn peak(&self, (policy, critic): (&Sizes, &Sizes), holdings: &Holdings) -> Memory {
         let resting = policy.resting(holdings);
         // The reference and the judge are read and not trained.
-        let read = policy.read_only() + critic.read_only();
+        let read = policy.reference(holdings) + critic.read_only();
         let critics = read + critic.resting(&NOTHING).total();
         let with = |memory: Memory, critics: usize| Memory { critics, ..memory };
         let most = |sizes: &Sizes, holdings: &Holdings| {
