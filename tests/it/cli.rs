@@ -140,14 +140,14 @@ fn a_run_killed_ten_times_ends_like_one_that_was_not() {
 #[test]
 fn a_signal_saves_the_run_and_resume_finishes_it() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["methods=[\"hbat\"]"];
+    let settings = ["methods=[\"hbat\"]", "sft.epochs=40"];
     assert!(run(&train("whole", &settings), folder.path()).status.success());
     let mut child =
         Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
-    while !folder.path().join("stopped/metrics.jsonl").exists() {
+    let steps = || std::fs::read_to_string(folder.path().join("stopped/metrics.jsonl")).unwrap_or_default();
+    while !steps().contains("\"kind\":\"step\"") {
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(100));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(run(&["resume", "stopped"], folder.path()).status.success());
