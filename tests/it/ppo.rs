@@ -198,7 +198,7 @@ fn within(what: &str, found: f64, expected: f64, scale: f64) {
 
 fn check_ppo_step(found: &StepReport, expected: &Value) {
     let name = |what: &str| format!("{what} of {} step {}", found.phase, found.step);
-    let metric = |wanted: &str| found.metrics.iter().find(|(name, _)| *name == wanted).expect("a metric").1;
+    let metric = |wanted: &str| metric(found, wanted);
     within(&name("score"), metric("score"), mean(expected, "scores"), 1.0);
     within(&name("kl"), metric("kl"), number(expected, "kl"), 1.0);
     within(&name("k3"), metric("kl_k3"), number(expected, "k3"), 0.1);

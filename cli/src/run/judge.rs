@@ -1,11 +1,10 @@
 //! Who judges the answers of PPO: a reward model that reads the policy's own tokens.
 
 use hbat::compute::Compute;
-use hbat::evaluate::sequence_scores;
 use hbat::generate::{Finish, GenerateSettings, generate};
 use hbat::model::{HeadKind, LlamaConfig, Policy};
 use hbat::ppo::Critics;
-use hbat::tokens::{Batch, Group, Sequence};
+use hbat::tokens::{Group, Sequence};
 use serde_json::Value;
 
 use crate::config::Plan;
@@ -107,22 +106,20 @@ impl Judge {
         progress: &mut dyn FnMut(usize) -> Result<(), Interrupted>,
     ) -> anyhow::Result<f64> {
         let settings = GenerateSettings { max_new_tokens, eos: vec![self.end.eos], ..GenerateSettings::default() };
-        let mut sum = 0.0;
+        let mut answers = Vec::with_capacity(preferences.len());
         for (part, groups) in preferences.chunks(scorer.micro_batch.max(1)).enumerate() {
             let prompts: Vec<Vec<u32>> = groups.iter().map(|group| group.sequences[0].prompt().to_vec()).collect();
             let completions = generate(policy, &prompts, &settings).await?;
-            let mut answers = Vec::with_capacity(groups.len());
             for (prompt, mut completion) in prompts.into_iter().zip(completions) {
                 if completion.finish == Finish::Eos {
                     completion.tokens.extend(&self.end.suffix);
                 }
                 answers.push(Group::demonstration(0, Sequence::new(prompt, &completion.tokens)?));
             }
-            let rewards = sequence_scores(&self.reward, scorer.engine, &Batch::new(&answers, scorer.bucket)).await?;
-            sum += rewards.into_iter().map(f64::from).sum::<f64>();
             progress(part * scorer.micro_batch + groups.len())?;
         }
-        Ok(sum / preferences.len() as f64)
+        let rewards = scorer.score(&self.reward, &answers, &mut |_| progress(answers.len())).await?;
+        Ok(rewards.iter().flatten().sum::<f64>() / preferences.len() as f64)
     }
 }
 

@@ -91,7 +91,7 @@ pub fn budget<'a>(
                     return Err(Error::Critics { phase: phase.name.clone(), problem });
                 };
                 let answers = Answers::new(data, &item.examples, settings);
-                answers.check(settings, &phase.name)?;
+                fits_a_pass(answers.passes.len(), settings, phase)?;
                 updates += 2 * settings.ppo.updates(item.examples.len());
                 (sequences, tokens) = (sequences + answers.together.sequences, tokens + answers.together.tokens);
                 let rounds = rounds(settings.update, agenda.optimizer.clip);
@@ -101,9 +101,7 @@ pub fn budget<'a>(
                 continue;
             }
             let passes = Pass::of_step(data.side(item.aim.side()).0, &item.examples, settings);
-            if settings.update == UpdateTiming::InBackward && passes.len() > 1 {
-                return Err(Error::SeveralPasses { phase: phase.name.clone(), passes: passes.len() });
-            }
+            fits_a_pass(passes.len(), settings, phase)?;
             updates += 1;
             sequences += passes.iter().map(|pass| pass.sequences).sum::<usize>();
             tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
@@ -121,6 +119,14 @@ pub fn budget<'a>(
         Ok(PhaseBudget { phase, steps, updates, sequences, tokens, reference_tokens, flops, peak, host })
     };
     phases.iter().enumerate().map(of_phase).collect()
+}
+
+/// Whether an optimizer step is one pass where it has to be.
+fn fits_a_pass(passes: usize, settings: &Settings, phase: &Phase) -> Result<(), Error> {
+    match settings.update == UpdateTiming::InBackward && passes > 1 {
+        true => Err(Error::SeveralPasses { phase: phase.name.clone(), passes }),
+        false => Ok(()),
+    }
 }
 
 /// How often a step goes forward and backward: clipping within the backward pass measures first.

@@ -4,10 +4,9 @@ use std::cmp::Reverse;
 
 use super::memory::{Holdings, Memory, Sizes};
 use super::work::{Pass, flops, forward_flops};
-use crate::error::Error;
 use crate::model::LlamaConfig;
 use crate::tokens::{Group, Sequence};
-use crate::trainer::{Data, Settings, UpdateTiming};
+use crate::trainer::{Data, Settings};
 
 /// The critic holds nothing for consolidation.
 const NOTHING: Holdings = Holdings { anchor: false, start: false, fisher: 0 };
@@ -25,7 +24,7 @@ pub(super) struct Answers {
     /// Those that are generated together, and their prompts.
     generated: [Pass; 2],
     /// The passes of the first mini-batch, which no other has more of.
-    passes: Vec<Pass>,
+    pub(super) passes: Vec<Pass>,
 }
 
 impl Answers {
@@ -47,14 +46,6 @@ impl Answers {
             together: Pass::one(&groups, &first(groups.len()), &apart),
             generated: [&groups, &answered(1)].map(|groups| Pass::one(groups, &first(settings.ppo.rollout_batch.max(1)), &apart)),
             passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
-        }
-    }
-
-    /// Whether an optimizer step is one pass where it has to be.
-    pub(super) fn check(&self, settings: &Settings, phase: &str) -> Result<(), Error> {
-        match settings.update == UpdateTiming::InBackward && self.passes.len() > 1 {
-            true => Err(Error::SeveralPasses { phase: phase.into(), passes: self.passes.len() }),
-            false => Ok(()),
         }
     }
 

@@ -202,7 +202,7 @@ impl<R: Reduce> Trainer<R> {
     fn batches(&self, item: &Item) -> (Vec<Batch>, usize) {
         let groups = self.data.side(item.aim.side()).0;
         let tokens = item.examples.iter().flat_map(|&i| &groups[i].sequences).map(|s| s.tokens().len()).sum();
-        let mine = item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect();
+        let mine = self.share(item);
         let batch = |examples: Vec<usize>| {
             let groups: Vec<Group> = examples.into_iter().map(|i| self.with_reference(item.aim.side(), i)).collect();
             self.settings.batch(&groups)

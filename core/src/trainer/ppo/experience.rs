@@ -2,7 +2,6 @@
 
 use super::{Answer, RollingOut};
 use crate::error::{Aftermath, Error};
-use crate::evaluate::sequence_scores;
 use crate::generate::Finish;
 use crate::model::Policy;
 use crate::ppo::{KlEstimates, explained_variance, generalized_advantages, token_rewards, whiten};
@@ -87,11 +86,13 @@ impl<R: Reduce> Trainer<R> {
         let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
             unreachable!("make_reference() was called")
         };
+        // A reward model's verdict counts at the last token.
+        let rewards = self.by_token(self.judges().reward(), judged).await?;
         Ok(Verdicts {
             policy: self.by_token(&self.policy, groups).await?,
             reference: self.by_token(reference, groups).await?,
             values: self.by_token(self.judges().value(), groups).await?,
-            scores: self.by_answer(self.judges().reward(), judged).await?,
+            scores: rewards.iter().filter_map(|tokens| tokens.last().copied()).collect(),
         })
     }
 
@@ -151,17 +152,6 @@ impl<R: Reduce> Trainer<R> {
             for (&answer, tokens) in part.iter().zip(&batch.sequences) {
                 scores[answer] = found[tokens.clone()].to_vec();
             }
-        }
-        Ok(scores)
-    }
-
-    /// One number per group.
-    async fn by_answer(&self, model: &Policy, groups: &[Group]) -> Result<Vec<f32>, Error> {
-        let mut scores = vec![0.0; groups.len()];
-        for part in passes(groups, (0..groups.len()).collect(), &self.settings) {
-            let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
-            let found = sequence_scores(model, self.settings.engine, &batch).await?;
-            part.iter().zip(found).for_each(|(&answer, score)| scores[answer] = score);
         }
         Ok(scores)
     }

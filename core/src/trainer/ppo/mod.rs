@@ -73,7 +73,7 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// This rank's examples of a step.
-    fn share(&self, item: &Item) -> Vec<usize> {
+    pub(super) fn share(&self, item: &Item) -> Vec<usize> {
         item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect()
     }
 
