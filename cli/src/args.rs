@@ -39,6 +39,8 @@ pub enum Command {
     Generate(Generate),
     /// Measure a model on demonstrations and preferences.
     Eval(Eval),
+    /// Compare two models' answers to the same prompts: by a reward model, a judge behind an API, or ROUGE.
+    Compare(Compare),
     /// Train methods side by side on the toy, and write a recording for the lab's page.
     Record(Record),
     /// Serve the lab: a page on which methods train side by side.
@@ -157,7 +159,16 @@ pub struct Generate {
     /// Where all randomness comes from.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// How prompts are worded.
+    /// Answer the first N prompts.
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// Prompts that are answered together.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Print a line of JSON per answer, which `eval` and `compare` read as an example.
+    #[arg(long)]
+    pub json: bool,
+    /// How prompts are worded: a typed one is a message where there is a chat template.
     #[arg(long, default_value = "auto", value_parser = template())]
     pub template: TemplateChoice,
     /// cpu, wgpu, wgpu:N, cuda or cuda:N.
@@ -227,6 +238,17 @@ pub struct Files {
 /// How a file's examples become tokens.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Reading {
+    /// How texts do.
+    #[command(flatten)]
+    pub codec: CodecReading,
+    /// How columns make up an example.
+    #[arg(long, default_value = "auto", value_parser = format())]
+    pub format: FormatChoice,
+}
+
+/// How texts become tokens.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct CodecReading {
     /// Tokens of prompt and response together.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
     pub max_length: usize,
@@ -236,9 +258,72 @@ pub struct Reading {
     /// How prompts are worded.
     #[arg(long, default_value = "auto", value_parser = template())]
     pub template: TemplateChoice,
-    /// How columns make up an example.
-    #[arg(long, default_value = "auto", value_parser = format())]
-    pub format: FormatChoice,
+}
+
+/// `hbat compare`.
+#[derive(Debug, Clone, ClapArgs)]
+#[group(id = "measure", required = true, multiple = true, args = ["reward_model", "url", "rouge"])]
+pub struct Compare {
+    /// Answers, as `hbat generate --json` prints them: examples with a response (JSONL, JSON, Parquet).
+    #[arg(value_name = "ANSWERS")]
+    pub answers: PathBuf,
+    /// Answers to the same prompts to compare them with; of preferences, the chosen ones.
+    #[arg(value_name = "OTHERS")]
+    pub others: PathBuf,
+    /// Compare the rewards that this model gives.
+    #[arg(long, value_name = "DIR")]
+    pub reward_model: Option<PathBuf>,
+    /// A language model that judges.
+    #[command(flatten)]
+    pub judge: JudgeOptions,
+    /// Score ANSWERS by the words they share with OTHERS.
+    #[arg(long)]
+    pub rouge: bool,
+    /// Compare the first N answers.
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// What draws which answer a judge sees first.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Report every comparison.
+    #[arg(long)]
+    pub per_example: bool,
+    /// How texts become the reward model's tokens.
+    #[command(flatten)]
+    pub reading: CodecReading,
+    /// Sequences that the reward model reads together.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub micro_batch: usize,
+    /// cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(short, long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+}
+
+/// A language model behind an API, for `hbat compare`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct JudgeOptions {
+    /// Ask a language model which answer is better, at an OpenAI-compatible API that begins here, such as http://localhost:8000/v1. A key is taken from
+    /// OPENAI_API_KEY.
+    #[arg(long = "judge", value_name = "URL", requires = "judge_model")]
+    pub url: Option<String>,
+    /// The judge's name there.
+    #[arg(long, value_name = "NAME", requires = "url")]
+    pub judge_model: Option<String>,
+    /// What it is asked: helpful, summary, or a file with a Jinja template that prints prompt, a and b.
+    #[arg(long, value_name = "QUESTION", default_value = "helpful")]
+    pub question: String,
+    /// Further fields of requests, as a JSON object; null takes one out.
+    #[arg(long, value_name = "JSON", requires = "url")]
+    pub request: Option<String>,
+    /// Keep replies in this file, and ask nothing again that it answers.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub verdicts: Option<PathBuf>,
+    /// Questions asked at the same time.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub concurrency: usize,
 }
 
 /// `hbat recipes`.
@@ -379,6 +464,9 @@ mod tests {
             "recipes ls",
             "recipes cat toy",
             "recipes cp toy my.toml",
+            "generate --model m --prompts p.jsonl --json --batch 4 -n 2",
+            "compare a.jsonl b.jsonl --reward-model r --rouge --max-length 512 --too-long drop -n 3 --json --per-example",
+            "compare a b --judge http://h/v1 --judge-model g --question summary --verdicts v --request {} --concurrency 2 --seed 1",
             "data inspect f.jsonl --model m -n 2 --format prompt-completion",
         ];
         for line in lines {
@@ -405,6 +493,10 @@ mod tests {
         refused("generate --model m --prompt a --top-p 0", "at most 1");
         refused("eval --model m --demonstrations a --format alpca", "'alpaca'");
         refused("eval --model m --demonstrations a --max-length 1", "2 or more");
+        refused("compare a b", "--reward-model");
+        refused("compare a", "OTHERS");
+        refused("compare a b --judge http://h", "--judge-model");
+        refused("compare a b --rouge --verdicts v", "--judge");
         refused("record", "--output");
         refused("record -o r.json --seeds 3", "--ghosts");
         refused("lab --host everywhere", "invalid IP address");

@@ -6,6 +6,7 @@ use hbat::error::Error;
 use hbat::lab::LabError;
 use hbat_backends::DeviceError;
 
+use crate::comparison::JudgeError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::lab::LabCommandError;
@@ -60,6 +61,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     if let Some(error) = cause.downcast_ref::<RecipeError>() {
         return Some(if matches!(error, RecipeError::Unknown { .. }) { USAGE } else { CONFIGURATION });
     }
+    if let Some(error) = cause.downcast_ref::<JudgeError>() {
+        return Some(judge(error));
+    }
     if let Some(LabError::Setting { .. }) = cause.downcast_ref::<LabError>() {
         return Some(CONFIGURATION);
     }
@@ -75,6 +79,14 @@ fn store(error: &StoreError) -> i32 {
         | StoreError::Locked { .. } => CONFIGURATION,
         StoreError::Tensors(_) | StoreError::NoneUsable { .. } => DATA,
         _ => INTERNAL,
+    }
+}
+
+fn judge(error: &JudgeError) -> i32 {
+    match error {
+        JudgeError::Silent { .. } => INTERNAL,
+        JudgeError::Verdicts { .. } => DATA,
+        _ => CONFIGURATION,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod evaluation;

@@ -5,6 +5,7 @@ mod backends_agree;
 #[cfg(feature = "wgpu")]
 mod budget;
 mod cli;
+mod compare;
 mod config;
 mod consolidation;
 mod data;

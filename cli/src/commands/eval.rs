@@ -18,12 +18,11 @@ use crate::model::{ModelError, ModelFolder};
 use crate::report::{Bar, tell};
 use crate::run::compute;
 
-/// Sequence lengths are padded to a multiple of this.
-const BUCKET: usize = 8;
+use super::reading::BUCKET;
 
 pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let compute = compute(options.device)?;
-    let codec = Codec::load(&options.model, options.reading.codec())?;
+    let codec = Codec::load(&options.model, options.reading.codec.codec())?;
     let read = options.reading.read(options.limit);
     let files = &options.files;
     let demonstrations =

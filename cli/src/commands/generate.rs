@@ -1,12 +1,12 @@
 //! `hbat generate`: a model's answers to prompts.
 
-use std::io::Write;
+use std::io::{StdoutLock, Write};
 
 use anyhow::Context;
-use hbat::generate::{GenerateSettings, Sampling, Warp, generate};
+use hbat::generate::{Completion, Finish, GenerateSettings, Sampling, Warp, generate_at};
 
 use crate::args::Generate;
-use crate::data::{Codec, CodecOptions, Text, TooLong, load_prompts};
+use crate::data::{Codec, CodecOptions, Prompt, TooLong, load_prompts, written};
 use crate::model::ModelFolder;
 use crate::report::{Bar, tell};
 use crate::run::compute;
@@ -19,7 +19,7 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let codec = Codec::load(&options.model, codec)?;
     folder.check_vocabulary(codec.tokenizer().vocabulary())?;
     let prompts = prompts(options, &codec)?;
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + options.max_new_tokens;
+    let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0) + options.max_new_tokens;
     if longest > codec.max_length() {
         let made_for = codec.max_length();
         tell(format_args!("warning: texts may become {longest} tokens long, and the model was made for {made_for}"));
@@ -27,14 +27,65 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let mut bar = Bar::bytes("weights", folder.bytes());
     let policy = folder.load(compute(options.device)?, |bytes| bar.advance(bytes))?;
     drop(bar);
-    let completions = generate(&policy, &prompts, &settings(options, &codec)?).await?;
-    let mut out = std::io::stdout().lock();
-    let text = |tokens: &[u32]| codec.tokenizer().decode(tokens, Special::Hidden);
-    for (prompt, completion) in prompts.iter().zip(completions) {
-        let answer = text(&completion.tokens)?;
-        if prompts.len() > 1 { writeln!(out, "> {}\n{answer}\n", text(prompt)?.trim())? } else { writeln!(out, "{answer}")? }
+    let settings = settings(options, &codec)?;
+    let shape = Shape::of(options, prompts.len());
+    let mut bar = Bar::items("answers", prompts.len() as u64);
+    for (part, prompts) in prompts.chunks(options.batch).enumerate() {
+        let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+        let places: Vec<u64> = (0..prompts.len()).map(|place| (part * options.batch + place) as u64).collect();
+        let completions = generate_at(&policy, &tokens, &places, &settings).await?;
+        let mut out = std::io::stdout().lock();
+        for (prompt, completion) in prompts.iter().zip(&completions) {
+            let text = codec.tokenizer().decode(&completion.tokens, Special::Hidden)?;
+            bar.hidden(|| shape.write(&mut out, prompt, completion, &text))?;
+        }
+        // So that whoever reads along, or stops here, has all that is there.
+        out.flush()?;
+        bar.advance(prompts.len() as u64);
     }
     Ok(0)
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// The only one there is.
+    Alone,
+    /// Below its prompt.
+    BelowPrompt,
+    /// A line of JSON that readers of examples understand.
+    Json,
+}
+
+impl Shape {
+    fn of(options: &Generate, prompts: usize) -> Self {
+        match (options.json, prompts) {
+            (true, _) => Self::Json,
+            (false, 1) => Self::Alone,
+            (false, _) => Self::BelowPrompt,
+        }
+    }
+
+    fn write(self, out: &mut StdoutLock, prompt: &Prompt, completion: &Completion, answer: &str) -> std::io::Result<()> {
+        match self {
+            Self::Alone => writeln!(out, "{answer}"),
+            Self::BelowPrompt => writeln!(out, "> {}\n{answer}\n", prompt.text.readable().trim()),
+            Self::Json => {
+                let mut record = written(&prompt.text, answer);
+                record.insert("tokens".to_owned(), completion.tokens.len().into());
+                record.insert("finish".to_owned(), finish(completion.finish).into());
+                writeln!(out, "{}", serde_json::Value::Object(record))
+            }
+        }
+    }
+}
+
+/// As OpenAI's and vLLM's answers name it.
+fn finish(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Eos => "stop",
+        Finish::Length => "length",
+    }
 }
 
 fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSettings> {
@@ -42,23 +93,18 @@ fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSetting
         Warp { temperature: options.temperature, top_p: options.top_p, top_k: (options.top_k > 0).then_some(options.top_k) };
     let sampling = if options.temperature == 0.0 { Sampling::Greedy } else { Sampling::Sample(warp) };
     let eos = vec![codec.tokenizer().end()?];
-    Ok(GenerateSettings {
-        max_new_tokens: options.max_new_tokens,
-        sampling,
-        eos,
-        seed: options.seed,
-        ..GenerateSettings::default()
-    })
+    Ok(GenerateSettings { max_new_tokens: options.max_new_tokens, sampling, eos, seed: options.seed, batch_size: options.batch })
 }
 
-/// The tokens of the one prompt, or of every prompt of a file.
-fn prompts(options: &Generate, codec: &Codec) -> anyhow::Result<Vec<Vec<u32>>> {
-    match (&options.prompts.prompt, &options.prompts.prompts) {
+/// The one prompt, or every prompt of a file.
+fn prompts(options: &Generate, codec: &Codec) -> anyhow::Result<Vec<Prompt>> {
+    let mut prompts = match (&options.prompts.prompt, &options.prompts.prompts) {
         (Some(prompt), _) => {
-            let tokens = codec.prompt(&Text::Plain(prompt.clone())).with_context(|| format!("prompt {prompt:?}"))?;
-            Ok(vec![tokens])
+            vec![Prompt::typed(prompt.clone(), codec).with_context(|| format!("prompt {prompt:?}"))?]
         }
-        (None, Some(file)) => Ok(load_prompts(file, codec)?),
+        (None, Some(file)) => load_prompts(file, codec)?,
         (None, None) => unreachable!("clap requires one of them"),
-    }
+    };
+    prompts.truncate(options.limit.unwrap_or(usize::MAX));
+    Ok(prompts)
 }

@@ -1,5 +1,6 @@
 //! One function per command of the command line. Each returns an exit code.
 
+mod compare;
 mod eval;
 mod generate;
 mod inspect;
@@ -34,6 +35,7 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
             on(Box::pin(async move { run::resume(&resume.run, resume.device, manner).await }))
         }
         Command::Generate(options) => on(Box::pin(async move { generate::run(&options).await })),
+        Command::Compare(options) => on(Box::pin(async move { compare::run(&options).await })),
         Command::Eval(options) => on(Box::pin(async move { eval::run(&options).await })),
         Command::Data(Data::Inspect(options)) => inspect::run(&options),
         Command::Record(options) => on(Box::pin(async move { lab::record(&options, volume).await })),

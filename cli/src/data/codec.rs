@@ -75,16 +75,31 @@ pub struct Codec {
 }
 
 /// A rendered and tokenised prompt.
-struct Prompt {
+struct Rendered {
     text: String,
     tokens: Vec<u32>,
     shortened: Shortened,
+}
+
+/// A response's tokens, its end included.
+enum Said {
+    Nothing(Vec<u32>),
+    Something(Vec<u32>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shortened {
     No,
     Yes,
+}
+
+/// Responses that say nothing: nobody learns from them, but a model's answer may be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// An error.
+    Refused,
+    /// A response that ends at once.
+    Allowed,
 }
 
 /// What became of an example.
@@ -171,13 +186,17 @@ impl Codec {
     }
 
     /// The tokens of an example, cut or dropped if it is too long.
-    pub(super) fn example(&self, index: usize, example: &Example) -> Result<Encoded, ExampleFault> {
+    pub(super) fn example(&self, index: usize, example: &Example, silence: Silence) -> Result<Encoded, ExampleFault> {
         let prompt = self.encode_prompt(example.prompt()).map_err(ExampleFault::Text)?;
         let mut encoded =
             Encoded { group: None, lengths: Vec::new(), truncated: 0, shortened: prompt.shortened == Shortened::Yes };
         let mut sequences = Vec::new();
         for (name, response) in example.responses() {
-            let tokens = self.encode_response(&prompt, example.prompt(), response, name)?;
+            let tokens = self.encode_response(&prompt, example.prompt(), response)?;
+            let tokens = match (tokens, silence) {
+                (Said::Nothing(_), Silence::Refused) => return Err(ExampleFault::EmptyResponse { response: name }),
+                (Said::Nothing(tokens) | Said::Something(tokens), _) => tokens,
+            };
             let sides = Sides::new(example.prompt(), prompt.tokens.clone(), tokens);
             encoded.lengths.push(sides.prompt.len() + sides.response.len());
             match self.fit(sides, name)? {
@@ -195,7 +214,7 @@ impl Codec {
         Ok(encoded)
     }
 
-    fn encode_prompt(&self, prompt: &Text) -> Result<Prompt, TextError> {
+    fn encode_prompt(&self, prompt: &Text) -> Result<Rendered, TextError> {
         let mut shortened = Shortened::No;
         let (text, plain) = match (prompt, &self.template) {
             (Text::Nothing, _) => (String::new(), true),
@@ -216,7 +235,7 @@ impl Codec {
             (Text::Chat(_), Template::Missing) => return Err(no_template(&self.tokenizer)),
         };
         let tokens = if plain { self.with_beginning(&text)? } else { self.tokenizer.encode(&text)? };
-        Ok(Prompt { text, tokens, shortened })
+        Ok(Rendered { text, tokens, shortened })
     }
 
     fn with_beginning(&self, text: &str) -> Result<Vec<u32>, TextError> {
@@ -225,19 +244,13 @@ impl Codec {
         Ok(tokens)
     }
 
-    fn encode_response(
-        &self,
-        prompt: &Prompt,
-        given: &Text,
-        response: &Text,
-        name: &'static str,
-    ) -> Result<Vec<u32>, ExampleFault> {
-        let empty = || ExampleFault::EmptyResponse { response: name };
+    fn encode_response(&self, prompt: &Rendered, given: &Text, response: &Text) -> Result<Said, ExampleFault> {
         let text = match (given, response, &self.template) {
-            (Text::Chat(_), Text::Chat(said), _) if said.iter().all(Message::is_silent) => return Err(empty()),
             (Text::Chat(asked), Text::Chat(said), Template::Chat(template)) => {
                 let text = template.response(&prompt.text, asked, said).map_err(ExampleFault::Text)?;
-                return self.tokenizer.encode(&text).map_err(ExampleFault::Text);
+                let tokens = self.tokenizer.encode(&text).map_err(ExampleFault::Text)?;
+                let silent = said.iter().all(Message::is_silent);
+                return Ok(if silent { Said::Nothing(tokens) } else { Said::Something(tokens) });
             }
             (Text::Chat(asked), Text::Chat(said), _) => {
                 single(said).ok_or_else(|| ExampleFault::Text(turns(asked.len(), said.len())))?
@@ -246,11 +259,9 @@ impl Codec {
             _ => return Err(ExampleFault::Text(TextError::Mixed { prompt: given.kind(), response: response.kind() })),
         };
         let mut tokens = self.tokenizer.encode(text).map_err(ExampleFault::Text)?;
-        if tokens.is_empty() {
-            return Err(empty());
-        }
+        let silent = tokens.is_empty();
         tokens.push(self.tokenizer.end().map_err(ExampleFault::Text)?);
-        Ok(tokens)
+        Ok(if silent { Said::Nothing(tokens) } else { Said::Something(tokens) })
     }
 
     fn fit(&self, sides: Sides, name: &'static str) -> Result<Fit, ExampleFault> {

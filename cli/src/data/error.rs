@@ -111,6 +111,16 @@ pub enum FileFault {
     /// Well-formed, but no examples in it.
     #[error("holds no examples; remove it from the list or fill it")]
     NoExamples,
+    /// An answer that can be compared with nothing.
+    #[error(
+        "has no answer to the prompt of {place} ({prompt:?}); compare answers to the same prompts, worded alike (the same --template)"
+    )]
+    NoCounterpart {
+        /// Where that prompt stands.
+        place: Place,
+        /// Its beginning.
+        prompt: String,
+    },
     /// Neither text nor Parquet.
     #[error("is a binary file (byte {offset} is NUL), but no Parquet; readable are JSONL, JSON and Parquet")]
     Binary {

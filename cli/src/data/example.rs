@@ -17,6 +17,19 @@ pub enum Text {
 }
 
 impl Text {
+    /// As a person reads it: a single message without its role, several with theirs.
+    pub fn readable(&self) -> String {
+        match self {
+            Text::Nothing => String::new(),
+            Text::Plain(text) => text.clone(),
+            Text::Post(post) => post.prompt(),
+            Text::Chat(messages) => match messages.as_slice() {
+                [only] => only.readable(),
+                many => many.iter().map(|m| format!("{}: {}", m.role().name(), m.readable())).collect::<Vec<_>>().join("\n\n"),
+            },
+        }
+    }
+
     /// The kind in words, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -57,6 +70,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Both.
+    pub const ALL: [Kind; 2] = [Kind::Demonstrations, Kind::Preferences];
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {

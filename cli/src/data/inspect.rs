@@ -58,7 +58,7 @@ impl From<TextError> for InspectError {
 /// # Errors
 /// If the data is unusable or `out` fails.
 pub fn inspect(out: &mut impl Write, paths: &[PathBuf], options: &InspectOptions, codec: &Codec) -> Result<(), InspectError> {
-    let Loaded { groups, report } = load(&[Kind::Demonstrations, Kind::Preferences], paths, &options.read, codec)?;
+    let Loaded { groups, report } = load(&Kind::ALL, paths, &options.read, codec)?;
     let printer = Printer { tokenizer: codec.tokenizer(), paint: options.paint };
     for group in groups.iter().take(options.examples) {
         printer.group(out, group)?;

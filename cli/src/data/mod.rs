@@ -4,6 +4,7 @@
 //! example's index counts over all files in the order given and over examples that were dropped, so it names the same example in
 //! every run.
 
+mod answers;
 mod codec;
 mod error;
 mod example;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use hbat::tokens::Group;
 use rayon::prelude::*;
 
+pub use answers::{Answer, Comparison, encode_comparisons, load_answers, written};
 pub use codec::{Codec, CodecOptions, Style, TemplateChoice, TooLong};
 pub use error::{DataError, ExampleFault, FileFault};
 pub use example::{Demonstration, Example, Kind, Preference, Text};
@@ -28,8 +30,10 @@ pub use inspect::{InspectError, InspectOptions, Paint, inspect};
 pub use record::{Place, Spot};
 pub use report::LengthReport;
 
-use codec::Encoded;
+use codec::{Encoded, Silence};
 use record::Record;
+
+use crate::text::{Message, Role};
 
 /// How files are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,22 +71,47 @@ pub fn load_preferences(paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
     load(&[Kind::Preferences], paths, options, codec)
 }
 
-/// Loads prompts alone, in tokens: those of examples, or the lines of a text file that are not blank.
+/// What a model is given, and its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// As examples have it.
+    pub text: Text,
+    /// As the model reads it.
+    pub tokens: Vec<u32>,
+}
+
+impl Prompt {
+    /// A text that a person typed: a message to a model that has a chat template, taken as it is by others.
+    ///
+    /// # Errors
+    /// As [`Codec::prompt`].
+    pub fn typed(text: String, codec: &Codec) -> Result<Self, DataError> {
+        let text = match codec.style() {
+            Style::Chat => Text::Chat(vec![Message::new(Role::User, &text)]),
+            Style::Plain => Text::Plain(text),
+        };
+        Self::new(text, codec)
+    }
+
+    fn new(text: Text, codec: &Codec) -> Result<Self, DataError> {
+        let tokens = codec.prompt(&text)?;
+        Ok(Self { text, tokens })
+    }
+}
+
+/// Loads prompts alone: those of examples, or the lines of a text file that are not blank.
 ///
 /// # Errors
 /// If the file cannot be read, holds nothing, or a prompt cannot be put into tokens.
-pub fn load_prompts(path: &Path, codec: &Codec) -> Result<Vec<Vec<u32>>, DataError> {
+pub fn load_prompts(path: &Path, codec: &Codec) -> Result<Vec<Prompt>, DataError> {
     if let Some(lines) = read::plain_lines(path)? {
-        return lines
-            .into_iter()
-            .map(|(place, line)| codec.prompt(&Text::Plain(line)).map_err(|error| error.at(place)))
-            .collect();
+        let prompt = |(place, line)| Prompt::typed(line, codec).map_err(|error| error.at(place));
+        return lines.into_iter().map(prompt).collect();
     }
-    let kinds = [Kind::Demonstrations, Kind::Preferences];
-    let (format, records) = records(&kinds, path, &ReadOptions::default(), usize::MAX)?;
+    let (format, records) = records(&Kind::ALL, path, &ReadOptions::default(), usize::MAX)?;
     let prompt = |mut record: Record| {
         let example = format.example(&mut record, codec.style())?;
-        codec.prompt(example.prompt()).map_err(|error| error.at(record.place))
+        Prompt::new(example.prompt().clone(), codec).map_err(|error| error.at(record.place))
     };
     records.into_iter().map(prompt).collect()
 }
@@ -95,21 +124,19 @@ fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
     if options.limit == Some(0) {
         return Err(DataError::NoLimit);
     }
-    let mut loaded = Loaded::new(codec.max_length());
+    let mut encoded = Vec::new();
     for path in paths {
-        let left = options.limit.map_or(usize::MAX, |limit| limit - loaded.report.read);
+        let left = options.limit.map_or(usize::MAX, |limit| limit - encoded.len());
         if left == 0 {
             break;
         }
         let (format, records) = records(kinds, path, options, left)?;
-        for encoded in encode(records, loaded.report.read, format, codec) {
-            loaded.push(encoded?);
+        let first = encoded.len();
+        for example in encode(records, first, format, codec) {
+            encoded.push(example?);
         }
     }
-    if loaded.groups.is_empty() {
-        return Err(DataError::NothingLeft { read: loaded.report.read, max_length: codec.max_length() });
-    }
-    Ok(loaded)
+    Loaded::of(encoded, codec.max_length())
 }
 
 /// Encodes records on all cores; the results are in the records' order, so that the first error is always the same one.
@@ -117,7 +144,7 @@ fn encode(records: Vec<Record>, first: usize, format: Format, codec: &Codec) -> 
     let numbered = records.into_par_iter().enumerate();
     let encoded = numbered.map(|(offset, mut record)| {
         let example = format.example(&mut record, codec.style())?;
-        codec.example(first + offset, &example).map_err(|fault| record.fault(fault))
+        codec.example(first + offset, &example, Silence::Refused).map_err(|fault| record.fault(fault))
     });
     encoded.collect()
 }
@@ -141,8 +168,14 @@ fn records(kinds: &[Kind], path: &Path, options: &ReadOptions, limit: usize) -> 
 }
 
 impl Loaded {
-    fn new(max_length: usize) -> Self {
-        Self { groups: Vec::new(), report: LengthReport { max_length, ..LengthReport::default() } }
+    /// All examples that the length policy leaves.
+    fn of(encoded: Vec<Encoded>, max_length: usize) -> Result<Self, DataError> {
+        let mut loaded = Self { groups: Vec::new(), report: LengthReport { max_length, ..LengthReport::default() } };
+        encoded.into_iter().for_each(|encoded| loaded.push(encoded));
+        if loaded.groups.is_empty() {
+            return Err(DataError::NothingLeft { read: loaded.report.read, max_length });
+        }
+        Ok(loaded)
     }
 
     fn push(&mut self, encoded: Encoded) {

@@ -27,6 +27,11 @@ impl Bar {
         self.0.inc(by);
     }
 
+    /// Does what prints, while the bar is out of its way.
+    pub fn hidden<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.0.suspend(print)
+    }
+
     /// So much is done.
     pub fn set(&mut self, done: u64) {
         self.0.set_position(done);

@@ -144,6 +144,18 @@ impl Message {
         self.fields.get("content").and_then(Value::as_str)
     }
 
+    /// The content as a person reads it: its text, or the texts of its parts; whatever else it is, as JSON.
+    pub fn readable(&self) -> String {
+        match self.fields.get("content") {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(parts)) => {
+                let part = |part: &Value| part["text"].as_str().map_or_else(|| part.to_string(), str::to_owned);
+                parts.iter().map(part).collect::<Vec<_>>().join("\n")
+            }
+            _ => Value::Object(self.fields.clone()).to_string(),
+        }
+    }
+
     /// Whether the message says nothing at all: no content and nothing in its place.
     pub fn is_silent(&self) -> bool {
         let empty = match self.fields.get("content") {

@@ -113,7 +113,10 @@ pub async fn generate(
 }
 
 /// The same for prompts that are some of many: draws depend on their places among all, not on which go together.
-pub(crate) async fn generate_at(
+///
+/// # Errors
+/// As [`generate`].
+pub async fn generate_at(
     policy: &Policy,
     prompts: &[Vec<u32>],
     places: &[u64],

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 GENERATORS = ["tiny_llama", "dpo", "reward", "ppo", "ppo_trace", "adamw", "schedules", "consolidation", "hbat_trace",
-              "generation", "tokens", "smollm2_logits"]
+              "generation", "rouge", "tokens", "smollm2_logits"]
 
 
 def main(names: list[str]) -> None:

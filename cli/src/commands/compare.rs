@@ -1,0 +1,157 @@
+//! `hbat compare`: which of two models answers better.
+
+use std::io::Write;
+use std::path::Path;
+
+use hbat::engine::Engine;
+use hbat::model::HeadKind;
+
+use crate::args::{Compare, JudgeOptions};
+use crate::comparison::{
+    ByJudge, ByReward, Compared, EndpointOptions, Judge, JudgeSettings, Report, Rouge, Side, Tally, Verdict, rouge,
+};
+use crate::data::{Answer, Codec, Comparison, ReadOptions, Style, Text, encode_comparisons, load_answers};
+use crate::evaluation::Scorer;
+use crate::model::{ModelError, ModelFolder};
+use crate::report::{Bar, tell};
+use crate::run::compute;
+use crate::signal::{Interrupt, Interrupted};
+
+use super::reading::BUCKET;
+
+pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
+    // What is wrong with the question or the address is told before anything is computed.
+    let judge = options.judge.settings(options.seed).map(Judge::open).transpose()?;
+    let comparisons = read(options)?;
+    let mut examples: Vec<Compared> = (0..comparisons.len()).map(|index| Compared { index, ..Compared::default() }).collect();
+    let by_reward = match &options.reward_model {
+        Some(folder) => Some(by_reward(folder, options, &comparisons, &mut examples).await?),
+        None => None,
+    };
+    let by_judge = match judge {
+        Some(judge) => Some(by_judge(judge, &comparisons, &mut examples).await?),
+        None => None,
+    };
+    let rouge = options.rouge.then(|| by_words(&comparisons, &mut examples));
+    let side = |place: usize, file: &Path| {
+        let total: usize = comparisons.iter().map(|comparison| length(&comparison.answers[place])).sum();
+        Side { file: file.to_path_buf(), characters: total as f64 / comparisons.len() as f64 }
+    };
+    let (answers, others) = (side(0, &options.answers), side(1, &options.others));
+    examples.retain(|_| options.per_example);
+    let report = Report { answers, others, prompts: comparisons.len(), by_reward, by_judge, rouge, examples };
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?
+    } else {
+        write!(out, "{report}")?
+    }
+    Ok(0)
+}
+
+/// Both files. Where the answers are to plain text, so are the others: instructions are then worded as Alpaca does.
+fn read(options: &Compare) -> anyhow::Result<Vec<Comparison>> {
+    let answers = ReadOptions { limit: options.limit, ..ReadOptions::default() };
+    let answers = load_answers(&options.answers, Style::Chat, &answers)?;
+    let style = match answers.first() {
+        Some(Answer { prompt: Text::Plain(_), .. }) => Style::Plain,
+        _ => Style::Chat,
+    };
+    Ok(Comparison::pair(answers, load_answers(&options.others, style, &ReadOptions::default())?)?)
+}
+
+/// In characters.
+fn length(answer: &Text) -> usize {
+    answer.readable().chars().count()
+}
+
+fn lengths(comparison: &Comparison) -> [usize; 2] {
+    comparison.answers.each_ref().map(length)
+}
+
+async fn by_reward(
+    folder: &Path,
+    options: &Compare,
+    comparisons: &[Comparison],
+    examples: &mut [Compared],
+) -> anyhow::Result<ByReward> {
+    let opened = ModelFolder::open(folder)?;
+    if opened.config().head != HeadKind::Value {
+        return Err(ModelError::LanguageModel { path: folder.to_path_buf() }.into());
+    }
+    let codec = Codec::load(folder, options.reading.codec())?;
+    opened.check_vocabulary(codec.tokenizer().vocabulary())?;
+    let loaded = encode_comparisons(comparisons, &codec)?;
+    for warning in loaded.report.warnings() {
+        tell(format_args!("warning: {warning}"));
+    }
+    let mut bar = Bar::bytes("weights", opened.bytes());
+    let judge = opened.load(compute(options.device)?, |bytes| bar.advance(bytes))?;
+    drop(bar);
+    let scorer = Scorer { engine: Engine::Segmented, micro_batch: options.micro_batch, bucket: BUCKET };
+    let mut bar = Bar::items("comparisons", loaded.groups.len() as u64);
+    let mut progress = |done| {
+        bar.set(done as u64);
+        Ok(())
+    };
+    let rewards = scorer.score(&judge, &loaded.groups, &mut progress).await?;
+    for (group, pair) in loaded.groups.iter().zip(&rewards) {
+        examples[group.index].rewards = Some([pair[0], pair[1]]);
+    }
+    let judged = examples.iter().zip(comparisons).filter_map(|(example, pair)| Some((example.rewards?, lengths(pair))));
+    let mean = |which: usize| rewards.iter().map(|pair| pair[which]).sum::<f64>() / rewards.len() as f64;
+    Ok(ByReward {
+        model: folder.to_path_buf(),
+        compared: rewards.len(),
+        answers: mean(0),
+        others: mean(1),
+        tally: Tally::of(judged.map(|([answer, other], lengths)| (larger(answer, other), lengths))),
+    })
+}
+
+fn larger(answer: f64, other: f64) -> Verdict {
+    match answer.total_cmp(&other) {
+        std::cmp::Ordering::Greater => Verdict::Win,
+        std::cmp::Ordering::Less => Verdict::Loss,
+        std::cmp::Ordering::Equal => Verdict::Tie,
+    }
+}
+
+/// What a judge says; a signal stops the asking, and leaves the file of verdicts with all replies so far.
+async fn by_judge(mut judge: Judge, comparisons: &[Comparison], examples: &mut [Compared]) -> anyhow::Result<ByJudge> {
+    let interrupt = Interrupt::listen();
+    let mut bar = Bar::items("verdicts", comparisons.len() as u64);
+    let mut heard = |place: usize, verdict| {
+        examples[place].verdict = Some(verdict);
+        bar.advance(1);
+    };
+    tokio::select! {
+        asked = judge.ask(comparisons, &mut heard) => asked?,
+        () = interrupt.wait() => return Err(Interrupted.into()),
+    }
+    drop(bar);
+    let judged = examples.iter().zip(comparisons).filter_map(|(example, pair)| Some((example.verdict?, lengths(pair))));
+    Ok(ByJudge { tally: Tally::of(judged), model: judge.model().to_owned(), question: judge.question().to_owned() })
+}
+
+impl JudgeOptions {
+    fn settings(&self, seed: u64) -> Option<JudgeSettings> {
+        let endpoint = EndpointOptions {
+            url: self.url.clone()?,
+            model: self.judge_model.clone()?,
+            request: self.request.clone(),
+            key: std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty()),
+        };
+        let (question, verdicts) = (self.question.clone(), self.verdicts.clone());
+        Some(JudgeSettings { endpoint, question, verdicts, concurrency: self.concurrency, seed })
+    }
+}
+
+fn by_words(comparisons: &[Comparison], examples: &mut [Compared]) -> Rouge {
+    let score = |(example, Comparison { answers: [answer, reference], .. }): (&mut Compared, &Comparison)| {
+        let scores = rouge(&answer.readable(), &reference.readable());
+        example.rouge_l = Some(scores.rouge_l.f);
+        scores
+    };
+    Rouge::mean(&examples.iter_mut().zip(comparisons).map(score).collect::<Vec<_>>())
+}
