@@ -13,6 +13,8 @@ use crate::random::{permutation, stream};
 pub enum Method {
     /// Supervised fine-tuning alone, on all demonstrations.
     Sft,
+    /// Training on preferences alone, on all of them.
+    PreferenceOnly,
     /// All of SFT, then all of DPO.
     TwoStage,
     /// All of DPO, then all of SFT.
@@ -33,8 +35,9 @@ pub enum Method {
 
 impl Method {
     /// Every method, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Sft,
+        Self::PreferenceOnly,
         Self::TwoStage,
         Self::TwoStageReversed,
         Self::Alternating,
@@ -50,6 +53,8 @@ impl Method {
         match (self, preference) {
             (Self::Sft, _) => &[Aim::Sft],
             (Self::RewardModel, _) => &[Aim::Reward],
+            (Self::PreferenceOnly, Preference::Dpo) => &[Aim::Dpo],
+            (Self::PreferenceOnly, Preference::Ppo) => &[Aim::Ppo],
             (_, Preference::Dpo) => &[Aim::Sft, Aim::Dpo],
             (_, Preference::Ppo) => &[Aim::Sft, Aim::Ppo],
         }
@@ -258,6 +263,7 @@ pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
     let alternating = [Aim::Sft, preference];
     match settings.method {
         Method::Sft => rounds(&[Aim::Sft], 1, Protection::None),
+        Method::PreferenceOnly => rounds(&[preference], 1, Protection::None),
         Method::TwoStage => rounds(&alternating, 1, Protection::None),
         Method::TwoStageReversed => rounds(&[preference, Aim::Sft], 1, Protection::None),
         Method::Alternating => rounds(&alternating, n, Protection::None),
@@ -373,6 +379,7 @@ mod tests {
     #[test]
     fn a_method_is_a_list_of_phases() {
         assert_eq!(names(Method::Sft, 3), "sft-1");
+        assert_eq!(names(Method::PreferenceOnly, 3), "dpo-1");
         assert_eq!(names(Method::TwoStage, 3), "sft-1 dpo-1");
         assert_eq!(names(Method::TwoStageReversed, 3), "dpo-1 sft-1");
         assert_eq!(names(Method::Hbat, 2), "sft-1 dpo-1 sft-2 dpo-2");

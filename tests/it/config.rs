@@ -296,7 +296,7 @@ fn wrong_types_are_refused_with_what_is_expected() {
     refused("[schedule]\npreference_probability = \"half\"\n", &["expected \"auto\" or a number between 0 and 1"]);
     refused("sft = 3\n", &["line 4: `sft` is a section", "write [sft]"]);
     refused("[[sft]]\nepochs = 3\n", &["line 4: `sft` is a section"]);
-    set_refused("methods=[habt]", &["expected a list of \"sft\", \"two-stage\"", "did you mean \"hbat\"?"]);
+    set_refused("methods=[habt]", &["expected a list of \"sft\", \"preference-only\"", "did you mean \"hbat\"?"]);
     set_refused("methods=[1]", &["methods = [1]: expected a list of \"sft\""]);
     set_refused("toy.digits=3", &["toy.digits = 3: expected two whole numbers, such as [3, 6]"]);
     set_refused("data.preference_format=alpaca_farm", &["expected one of \"auto\"", "did you mean \"alpaca-farm\"?"]);

@@ -167,6 +167,7 @@ fn traced_ppo(run: &Value) -> Ppo {
         score_clip: number(run, "score_clip"),
         inner_epochs: number(run, "inner_epochs") as usize,
         mini_batches: 1,
+        sft_coefficient: 0.0,
         value_learning_rate: number(run, "value_learning_rate"),
         cold_start: number(run, "cold_steps") as usize,
         max_new_tokens: number(run, "new_tokens") as usize,
@@ -175,13 +176,14 @@ fn traced_ppo(run: &Value) -> Ppo {
     }
 }
 
-fn traced(golden: &Value, engine: Engine) -> Trainer {
+fn traced(golden: &Value, engine: Engine, method: Method, ppo: Ppo) -> Trainer {
     let policy_of = |config: &str, weights: &str| policy(&golden[config], &golden[weights], &cpu());
     let judge = policy_of("reward_config", "reward_start");
     let critics = Critics::new(&judge, judge.clone(), vec![number(&golden["run"]["ppo"], "eos") as u32]);
-    let settings = Settings { engine, order: Order::AsGiven, ppo: traced_ppo(&golden["run"]["ppo"]), ..runs::settings() };
+    let settings = Settings { engine, order: Order::AsGiven, ppo, ..runs::settings() };
     let models = (policy_of("config", "start"), Some(critics));
-    Trainer::new(models, traced_data(golden), phases(&traced_schedule(&golden["run"])), settings)
+    let schedule = ScheduleSettings { method, ..traced_schedule(&golden["run"]) };
+    Trainer::new(models, traced_data(golden), phases(&schedule), settings)
 }
 
 fn mean(expected: &Value, key: &str) -> f64 {
@@ -218,7 +220,7 @@ fn check_ppo_step(found: &StepReport, expected: &Value) {
 
 fn follows_pytorch(engine: Engine) {
     let golden = golden("ppo_trace");
-    let mut trainer = traced(&golden, engine);
+    let mut trainer = traced(&golden, engine, Method::Hbat, traced_ppo(&golden["run"]["ppo"]));
     let outcome = finish(&mut trainer);
     let expected = cases(&golden, "steps");
     assert_eq!(outcome.steps().len(), expected.len());
@@ -258,6 +260,29 @@ fn a_run_follows_pytorch() {
 #[test]
 fn by_autodiff_it_follows_pytorch_too() {
     follows_pytorch(Engine::Autodiff);
+}
+
+/// PPO alone, with demonstrations in every update of the policy.
+#[test]
+fn with_demonstrations_beside_the_answers_it_follows_pytorch() {
+    let golden = golden("ppo_trace");
+    let (run, beside) = (&golden["run"]["ppo"], &golden["beside"]);
+    for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
+        let ppo = Ppo { sft_coefficient: number(beside, "sft_coefficient"), ..traced_ppo(run) };
+        let mut trainer = traced(&golden, engine, Method::PreferenceOnly, ppo);
+        let outcome = finish(&mut trainer);
+        assert_eq!(outcome.steps().len(), cases(beside, "steps").len());
+        for (found, expected) in outcome.steps().into_iter().zip(cases(beside, "steps")) {
+            check_ppo_step(found, expected);
+            let losses = if found.grad_norm > 0.0 { mean(expected, "sft_losses") } else { 0.0 };
+            within(&format!("SFT loss of step {}", found.step), metric(found, "sft_loss"), losses, 1.0);
+        }
+        for (unit, weights) in trainer.policy().units().iter().zip(&outcome.weights) {
+            let squares: f64 = weights.iter().map(|v| f64::from(*v).powi(2)).sum();
+            let expected = number(&beside["final"][&unit.name], "sum_of_squares");
+            within(&format!("final Σθ² of {}", unit.name), squares, expected, 0.0);
+        }
+    }
 }
 
 #[test]
@@ -322,8 +347,12 @@ fn answers_do_not_depend_on_which_prompts_are_answered_together() {
 
 #[test]
 fn updates_in_the_backward_pass_are_the_same() {
-    let plain = alone(|settings| settings.ppo.mini_batches = 1);
-    let within = alone(|settings| (settings.ppo.mini_batches, settings.update) = (1, UpdateTiming::InBackward));
+    let one_pass = |settings: &mut Settings| (settings.ppo.mini_batches, settings.ppo.sft_coefficient) = (1, 0.0);
+    let plain = alone(one_pass);
+    let within = alone(|settings| {
+        one_pass(settings);
+        settings.update = UpdateTiming::InBackward;
+    });
     let difference = runs::largest_difference(&within.weights, &plain.weights);
     assert!(difference <= 1e-5, "weights are off by {difference:e}");
 }
@@ -365,8 +394,15 @@ fn the_policy_comes_to_answer_as_the_judge_likes() {
     let mut schedule = by_ppo(runs::schedule(Method::TwoStageReversed, Rule::Paper));
     schedule.ppo = Training { epochs: 30, learning_rate: 5e-3, batch_size: 6, ..schedule.ppo };
     let mut settings = runs::settings();
-    settings.ppo =
-        Ppo { cold_start: 2, kl_control: None, kl_coefficient: 0.02, mini_batches: 1, inner_epochs: 4, ..settings.ppo };
+    settings.ppo = Ppo {
+        cold_start: 2,
+        kl_control: None,
+        kl_coefficient: 0.02,
+        mini_batches: 1,
+        inner_epochs: 4,
+        sft_coefficient: 0.0,
+        ..settings.ppo
+    };
     let judge = runs::judge(cpu());
     let models = (runs::start(), Some(Critics::new(&judge, judge.clone(), vec![1, 2])));
     let outcome = finish(&mut Trainer::new(models, runs::data(7, 6), phases(&schedule), settings));

@@ -65,7 +65,7 @@ const FACTOR: Range = Range::From(0.0, 1e30);
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 80] = [
+const RANGES: [(&str, Range, &str); 81] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -107,6 +107,7 @@ const RANGES: [(&str, Range, &str); 80] = [
         Range::NotNegative,
         "it is a number of nats per answer, 6 in Ziegler et al.; 0.0 leaves the coefficient alone",
     ),
+    ("ppo.sft_coefficient", Range::NotNegative, "0 for PPO alone, 1 for as much as the policy's own loss"),
     ("ppo.kl_horizon", Range::Positive, "10000 is usual"),
     ("ppo.clip", Range::Positive, "0.2 is usual"),
     ("ppo.value_clip", Range::Positive, "0.2 is usual"),
@@ -286,12 +287,11 @@ fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 /// A model from a folder needs files of what its methods train on.
 fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
     let unset = |key, remedy| Err(ConfigError::Unset { source_name: source.to_owned(), key, remedy });
-    let aims_at = |side| run.aims().any(|aim| aim.side() == side);
-    if run.data.demonstrations.is_empty() && aims_at(Side::Instruction) {
-        let remedy = "every method but \"reward-model\" trains on demonstrations; name files of prompts with a response";
+    if run.data.demonstrations.is_empty() && run.reads(Side::Instruction) {
+        let remedy = "only \"preference-only\" and \"reward-model\" train on none; name files of prompts with a response";
         return unset("data.demonstrations", remedy);
     }
-    if run.data.preferences.is_empty() && aims_at(Side::Preference) {
+    if run.data.preferences.is_empty() && run.reads(Side::Preference) {
         return unset("data.preferences", "name files of prompts with two responses, or train with methods = [\"sft\"]");
     }
     let validated = !run.validation.demonstrations.is_empty() || !run.validation.preferences.is_empty();

@@ -2,6 +2,7 @@
 
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::engine::Engine;
+use hbat::schedule::Aim;
 use hbat::trainer::UpdateTiming;
 use hbat_backends::{DeviceName, multiplies_in_tf32};
 
@@ -116,6 +117,12 @@ fn one_pass(run: &RunFile) -> Option<Conflict> {
     let engine = run.engine;
     if engine.update == UpdateTiming::AfterBackward || engine.pack > 0 {
         return None;
+    }
+    if run.trains(Aim::Ppo) && run.ppo.sft_coefficient > 0.0 {
+        let problem =
+            "engine.update is \"in-backward\", which needs a step to be one forward pass, and demonstrations take another";
+        let remedy = "set it to 0, or engine.update to \"after-backward\"";
+        return Some(("ppo.sft_coefficient".into(), problem.into(), remedy.into()));
     }
     let mut steps = run.aims().map(|aim| (aim.name(), run.sequences(aim)));
     let (section, sequences) = steps.find(|(_, sequences)| *sequences > engine.micro_batch)?;

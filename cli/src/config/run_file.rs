@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
-use hbat::consolidation::Rule;
+use hbat::consolidation::{Rule, Side};
 use hbat::engine::Engine;
 use hbat::generate::{Sampling, Warp};
 use hbat::optimizer::{AdamWSettings, Decay};
@@ -88,6 +88,12 @@ impl RunFile {
     /// What the methods train.
     pub fn aims(&self) -> impl Iterator<Item = Aim> {
         Aim::ALL.into_iter().filter(|aim| self.trains(*aim))
+    }
+
+    /// Whether one of the methods trains on examples of this side, if only beside others.
+    pub fn reads(&self, side: Side) -> bool {
+        let beside = side == Side::Instruction && self.trains(Aim::Ppo) && self.ppo.sft_coefficient > 0.0;
+        beside || self.aims().any(|aim| aim.side() == side)
     }
 
     /// How it is trained.
@@ -307,6 +313,8 @@ pub struct PpoSection {
     pub inner_epochs: usize,
     /// Optimizer steps of a pass.
     pub mini_batches: usize,
+    /// What demonstrations' likelihood counts beside the policy's loss.
+    pub sft_coefficient: f64,
     /// The critic's peak learning rate.
     pub value_learning_rate: f64,
     /// Steps of the first phase that train the critic alone.
@@ -338,6 +346,7 @@ impl PpoSection {
             score_clip: self.score_clip,
             inner_epochs: self.inner_epochs,
             mini_batches: self.mini_batches,
+            sft_coefficient: self.sft_coefficient,
             value_learning_rate: self.value_learning_rate,
             cold_start: self.cold_start,
             max_new_tokens: self.max_new_tokens,

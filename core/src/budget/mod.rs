@@ -91,7 +91,7 @@ pub fn budget<'a>(
                     return Err(Error::Critics { phase: phase.name.clone(), problem });
                 };
                 let answers = Answers::new(data, &item.examples, settings);
-                fits_a_pass(answers.passes.len(), settings, phase)?;
+                fits_a_pass(answers.updates_passes(), settings, phase)?;
                 updates += 2 * settings.ppo.updates(item.examples.len());
                 (sequences, tokens) = (sequences + answers.together.sequences, tokens + answers.together.tokens);
                 let rounds = rounds(settings.update, agenda.optimizer.clip);

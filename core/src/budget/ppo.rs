@@ -24,7 +24,11 @@ pub(super) struct Answers {
     /// Those that are generated together, and their prompts.
     generated: [Pass; 2],
     /// The passes of the first mini-batch, which no other has more of.
-    pub(super) passes: Vec<Pass>,
+    passes: Vec<Pass>,
+    /// Those of demonstrations beside it, if they are the longest.
+    beside: Vec<Pass>,
+    /// All demonstrations, and the share of them that goes beside the answers of an inner epoch.
+    demonstrations: (Pass, f64),
 }
 
 impl Answers {
@@ -42,10 +46,18 @@ impl Answers {
         let groups = answered(settings.ppo.max_new_tokens.max(1));
         let first = |count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
         let apart = Settings { pack: None, ..*settings };
+        let all = &data.demonstrations;
+        let mut longest: Vec<usize> = (0..all.len()).collect();
+        longest.sort_by_key(|&example| Reverse(all[example].longest()));
+        let besides = if settings.ppo.sft_coefficient > 0.0 { settings.ppo.mini_batch(groups.len()) } else { 0 };
+        let longest: Vec<usize> = longest.into_iter().cycle().take(besides).collect();
+        let per_epoch = (besides * groups.len().div_ceil(besides.max(1))) as f64 / all.len().max(1) as f64;
         Self {
             together: Pass::one(&groups, &first(groups.len()), &apart),
             generated: [&groups, &answered(1)].map(|groups| Pass::one(groups, &first(settings.ppo.rollout_batch.max(1)), &apart)),
             passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
+            beside: Pass::of_step(all, &longest, settings),
+            demonstrations: (Pass::one(all, &(0..all.len()).collect::<Vec<_>>(), &apart), per_epoch),
         }
     }
 
@@ -54,7 +66,14 @@ impl Answers {
         let forward = |config| forward_flops(config, &self.together);
         let train = |config| flops(config, settings.engine, &self.together);
         let inner = settings.ppo.inner_epochs as f64;
-        3.0 * forward(policy) + 2.0 * forward(reward) + inner * (rounds * train(policy) + train(reward))
+        let (demonstrations, share) = &self.demonstrations;
+        let beside = share * flops(policy, settings.engine, demonstrations);
+        3.0 * forward(policy) + 2.0 * forward(reward) + inner * (rounds * (train(policy) + beside) + train(reward))
+    }
+
+    /// Passes of an optimizer step of the policy.
+    pub(super) fn updates_passes(&self) -> usize {
+        self.passes.len() + self.beside.len()
     }
 
     /// While the answers are generated, while the policy is trained, or while the critic is.
@@ -64,18 +83,21 @@ impl Answers {
         let read = policy.reference(holdings) + critic.read_only();
         let critics = read + critic.resting(&NOTHING).total();
         let with = |memory: Memory, critics: usize| Memory { critics, ..memory };
-        let most = |sizes: &Sizes, holdings: &Holdings| {
-            let of_pass = |(place, pass)| sizes.peak(holdings, pass, [place, self.passes.len() - 1 - place]);
-            self.passes.iter().enumerate().map(of_pass).fold(Memory::default(), Memory::larger)
+        let most = |sizes: &Sizes, holdings: &Holdings, passes: &[&Pass]| {
+            let of_pass = |(place, pass): (usize, &&Pass)| sizes.peak(holdings, pass, [place, passes.len() - 1 - place]);
+            passes.iter().enumerate().map(of_pass).fold(Memory::default(), Memory::larger)
         };
-        with(most(policy, holdings), critics)
+        let answers: Vec<&Pass> = self.passes.iter().collect();
+        let both: Vec<&Pass> = self.passes.iter().chain(&self.beside).collect();
+        with(most(policy, holdings, &both), critics)
             .larger(with(resting, critics + policy.generating(&self.generated)))
-            .larger(with(resting, read + most(critic, &NOTHING).total()))
+            .larger(with(resting, read + most(critic, &NOTHING, &answers).total()))
     }
 
     /// Bytes in ordinary memory besides.
     pub(super) fn host(&self, (policy, critic): (&Sizes, &Sizes), holdings: &Holdings) -> usize {
         let of_pass = |pass| policy.elsewhere(holdings, pass) + critic.elsewhere(&NOTHING, pass);
-        self.passes.iter().map(of_pass).max().unwrap_or(0)
+        let beside = self.beside.iter().map(|pass| policy.elsewhere(holdings, pass));
+        self.passes.iter().map(of_pass).chain(beside).max().unwrap_or(0)
     }
 }

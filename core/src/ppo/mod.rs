@@ -36,6 +36,9 @@ pub struct Ppo {
     pub inner_epochs: usize,
     /// Optimizer steps of such a pass.
     pub mini_batches: usize,
+    /// What the negative log-likelihood per token of demonstrations counts beside the policy's loss. Every optimizer step of the policy then has as
+    /// many of them as answers. On plain text it is PPO-ptx (Ouyang et al. 2022, whose factor was 27.8).
+    pub sft_coefficient: f64,
     /// The critic's peak learning rate; over a phase it goes as the policy's.
     pub value_learning_rate: f64,
     /// So many steps at the beginning of the first phase train the critic alone. They count in the schedule of both rates.
@@ -61,6 +64,7 @@ impl Default for Ppo {
             score_clip: 10.0,
             inner_epochs: 4,
             mini_batches: 1,
+            sft_coefficient: 0.0,
             value_learning_rate: 5e-6,
             cold_start: 50,
             max_new_tokens: 512,

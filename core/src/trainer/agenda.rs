@@ -128,6 +128,9 @@ fn items(
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<Item>, Error> {
+    if aim == Aim::Ppo && settings.ppo.sft_coefficient > 0.0 && data.demonstrations.is_empty() {
+        return Err(Error::TooFewExamples { kind: "demonstrations", examples: 0, subsets: 1 });
+    }
     let (groups, kind) = data.side(aim.side());
     let subset = subset(groups.len(), which, of, kind, settings.order, settings.seed)?;
     let rate = training.rate(training.steps(subset.len()));

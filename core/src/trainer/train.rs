@@ -59,9 +59,10 @@ impl<R: Reduce> Trainer<R> {
             Aim::Ppo => unreachable!("its steps are several"),
         };
         let (batches, tokens) = self.batches(&item);
-        let (report, norms) = self.optimize(objective, batches, &item).await?;
+        let term = Term { objective, batches, factor: 1.0 };
+        let (reports, norms) = self.optimize(&[term], &item).await?;
         self.running_now().done += 1;
-        let TermReport { loss, metrics } = report;
+        let TermReport { loss, metrics } = reports.into_iter().next().unwrap_or_default();
         let StepNorms { gradient: grad_norm, penalty, penalty_gradient: penalty_grad_norm } = norms;
         let (phase, objective, learning_rate) = (self.phases[self.position].name.clone(), objective.name(), item.rate);
         Ok(StepReport {
@@ -79,68 +80,47 @@ impl<R: Reduce> Trainer<R> {
         })
     }
 
-    /// One optimizer step of the policy.
-    pub(super) async fn optimize(
-        &mut self,
-        objective: &dyn Objective,
-        batches: Vec<Batch>,
-        item: &Item,
-    ) -> Result<(TermReport, StepNorms), Error> {
+    /// One optimizer step of the policy; a report per term.
+    pub(super) async fn optimize(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
         match self.settings.update {
-            UpdateTiming::AfterBackward => self.after_backward(objective, batches, item).await,
-            UpdateTiming::InBackward => self.in_backward(objective, batches, item).await,
+            UpdateTiming::AfterBackward => self.after_backward(terms, item).await,
+            UpdateTiming::InBackward => self.in_backward(terms, item).await,
         }
     }
 
-    async fn after_backward(
-        &mut self,
-        objective: &dyn Objective,
-        batches: Vec<Batch>,
-        item: &Item,
-    ) -> Result<(TermReport, StepNorms), Error> {
+    async fn after_backward(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
         let layout = self.policy.compute().layout;
-        let term = Term { objective, batches, factor: 1.0 };
-        let (report, norms) = if layout.memory == Memory::Device && layout.updates() == layout.memory && self.reduce.world() == 1
-        {
-            self.as_they_come(term, item).await?
-        } else {
-            self.all_at_once(term, item).await?
-        };
+        let own = layout.memory == Memory::Device && layout.updates() == layout.memory && self.reduce.world() == 1;
+        let (reports, norms) = if own { self.as_they_come(terms, item).await? } else { self.all_at_once(terms, item).await? };
         self.check("gradient norm", norms.gradient, item, Aftermath::Untouched)?;
-        Ok((report, norms))
+        Ok((reports, norms))
     }
 
     /// The penalty pulls on every gradient in the last backward pass.
-    async fn as_they_come(&mut self, term: Term<'_>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
+    async fn as_they_come(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
         let Some(running) = &self.current else { unreachable!("step() checked") };
         let mut sink = Consolidate::new(&self.policy, running.pull.as_ref(), &running.frozen);
-        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
-        let (report, consolidated) = (reports.into_iter().next().unwrap_or_default(), sink.into_consolidated());
-        self.check("loss", report.loss, item, Aftermath::Untouched)?;
+        let reports = accumulate(self.settings.engine, &self.policy, terms, &mut sink, &self.reduce).await?;
+        let consolidated = sink.into_consolidated();
+        self.check_losses(&reports, item, Aftermath::Untouched)?;
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
-        Ok((report, running.optimizer.finish(&mut self.policy, consolidated, item.rate).await?))
+        Ok((reports, running.optimizer.finish(&mut self.policy, consolidated, item.rate).await?))
     }
 
     /// The penalty pulls on what all ranks' gradients came to.
-    async fn all_at_once(&mut self, term: Term<'_>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
+    async fn all_at_once(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
         let mut sink = Accumulate::of(&self.policy);
-        let reports = accumulate(self.settings.engine, &self.policy, &[term], &mut sink, &self.reduce).await?;
-        let report = reports.into_iter().next().unwrap_or_default();
-        self.check("loss", report.loss, item, Aftermath::Untouched)?;
+        let reports = accumulate(self.settings.engine, &self.policy, terms, &mut sink, &self.reduce).await?;
+        self.check_losses(&reports, item, Aftermath::Untouched)?;
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let Running { optimizer, pull, frozen, .. } = running;
         let hands = Hands { optimizer, pull: pull.as_ref(), frozen };
-        Ok((report, apply(&mut self.policy, hands, sink, item.rate, &self.reduce).await?))
+        Ok((reports, apply(&mut self.policy, hands, sink, item.rate, &self.reduce).await?))
     }
 
     /// Measures first and updates then, each with a pass of its own; without clipping, all at once.
-    async fn in_backward(
-        &mut self,
-        objective: &dyn Objective,
-        batches: Vec<Batch>,
-        item: &Item,
-    ) -> Result<(TermReport, StepNorms), Error> {
-        let batch = self.only(&batches)?;
+    async fn in_backward(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
+        let (objective, batch) = self.only(terms)?;
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let clipped = running.agenda.optimizer.clip.is_finite();
         let totals = [objective.weight(batch), batch.groups.len() as f64];
@@ -165,19 +145,23 @@ impl<R: Reduce> Trainer<R> {
         let mut sink = Update::new((&mut self.policy, &mut running.optimizer), hold, item.rate, norms);
         pass.gradients(&mut seed, &mut sink);
         let norms = sink.norms().await?;
-        let report = report(loss.into_iter().collect(), totals, &self.reduce).await?;
-        self.check("loss", report.loss, item, Aftermath::Spoiled)?;
+        let reports = vec![report(loss.into_iter().collect(), totals, &self.reduce).await?];
+        self.check_losses(&reports, item, Aftermath::Spoiled)?;
         self.check("gradient norm", norms.gradient, item, Aftermath::Spoiled)?;
-        Ok((report, norms))
+        Ok((reports, norms))
     }
 
-    /// The only batch of a step.
-    fn only<'b>(&self, batches: &'b [Batch]) -> Result<&'b Batch, Error> {
-        let passes = batches.len() * self.reduce.world();
-        match batches {
-            [batch] if passes == 1 => Ok(batch),
+    /// The only batch of a step, and what is minimised on it.
+    fn only<'t>(&self, terms: &'t [Term<'_>]) -> Result<(&'t dyn Objective, &'t Batch), Error> {
+        let passes = terms.iter().map(|term| term.batches.len()).sum::<usize>() * self.reduce.world();
+        match terms {
+            [Term { objective, batches, .. }] if passes == 1 => Ok((*objective, &batches[0])),
             _ => Err(Error::SeveralPasses { phase: self.phases[self.position].name.clone(), passes }),
         }
+    }
+
+    fn check_losses(&self, reports: &[TermReport], item: &Item, aftermath: Aftermath) -> Result<(), Error> {
+        reports.iter().try_for_each(|report| self.check("loss", report.loss, item, aftermath))
     }
 
     pub(super) fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {

@@ -11,7 +11,10 @@ learning rates follow the schedule over the phase's PPO steps, cold ones include
 step (the first of ppo-1) updates the value model alone: its policy losses are computed, and its lists of policy norms and
 penalties are empty. The penalty's gradient λF(θ − θ*) is added to the policy loss's before clipping. `kl` (k1) and `k3` are
 of the rollout's log-probs, means over responses of sums; whitening is over the batch's response tokens.
-`smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
+`beside` is a run of ppo-1 alone from the same start, without penalty, whose policy loss has `sft_coefficient` times the
+mean negative log-likelihood per token of demonstrations added to it: in every update the next ones in their order, as many as
+a full batch has prompts (the last, shorter batch: as many as it has), beginning anew after the last; a cold step passes over
+as many. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
 this one: as in hbat_trace.json for SFT steps and phases, and for `ppo` the largest difference over the largest number of
 that name.
 """
@@ -41,21 +44,27 @@ RUN = {
 SEED = 76  # one whose responses end early and late, see `check`
 RATES = ("learning_rate", "value_learning_rate")
 OF_UPDATE = {"grad_norms": "grad_norm", "penalties": "penalty", "penalty_grad_norms": "penalty_grad_norm"}
+COEFFICIENT = 0.5
 PER_EPOCH = ("policy_losses", "value_losses", *OF_UPDATE, "value_grad_norms", "clip_fractions")
 
 
 def main() -> None:
     start, reward, data = begin(SEED)
-    narrow, wide = Run(start, reward, data), Run(copy.deepcopy(start).double(), copy.deepcopy(reward).double(), data)
+    narrow, wide = Run(copy.deepcopy(start), reward, data), Run(copy.deepcopy(start).double(), copy.deepcopy(reward).double(), data)
     weights = {"start": llama.weights(start), "reward_start": llama.weights(reward)}
     narrow.train()
     wide.train()
     check(narrow, wide)
+    beside = [Beside(start, reward, data), Beside(copy.deepcopy(start).double(), copy.deepcopy(reward).double(), data)]
+    for run in beside:
+        run.fit("ppo-1", "ppo", data["ppo"], (np.zeros(len(run.units)), [p.detach().clone() for p in run.units.values()]))
+    check_beside(*beside)
     golden.write("ppo_trace", __file__, __doc__.strip(), {
         "config": SETTINGS, "reward_config": REWARD, "run": RUN, **weights, "demonstrations": data["sft"], "prompts": data["ppo"],
         "rounding": rounding(narrow, wide), "smallest_lead": golden.significant(narrow.lead, 3),
         "smallest_clip_margin": golden.significant(narrow.margin, 3), "steps": narrow.steps, "phases": narrow.phases,
         "final_weights": llama.weights(narrow.model), "value_final": summary(narrow.value),
+        "beside": {"sft_coefficient": COEFFICIENT, "steps": beside[0].steps, "final": summary(beside[0].model)},
     })
 
 
@@ -150,6 +159,26 @@ class Run(hbat_trace.Run):
         optimizer.step()
 
 
+class Beside(Run):
+    """PPO with demonstrations in every update of the policy."""
+
+    def __init__(self, model, reward, data: dict):
+        super().__init__(copy.deepcopy(model), reward, data)
+        self.updates, self.batch = 0, 0
+
+    def rollout(self, prompts: list[list[int]], reference) -> dict:
+        self.batch = len(prompts)
+        return super().rollout(prompts, reference)
+
+    def policy_loss(self, rollout: dict, record: dict) -> torch.Tensor:
+        start = self.updates * RUN["ppo"]["batch"]
+        demonstrations = [self.data["sft"][place % len(self.data["sft"])] for place in range(start, start + self.batch)]
+        self.updates += 1
+        sft = llama.sft_loss(self.model, demonstrations)
+        record.setdefault("sft_losses", []).append(sft.item())
+        return super().policy_loss(rollout, record) + COEFFICIENT * sft
+
+
 def reads(model: LlamaForSequenceClassification, prompt: list[int], response: list[int]) -> torch.Tensor:
     """The score head at the prompt's last token and at each response token: V of each response token, then the reward."""
     hidden = model.model(input_ids=torch.tensor([prompt + response]), use_cache=False).last_hidden_state
@@ -174,6 +203,13 @@ def check(narrow: Run, wide: Run) -> None:
     for prompt in narrow.data["ppo"]:  # transformers reads the same reward
         reward = wide.reward(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, 0]
         torch.testing.assert_close(reads(wide.reward, prompt[:-1], prompt[-1:])[-1], reward, rtol=1e-12, atol=0)
+
+
+def check_beside(narrow: Beside, wide: Beside) -> None:
+    """No answer hangs on rounding, and all demonstrations had their turn."""
+    assert min(narrow.lead, wide.lead) > 1e-3 and min(narrow.margin, wide.margin) > 1e-4, (narrow.lead, narrow.margin)
+    assert [step["responses"] for step in narrow.steps] == [step["responses"] for step in wide.steps]
+    assert narrow.updates * RUN["ppo"]["batch"] > 2 * len(narrow.data["sft"])
 
 
 def rounding(narrow: Run, wide: Run) -> dict:

@@ -1,5 +1,6 @@
 //! A phase of PPO. Each of its steps answers a batch of prompts, appraises the answers, and trains on them for a few epochs.
 
+mod beside;
 mod experience;
 mod updates;
 

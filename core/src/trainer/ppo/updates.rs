@@ -53,14 +53,17 @@ impl<R: Reduce> Trainer<R> {
         let (item, done, steps) = (running.agenda.items[running.done].clone(), running.done, running.agenda.items.len());
         let experience = self.appraise(&item).await?;
         let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::rolls_out);
-        let (mut policy, mut critic) = (Totals::default(), Totals::default());
-        for mini_batch in self.mini_batches(&item, done) {
+        let (mut policy, mut critic, mut beside) = (Totals::default(), Totals::default(), 0.0);
+        for (update, mini_batch) in self.mini_batches(&item, done).into_iter().enumerate() {
             let batches = self.laid_out(&experience.groups, mini_batch);
             if !cold {
                 let objective = ClippedSurrogate { clip: self.settings.ppo.clip };
-                let optimized = self.optimize(&objective, batches.clone(), &item).await;
-                let (report, norms) = optimized.map_err(|error| if critic.steps == 0.0 { error } else { spoiled(error) })?;
-                policy.add(report, norms);
+                let answers = Term { objective: &objective, batches: batches.clone(), factor: 1.0 };
+                let terms: Vec<Term<'_>> = std::iter::once(answers).chain(self.beside(done, update)).collect();
+                let optimized = self.optimize(&terms, &item).await;
+                let (reports, norms) = optimized.map_err(|error| if critic.steps == 0.0 { error } else { spoiled(error) })?;
+                beside += reports.get(1).map_or(0.0, |report| report.loss);
+                policy.add(reports.into_iter().next().unwrap_or_default(), norms);
             }
             let (report, norms) = self.improve_critic(batches, &item).await?;
             critic.add(report, norms);
@@ -68,6 +71,11 @@ impl<R: Reduce> Trainer<R> {
         self.running_now().done += 1;
         let phase = self.phases[self.position].name.clone();
         let beta = if cold { self.rolling_out().beta } else { self.next_beta(experience.kl, item.examples.len()) };
+        let tokens = experience.tokens;
+        let mut metrics = metrics(experience, &policy, &critic, (beta, self.value_rate(&item)));
+        if self.settings.ppo.sft_coefficient > 0.0 {
+            metrics.push(("sft_loss", policy.mean(beside)));
+        }
         Ok(StepReport {
             phase,
             objective: "ppo",
@@ -79,8 +87,8 @@ impl<R: Reduce> Trainer<R> {
             grad_norm: policy.mean(policy.norms.gradient),
             penalty_grad_norm: policy.mean(policy.norms.penalty_gradient),
             learning_rate: item.rate,
-            tokens: experience.tokens,
-            metrics: metrics(experience, &policy, &critic, (beta, self.value_rate(&item))),
+            tokens,
+            metrics,
         })
     }
 
