@@ -42,6 +42,8 @@ const BROAD: &str = r#"{"vocab_size": 24000, "hidden_size": 128, "intermediate_s
 
 struct Case {
     preference: Preference,
+    /// What demonstrations count beside the answers of PPO.
+    beside: f64,
     method: Method,
     model: &'static str,
     engine: Engine,
@@ -90,7 +92,13 @@ impl Case {
             pack: None,
             dpo: Dpo::default(),
             // All answers are as long as they may become: no token ends one.
-            ppo: Ppo { cold_start: 0, inner_epochs: 2, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..Ppo::default() },
+            ppo: Ppo {
+                cold_start: 0,
+                inner_epochs: 2,
+                max_new_tokens: self.batch.1 - self.batch.1 / 4,
+                sft_coefficient: self.beside,
+                ..Ppo::default()
+            },
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,
@@ -172,6 +180,7 @@ fn the_predicted_peak_is_the_measured_one() {
     let method = Method::Hbat;
     let of = |model, engine, batch, micro_batch, phase, tolerance| Case {
         preference: Preference::Dpo,
+        beside: 0.0,
         method,
         model,
         engine,
@@ -209,6 +218,7 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
     // So few tokens that nearly all of it is a multiple of the model.
     let of = |model, compute, micro_batch, update| Case {
         preference: Preference::Dpo,
+        beside: 0.0,
         method: Method::Hbat,
         model,
         engine: Engine::Segmented,
@@ -255,6 +265,7 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
     };
     let of = |compute, engine, (batch, micro_batch)| Case {
         preference: Preference::Ppo,
+        beside: 0.0,
         method: Method::Hbat,
         model: SMALL,
         engine,
@@ -267,7 +278,7 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
     };
     check_all(&[
         of(host(), Engine::Segmented, ((4, 32), 2)),
-        of(host(), Engine::Whole, ((8, 128), 4)),
+        Case { beside: 0.5, ..of(host(), Engine::Whole, ((8, 128), 4)) },
         of(device(Weights::F32, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Master, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
@@ -295,6 +306,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
         let peak = |method| {
             let case = Case {
                 preference: Preference::Dpo,
+                beside: 0.0,
                 method,
                 model: SMALL,
                 engine,

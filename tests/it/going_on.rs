@@ -183,6 +183,20 @@ fn output_that_nobody_takes_stops_no_training() {
 }
 
 #[test]
+fn preferences_alone_need_no_demonstrations() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let with = |methods: &'static str| ["train", "run.toml", "-o", "out", "--set", "data.demonstrations=[]", "--set", methods];
+    refused(&with("methods=[\"two-stage\"]"), folder, 78, &["data.demonstrations is not set", "preference-only"]);
+    let output = run(&with("methods=[\"preference-only\"]"), folder);
+    assert!(output.status.success() && said(&output).contains("dpo-1 (phase 1 of 1), 8 steps"), "{}", said(&output));
+    let beside = [&with("methods=[\"preference-only\"]")[..], &["--set", "schedule.preference=\"ppo\""]].concat();
+    let beside = [&beside[..], &["--set", "ppo.reward_model=\"j\"", "--set", "ppo.sft_coefficient=1"]].concat();
+    refused(&beside, folder, 78, &["data.demonstrations is not set"]);
+}
+
+#[test]
 fn prompts_come_from_lines_or_from_examples() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();

@@ -59,6 +59,21 @@ fn a_run_answers_is_judged_and_keeps_what_the_judge_likes_best() {
     assert!(folder.path().join("out/best/model.safetensors").is_file() && folder.path().join("out/plot.png").is_file());
 }
 
+/// SFT and PPO in one step: the demonstrations are the toy's, though the method alone would need none.
+#[test]
+fn demonstrations_may_go_beside_the_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    judge(folder.path());
+    let beside = ["methods=[\"preference-only\"]", "ppo.sft_coefficient=0.5"];
+    let output = run(&train("out", &[&SMALL[1..], &beside].concat()), folder.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let steps: Vec<Value> = metrics(&folder.path().join("out")).into_iter().filter(|r| r["kind"] == "step").collect();
+    assert!(steps.len() > 1 && steps.iter().all(|step| step["phase"] == "ppo-1"), "{steps:?}");
+    assert!(number(&steps[0], "sft_loss") == 0.0 && number(&steps[1], "sft_loss") > 0.0, "one cold step");
+    let within = [&SMALL[1..], &beside, &["engine.update=\"in-backward\""]].concat();
+    refused(&train("no", &within), folder.path(), 78, &["ppo.sft_coefficient", "demonstrations take another"]);
+}
+
 #[test]
 fn a_killed_run_goes_on_bit_by_bit() {
     let folder = tempfile::tempdir().unwrap();
