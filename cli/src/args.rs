@@ -3,7 +3,7 @@
 mod finished;
 mod lab;
 
-pub use finished::{CodecReading, Compare, Eval, Files, Generate, JudgeOptions, Prompts, Reading};
+pub use finished::{Compare, Eval, Files, Generate, JudgeOptions, Prompts, Reading};
 pub use lab::{Record, Serve};
 
 use std::path::PathBuf;
@@ -275,8 +275,9 @@ mod tests {
             "recipes ls",
             "recipes cat toy",
             "recipes cp toy my.toml",
-            "generate --model m --prompts p.jsonl --json --batch 4 -n 2",
+            "generate --model m --prompts p.jsonl --json --batch 4 -n 2 --format alpaca",
             "compare a.jsonl b.jsonl --reward-model r --rouge --max-length 512 --too-long drop -n 3 --json --per-example",
+            "compare a.jsonl b.jsonl --rouge --format alpaca --others-format prompt-completion",
             "compare a b --judge http://h/v1 --judge-model g --question summary --verdicts v --request {} --concurrency 2 --seed 1",
             "data inspect f.jsonl --model m -n 2 --format prompt-completion",
         ];

@@ -29,7 +29,7 @@ pub enum Error {
          look at these examples"
     )]
     NotFinite {
-        /// "loss", "gradient norm", "logit of an answer", or "change of the weights" at the end of a phase.
+        /// "loss", "loss of demonstrations", "gradient norm", "logit of an answer", or "change of the weights" at the end of a phase.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,

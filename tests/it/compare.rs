@@ -166,7 +166,7 @@ fn a_busy_judge_is_asked_again_and_one_that_refuses_is_not() {
     let found = report(&busy.compare(folder, &["--json", "--concurrency", "1"]));
     assert_eq!((&found["by_judge"]["wins"], busy.count()), (&2.into(), 4));
     let always = StandIn::new(|_, _| (500, "{\"error\": {\"message\": \"out of order\"}}".into()));
-    fails(&always.compare(folder, &["--concurrency", "1"]), 70, "after 5 tries: HTTP 500: out of order");
+    fails(&always.compare(folder, &["--concurrency", "1"]), 70, "after 8 tries: HTTP 500: out of order");
     let refuses = StandIn::new(|_, _| (401, "{\"error\": {\"message\": \"wrong key\"}}".into()));
     fails(&refuses.compare(folder, &["--concurrency", "1"]), 78, "refuses (HTTP 401): wrong key");
     assert_eq!(refuses.count(), 1);
@@ -178,21 +178,49 @@ fn a_busy_judge_is_asked_again_and_one_that_refuses_is_not() {
 }
 
 #[test]
+fn a_question_that_is_refused_counts_apart_and_costs_no_other_reply() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    answers(folder, "a.jsonl", &["good", "good", "much too long", "good"]);
+    answers(folder, "b.jsonl", &["bad", "bad", "bad", "bad"]);
+    let narrow = StandIn::new(|number, question| match question.contains("too long") {
+        true => (400, "{\"error\": {\"message\": \"maximum context length\"}}".into()),
+        false => prefers_good(number, question),
+    });
+    let verdicts = ["--json", "--verdicts", "v.jsonl"];
+    for _ in 0..2 {
+        let output = narrow.compare(folder, &verdicts);
+        let found = report(&output);
+        assert_eq!((&found["by_judge"]["wins"], &found["by_judge"]["refused"]), (&3.into(), &1.into()), "{found}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("a.jsonl, line 3: ") && told.contains("maximum context length"), "{told}");
+    }
+    assert_eq!(narrow.count(), 5, "what was refused is asked again, and nothing else");
+    let leaves = StandIn::new(|number, question| if number == 1 { (403, String::new()) } else { prefers_good(number, question) });
+    fails(&leaves.compare(folder, &["--verdicts", "w.jsonl", "--concurrency", "4"]), 78, "refuses (HTTP 403)");
+    let kept = std::fs::read_to_string(folder.join("w.jsonl")).unwrap().lines().count();
+    assert_eq!(kept, 3, "what was being asked is kept");
+}
+
+#[test]
 fn an_interrupted_judge_keeps_its_verdicts() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();
     answers(folder, "a.jsonl", &["good", "good", "good"]);
     answers(folder, "b.jsonl", &["bad", "bad", "bad"]);
     let slow = StandIn::new(|number, question| if number == 2 { (0, String::new()) } else { prefers_good(number, question) });
+    // Without certificates, which plain HTTP does not need.
     let arguments = ["compare", "a.jsonl", "b.jsonl", "--judge", &slow.url, "--judge-model", "m", "--verdicts", "v.jsonl"];
     let arguments = [&arguments[..], &["--concurrency", "1", "--json"]].concat();
     let command = || {
         let mut command = Command::new(hbat());
         command.args(&arguments).current_dir(folder).env("NO_PROXY", "*");
+        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
         command
     };
     let mut child = command().spawn().unwrap();
     while slow.count() < 3 {
+        assert_eq!(child.try_wait().unwrap(), None, "it waits for a reply");
         std::thread::sleep(Duration::from_millis(5));
     }
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -221,6 +249,20 @@ fn what_cannot_be_compared_is_refused() {
     refused(&judge(&["--request", "7"]), folder, 78, &["--request 7", "JSON object"]);
     refused(&judge(&["--verdicts", "a.jsonl"]), folder, 65, &["a.jsonl: line 1 is no verdict"]);
     refused(&["compare", "b.jsonl", "a.jsonl", "--judge", "here", "--judge-model", "m"], folder, 78, &["--judge here"]);
+    let instructions = "{\"instruction\": \"Sing.\", \"output\": \"la\", \"prompt\": \"p\", \"completion\": \"c\"}\n";
+    std::fs::write(folder.join("both.jsonl"), instructions).unwrap();
+    let ambiguous = ["compare", "both.jsonl", "both.jsonl", "--rouge"];
+    refused(&ambiguous, folder, 65, &["fit more than one format", "--format", "--others-format"]);
+    let told = [&ambiguous[..], &["--format", "alpaca", "--others-format", "alpaca", "--json"]].concat();
+    assert_eq!(report(&run(&told, folder))["rouge"]["rouge1"]["f"], 1.0);
+    let plain = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n\
+                 ### Instruction:\nSing.\n\n### Response:";
+    std::fs::write(folder.join("plain.jsonl"), json!({"prompt": plain, "completion": "la"}).to_string()).unwrap();
+    std::fs::write(folder.join("alpaca.jsonl"), "{\"instruction\": \"Sing.\", \"output\": \"la\"}\n").unwrap();
+    for pair in [["plain.jsonl", "alpaca.jsonl"], ["alpaca.jsonl", "plain.jsonl"]] {
+        let rouge = run(&["compare", pair[0], pair[1], "--rouge", "--json"], folder);
+        assert_eq!(report(&rouge)["prompts"], 1, "{pair:?}");
+    }
     let rouge = run(&["compare", "b.jsonl", "a.jsonl", "--rouge", "--json"], folder);
     assert_eq!(report(&rouge)["rouge"]["rouge1"]["f"], 1.0);
 }
@@ -253,10 +295,12 @@ fn a_reward_model_compares_what_a_policy_answers() {
     );
     assert!(["stop", "length"].contains(&answer["finish"].as_str().unwrap()) && answer["tokens"].as_u64() <= Some(6));
 
+    // `eval` knows no answers that were cut off.
+    let json = String::from_utf8_lossy(&json).replace("\"length\"", "\"stop\"");
     std::fs::write(folder.join("ours.jsonl"), &json).unwrap();
     let compare = ["compare", "ours.jsonl", "pairs.jsonl", "--json", "--per-example", "--reward-model"];
     let found = report(&run(&[&compare[..], &["judge/last"]].concat(), folder));
-    let lines: Vec<Value> = String::from_utf8_lossy(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let as_pairs = lines.iter().map(|line| pair(line["prompt"].as_str().unwrap(), line["completion"].as_str().unwrap()));
     let as_pairs: String = as_pairs.collect::<String>().replace("\"rejected\":\"1\"", "\"rejected\":\"1 2 see ya\"");
     std::fs::write(folder.join("both.jsonl"), as_pairs).unwrap();
@@ -270,5 +314,12 @@ fn a_reward_model_compares_what_a_policy_answers() {
     std::fs::write(folder.join("silent.jsonl"), "{\"prompt\": \"copy 4 7 =\", \"completion\": \"\"}\n").unwrap();
     let silent = report(&run(&["compare", "silent.jsonl", "pairs.jsonl", "--reward-model", "judge/last", "--json"], folder));
     assert!(silent["by_reward"]["answers"].is_number(), "a model may say nothing: {silent}");
+    let cut = ["stop", "length"].map(|finish| {
+        let line = json!({"prompt": "copy 4 7 =", "completion": "4", "finish": finish}).to_string();
+        std::fs::write(folder.join("cut.jsonl"), line).unwrap();
+        report(&run(&["compare", "cut.jsonl", "pairs.jsonl", "--reward-model", "judge/last", "--json"], folder))
+    });
+    assert_ne!(cut[0]["by_reward"]["answers"], cut[1]["by_reward"]["answers"], "an answer that was cut off has no end");
+    assert_eq!((&cut[0]["answers"]["cut_off"], &cut[1]["answers"]["cut_off"]), (&0.into(), &1.into()));
     refused(&[&compare[..], &["policy/last"]].concat(), folder, 65, &["policy/last is a language model"]);
 }

@@ -42,6 +42,9 @@ pub struct Generate {
     /// Print a line of JSON per answer, which `eval` and `compare` read as an example.
     #[arg(long)]
     pub json: bool,
+    /// How columns of a file make up an example.
+    #[arg(long, default_value = "auto", value_parser = format())]
+    pub format: FormatChoice,
     /// How prompts are worded: a typed one is a message where there is a chat template.
     #[arg(long, default_value = "auto", value_parser = template())]
     pub template: TemplateChoice,
@@ -112,17 +115,6 @@ pub struct Files {
 /// How a file's examples become tokens.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Reading {
-    /// How texts do.
-    #[command(flatten)]
-    pub codec: CodecReading,
-    /// How columns make up an example.
-    #[arg(long, default_value = "auto", value_parser = format())]
-    pub format: FormatChoice,
-}
-
-/// How texts become tokens.
-#[derive(Debug, Clone, Copy, ClapArgs)]
-pub struct CodecReading {
     /// Tokens of prompt and response together.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = at_least_two)]
     pub max_length: usize,
@@ -132,6 +124,9 @@ pub struct CodecReading {
     /// How prompts are worded.
     #[arg(long, default_value = "auto", value_parser = template())]
     pub template: TemplateChoice,
+    /// How columns make up an example.
+    #[arg(long, default_value = "auto", value_parser = format())]
+    pub format: FormatChoice,
 }
 
 /// `hbat compare`.
@@ -165,9 +160,12 @@ pub struct Compare {
     /// Report every comparison.
     #[arg(long)]
     pub per_example: bool,
-    /// How texts become the reward model's tokens.
+    /// How texts become the reward model's tokens, and columns of ANSWERS make up an example.
     #[command(flatten)]
-    pub reading: CodecReading,
+    pub reading: Reading,
+    /// How columns of OTHERS make up an example.
+    #[arg(long, default_value = "auto", value_parser = format())]
+    pub others_format: FormatChoice,
     /// Sequences that the reward model reads together.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub micro_batch: usize,

@@ -3,21 +3,20 @@
 use std::io::Write;
 use std::path::Path;
 
-use hbat::engine::Engine;
+use hbat::generate::Finish;
 use hbat::model::HeadKind;
 
 use crate::args::{Compare, JudgeOptions};
 use crate::comparison::{
-    ByJudge, ByReward, Compared, EndpointOptions, Judge, JudgeSettings, Report, Rouge, Side, Tally, Verdict, rouge,
+    ByJudge, ByReward, Compared, EndpointOptions, Judge, JudgeError, JudgeSettings, Report, Rouge, Side, Tally, Verdict, rouge,
 };
-use crate::data::{Answer, Codec, Comparison, ReadOptions, Style, Text, encode_comparisons, load_answers};
-use crate::evaluation::Scorer;
-use crate::model::{ModelError, ModelFolder};
+use crate::data::{Answer, Codec, Comparison, DataError, ReadOptions, Style, Text, encode_comparisons, load_answers};
+use crate::model::ModelError;
 use crate::report::{Bar, tell};
 use crate::run::compute;
 use crate::signal::{Interrupt, Interrupted};
 
-use super::reading::BUCKET;
+use super::reading::{load, open, score};
 
 pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
     // What is wrong with the question or the address is told before anything is computed.
@@ -35,7 +34,8 @@ pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
     let rouge = options.rouge.then(|| by_words(&comparisons, &mut examples));
     let side = |place: usize, file: &Path| {
         let total: usize = comparisons.iter().map(|comparison| length(&comparison.answers[place])).sum();
-        Side { file: file.to_path_buf(), characters: total as f64 / comparisons.len() as f64 }
+        let cut_off = comparisons.iter().filter(|comparison| comparison.finish[place] == Finish::Length).count();
+        Side { file: file.to_path_buf(), characters: total as f64 / comparisons.len() as f64, cut_off }
     };
     let (answers, others) = (side(0, &options.answers), side(1, &options.others));
     examples.retain(|_| options.per_example);
@@ -49,15 +49,20 @@ pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-/// Both files. Where the answers are to plain text, so are the others: instructions are then worded as Alpaca does.
+/// Both files. Where one of them has plain prompts, instructions in the other are worded as Alpaca words them for plain models.
 fn read(options: &Compare) -> anyhow::Result<Vec<Comparison>> {
-    let answers = ReadOptions { limit: options.limit, ..ReadOptions::default() };
-    let answers = load_answers(&options.answers, Style::Chat, &answers)?;
-    let style = match answers.first() {
-        Some(Answer { prompt: Text::Plain(_), .. }) => Style::Plain,
-        _ => Style::Chat,
+    let answers = options.reading.read(options.limit);
+    let others = ReadOptions { format: options.others_format.into(), ..ReadOptions::default() };
+    let load = |style| -> Result<[Vec<Answer>; 2], DataError> {
+        Ok([load_answers(&options.answers, style, &answers)?, load_answers(&options.others, style, &others)?])
     };
-    Ok(Comparison::pair(answers, load_answers(&options.others, style, &ReadOptions::default())?)?)
+    let is_plain = |answers: &Vec<Answer>| matches!(answers.first(), Some(Answer { prompt: Text::Plain(_), .. }));
+    let mut both = load(Style::Chat)?;
+    if both.iter().any(is_plain) && !both.iter().all(is_plain) {
+        both = load(Style::Plain)?;
+    }
+    let [answers, others] = both;
+    Ok(Comparison::pair(answers, others)?)
 }
 
 /// In characters.
@@ -75,26 +80,19 @@ async fn by_reward(
     comparisons: &[Comparison],
     examples: &mut [Compared],
 ) -> anyhow::Result<ByReward> {
-    let opened = ModelFolder::open(folder)?;
+    let codec = Codec::load(folder, options.reading.codec())?;
+    let opened = open(folder, &codec)?;
     if opened.config().head != HeadKind::Value {
         return Err(ModelError::LanguageModel { path: folder.to_path_buf() }.into());
     }
-    let codec = Codec::load(folder, options.reading.codec())?;
-    opened.check_vocabulary(codec.tokenizer().vocabulary())?;
-    let loaded = encode_comparisons(comparisons, &codec)?;
+    let mut loaded = encode_comparisons(comparisons, &codec)?;
+    // That two models agree is nothing to warn of.
+    loaded.report.identical = 0;
     for warning in loaded.report.warnings() {
         tell(format_args!("warning: {warning}"));
     }
-    let mut bar = Bar::bytes("weights", opened.bytes());
-    let judge = opened.load(compute(options.device)?, |bytes| bar.advance(bytes))?;
-    drop(bar);
-    let scorer = Scorer { engine: Engine::Segmented, micro_batch: options.micro_batch, bucket: BUCKET };
-    let mut bar = Bar::items("comparisons", loaded.groups.len() as u64);
-    let mut progress = |done| {
-        bar.set(done as u64);
-        Ok(())
-    };
-    let rewards = scorer.score(&judge, &loaded.groups, &mut progress).await?;
+    let judge = load(&opened, &compute(options.device)?)?;
+    let rewards = score(options.micro_batch, &judge, &loaded.groups, "comparisons").await?;
     for (group, pair) in loaded.groups.iter().zip(&rewards) {
         examples[group.index].rewards = Some([pair[0], pair[1]]);
     }
@@ -121,8 +119,11 @@ fn larger(answer: f64, other: f64) -> Verdict {
 async fn by_judge(mut judge: Judge, comparisons: &[Comparison], examples: &mut [Compared]) -> anyhow::Result<ByJudge> {
     let interrupt = Interrupt::listen();
     let mut bar = Bar::items("verdicts", comparisons.len() as u64);
-    let mut heard = |place: usize, verdict| {
-        examples[place].verdict = Some(verdict);
+    let mut heard = |place: usize, verdict: Result<Verdict, JudgeError>| {
+        examples[place].verdict = Some(verdict.unwrap_or_else(|error| {
+            bar.hidden(|| tell(format_args!("warning: {}: {error}", comparisons[place].place)));
+            Verdict::Refused
+        }));
         bar.advance(1);
     };
     tokio::select! {

@@ -1,28 +1,24 @@
 //! `hbat eval`: what a model makes of demonstrations and preferences, comparable with any other implementation. A reward model is one, too.
 
 use std::io::Write;
-use std::path::Path;
 
 use hbat::compute::Compute;
-use hbat::engine::Engine;
 use hbat::model::{HeadKind, Policy};
 use hbat::objective::Dpo;
 use hbat::tokens::Group;
 
 use crate::args::Eval;
 use crate::data::{Codec, load_demonstrations, load_preferences};
-use crate::evaluation::{
-    Evaluation, Scorer, Sequences, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences,
-};
+use crate::evaluation::{Evaluation, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences};
 use crate::model::{ModelError, ModelFolder};
-use crate::report::{Bar, tell};
+use crate::report::tell;
 use crate::run::compute;
 
-use super::reading::BUCKET;
+use super::reading::{load, open, score};
 
 pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let compute = compute(options.device)?;
-    let codec = Codec::load(&options.model, options.reading.codec.codec())?;
+    let codec = Codec::load(&options.model, options.reading.codec())?;
     let read = options.reading.read(options.limit);
     let files = &options.files;
     let demonstrations =
@@ -32,9 +28,8 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     for warning in demonstrations.iter().chain(&preferences).flat_map(|loaded| loaded.report.warnings()) {
         tell(format_args!("warning: {warning}"));
     }
-    let scorer = Scorer { engine: Engine::Segmented, micro_batch: options.micro_batch, bucket: BUCKET };
     let [demonstrations, preferences] = [demonstrations, preferences].map(|loaded| loaded.map(|loaded| loaded.groups));
-    let mut evaluation = evaluate(options, (&codec, &compute, scorer), [demonstrations, preferences]).await?;
+    let mut evaluation = evaluate(options, (&codec, &compute), [demonstrations, preferences]).await?;
     if !options.per_example {
         evaluation.demonstration_examples.clear();
         evaluation.preference_examples.clear();
@@ -52,15 +47,11 @@ pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
 type Examples = [Option<Vec<Group>>; 2];
 
 /// What the model makes of them.
-async fn evaluate(
-    options: &Eval,
-    (codec, compute, scorer): (&Codec, &Compute, Scorer),
-    examples: Examples,
-) -> anyhow::Result<Evaluation> {
+async fn evaluate(options: &Eval, (codec, compute): (&Codec, &Compute), examples: Examples) -> anyhow::Result<Evaluation> {
     let folder = open(&options.model, codec)?;
     match (folder.config().head, &options.reference) {
-        (HeadKind::Vocabulary, _) => likelihoods(options, (codec, compute, scorer), &folder, examples).await,
-        (HeadKind::Value, None) => rewards(scorer, &load(&folder, compute)?, examples).await,
+        (HeadKind::Vocabulary, _) => likelihoods(options, (codec, compute), &folder, examples).await,
+        (HeadKind::Value, None) => rewards(options.micro_batch, &load(&folder, compute)?, examples).await,
         (HeadKind::Value, Some(_)) => Err(ModelError::NeedsNoReference { path: options.model.clone() }.into()),
     }
 }
@@ -68,24 +59,24 @@ async fn evaluate(
 /// A language model's.
 async fn likelihoods(
     options: &Eval,
-    (codec, compute, scorer): (&Codec, &Compute, Scorer),
+    (codec, compute): (&Codec, &Compute),
     folder: &ModelFolder,
     [demonstrations, preferences]: Examples,
 ) -> anyhow::Result<Evaluation> {
     let mut evaluation = Evaluation::default();
     let policy = load(folder, compute)?;
     if let Some(groups) = &demonstrations {
-        let scores = score(&scorer, &policy, groups, "demonstrations").await?;
+        let scores = score(options.micro_batch, &policy, groups, "demonstrations").await?;
         let (score, examples) = evaluate_demonstrations(groups, &scores);
         (evaluation.demonstrations, evaluation.demonstration_examples) = (Some(score), examples);
     }
     if let Some(groups) = &preferences {
-        let scores = score(&scorer, &policy, groups, "preferences").await?;
+        let scores = score(options.micro_batch, &policy, groups, "preferences").await?;
         drop(policy);
         let reference = match &options.reference {
             Some(folder) => {
                 let reference = load(&open(folder, codec)?.language_model()?, compute)?;
-                Some(score(&scorer, &reference, groups, "preferences, reference").await?)
+                Some(score(options.micro_batch, &reference, groups, "preferences, reference").await?)
             }
             None => None,
         };
@@ -97,35 +88,15 @@ async fn likelihoods(
 }
 
 /// A reward model's.
-async fn rewards(scorer: Scorer, judge: &Policy, [demonstrations, preferences]: Examples) -> anyhow::Result<Evaluation> {
+async fn rewards(micro_batch: usize, judge: &Policy, [demonstrations, preferences]: Examples) -> anyhow::Result<Evaluation> {
     let mut evaluation = Evaluation::default();
     if let Some(groups) = &demonstrations {
-        let (score, examples) = reward_demonstrations(groups, &score(&scorer, judge, groups, "demonstrations").await?);
+        let (score, examples) = reward_demonstrations(groups, &score(micro_batch, judge, groups, "demonstrations").await?);
         (evaluation.demonstration_rewards, evaluation.demonstration_examples) = (Some(score), examples);
     }
     if let Some(groups) = &preferences {
-        let (score, examples) = reward_preferences(groups, &score(&scorer, judge, groups, "preferences").await?);
+        let (score, examples) = reward_preferences(groups, &score(micro_batch, judge, groups, "preferences").await?);
         (evaluation.preference_rewards, evaluation.preference_examples) = (Some(score), examples);
     }
     Ok(evaluation)
-}
-
-fn open(folder: &Path, codec: &Codec) -> anyhow::Result<ModelFolder> {
-    let folder = ModelFolder::open(folder)?;
-    folder.check_vocabulary(codec.tokenizer().vocabulary())?;
-    Ok(folder)
-}
-
-fn load(folder: &ModelFolder, compute: &Compute) -> anyhow::Result<Policy> {
-    let mut bar = Bar::bytes("weights", folder.bytes());
-    Ok(folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
-}
-
-async fn score(scorer: &Scorer, policy: &Policy, groups: &[Group], what: &str) -> anyhow::Result<Sequences> {
-    let mut bar = Bar::items(what, groups.len() as u64);
-    let mut progress = |done| {
-        bar.set(done as u64);
-        Ok(())
-    };
-    scorer.score(policy, groups, &mut progress).await
 }

@@ -3,10 +3,10 @@
 use std::io::{StdoutLock, Write};
 
 use anyhow::Context;
-use hbat::generate::{Completion, Finish, GenerateSettings, Sampling, Warp, generate_at};
+use hbat::generate::{Completion, GenerateSettings, Sampling, Warp, generate_at};
 
 use crate::args::Generate;
-use crate::data::{Codec, CodecOptions, Prompt, TooLong, load_prompts, written};
+use crate::data::{Codec, CodecOptions, Prompt, ReadOptions, TooLong, load_prompts, written};
 use crate::model::ModelFolder;
 use crate::report::{Bar, tell};
 use crate::run::compute;
@@ -71,20 +71,11 @@ impl Shape {
             Self::Alone => writeln!(out, "{answer}"),
             Self::BelowPrompt => writeln!(out, "> {}\n{answer}\n", prompt.text.readable().trim()),
             Self::Json => {
-                let mut record = written(&prompt.text, answer);
+                let mut record = written(&prompt.text, answer, completion.finish);
                 record.insert("tokens".to_owned(), completion.tokens.len().into());
-                record.insert("finish".to_owned(), finish(completion.finish).into());
                 writeln!(out, "{}", serde_json::Value::Object(record))
             }
         }
-    }
-}
-
-/// As OpenAI's and vLLM's answers name it.
-fn finish(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Eos => "stop",
-        Finish::Length => "length",
     }
 }
 
@@ -98,13 +89,12 @@ fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSetting
 
 /// The one prompt, or every prompt of a file.
 fn prompts(options: &Generate, codec: &Codec) -> anyhow::Result<Vec<Prompt>> {
-    let mut prompts = match (&options.prompts.prompt, &options.prompts.prompts) {
-        (Some(prompt), _) => {
-            vec![Prompt::typed(prompt.clone(), codec).with_context(|| format!("prompt {prompt:?}"))?]
+    match (&options.prompts.prompt, &options.prompts.prompts) {
+        (Some(prompt), _) => Ok(vec![Prompt::typed(prompt.clone(), codec).with_context(|| format!("prompt {prompt:?}"))?]),
+        (None, Some(file)) => {
+            let read = ReadOptions { format: options.format.into(), limit: options.limit, ..ReadOptions::default() };
+            Ok(load_prompts(file, &read, codec)?)
         }
-        (None, Some(file)) => load_prompts(file, codec)?,
         (None, None) => unreachable!("clap requires one of them"),
-    };
-    prompts.truncate(options.limit.unwrap_or(usize::MAX));
-    Ok(prompts)
+    }
 }

@@ -6,7 +6,7 @@ use crate::args::Inspect;
 use crate::data::{Codec, InspectError, InspectOptions, Paint, inspect};
 
 pub(super) fn run(options: &Inspect) -> anyhow::Result<i32> {
-    let codec = Codec::load(&options.model, options.reading.codec.codec())?;
+    let codec = Codec::load(&options.model, options.reading.codec())?;
     let shown = InspectOptions { read: options.reading.read(None), examples: options.limit, paint: Paint::detect(&io::stdout()) };
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = inspect(&mut out, std::slice::from_ref(&options.file), &shown, &codec).and_then(|()| Ok(out.flush()?));

@@ -10,12 +10,14 @@ use serde_json::{Map, Value, json};
 use super::error::JudgeError;
 use crate::text::excerpt;
 
-/// Tries of one question.
-const TRIES: u32 = 5;
+/// Tries of one question: with the pauses between them a minute, for limits count by the minute.
+const TRIES: u32 = 8;
 /// The pause after the first try; each is twice as long as the one before, unless the server names one.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a server may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What another try may mend, besides all failures of the server itself; as OpenAI's client has it.
+const PASSING: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -65,16 +67,25 @@ impl Endpoint {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let client =
-            Client::builder().default_headers(headers).connect_timeout(Duration::from_secs(20)).timeout(PATIENCE).build();
-        let client = client.map_err(|error| JudgeError::Address { url: options.url.clone(), reason: causes(&error) })?;
+        let client = Client::builder().default_headers(headers).connect_timeout(Duration::from_secs(20)).timeout(PATIENCE);
+        // Without encryption no certificates are needed, which a bare machine may not have.
+        let client = if url.scheme() == "http" { client.tls_certs_only([]) } else { client };
+        let client = client.build().map_err(|error| JudgeError::Encryption { reason: causes(error) })?;
         let fields = fields(&options)?;
         Ok(Self { client, url, model: options.model, fields, reached: AtomicBool::new(false) })
     }
 
-    /// What tells its replies from those of others: address, model and settings.
+    /// What tells its replies from those of others: model and settings, wherever it is.
     pub fn identity(&self) -> String {
-        format!("{} {}", self.url, Value::Object(self.fields.clone()))
+        Value::Object(self.fields.clone()).to_string()
+    }
+
+    /// The address, fit to be printed.
+    fn shown(&self) -> String {
+        let mut url = self.url.clone();
+        // An address that cannot have a password has none.
+        let _ = url.set_password(None);
+        url.to_string()
     }
 
     /// The model's name.
@@ -93,7 +104,7 @@ impl Endpoint {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing { reason, .. }) if tries == TRIES || !self.reached.load(Ordering::Relaxed) => {
-                    return Err(JudgeError::Silent { url: self.url.to_string(), tries, reason });
+                    return Err(JudgeError::Silent { url: self.shown(), tries, reason });
                 }
                 Err(Failure::Passing { pause: asked, .. }) => tokio::time::sleep(asked.unwrap_or(pause)).await,
             }
@@ -105,37 +116,46 @@ impl Endpoint {
     async fn ask(&self, question: &str) -> Result<String, Failure> {
         let mut body = self.fields.clone();
         body.insert("messages".to_owned(), json!([{"role": "user", "content": question}]));
-        let passing = |error: reqwest::Error| Failure::Passing { reason: causes(&error), pause: None };
+        let passing = |error: reqwest::Error| Failure::Passing { reason: causes(error), pause: None };
         let response = self.client.post(self.url.clone()).json(&body).send().await.map_err(passing)?;
         self.reached.store(true, Ordering::Relaxed);
         let (status, pause) = (response.status(), pause(&response));
         let text = response.text().await.map_err(passing)?;
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        if PASSING.contains(&status) || status.is_server_error() {
             return Err(Failure::Passing { reason: format!("HTTP {}: {}", status.as_u16(), message(&text)), pause });
         }
-        let refused = |message| JudgeError::Refused { url: self.url.to_string(), status: status.as_u16(), message };
+        let refused = |message| JudgeError::Refused { url: self.shown(), status: status.as_u16(), message };
         if !status.is_success() {
             return Err(Failure::Final(refused(message(&text))));
         }
         let reply: Value = serde_json::from_str(&text).unwrap_or_default();
-        match &reply["choices"][0]["message"]["content"] {
-            Value::String(content) => Ok(content.clone()),
-            // A model that ran out of tokens while it thought.
-            Value::Null if reply["choices"][0]["message"].is_object() => Ok(String::new()),
-            _ => Err(Failure::Final(refused(format!("no choices[0].message.content in {:?}", excerpt(&text))))),
-        }
+        let said = content(&reply["choices"][0]["message"]);
+        said.ok_or_else(|| Failure::Final(refused(format!("no choices[0].message.content in {:?}", excerpt(&text)))))
     }
 }
 
-/// `BASE/chat/completions`.
+/// What a message says: its text, or the texts of its parts; nothing, of a model that ran out of tokens while it thought.
+fn content(message: &Value) -> Option<String> {
+    match &message["content"] {
+        Value::String(content) => Some(content.clone()),
+        Value::Array(parts) => Some(parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")),
+        Value::Null if message.is_object() => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// `BASE/chat/completions`, with the query that BASE may have.
 fn address(given: &str) -> Result<Url, JudgeError> {
     let refuse = |reason: String| JudgeError::Address { url: given.to_owned(), reason };
-    let base = given.trim_end_matches('/').trim_end_matches("/chat/completions");
-    let url = Url::parse(&format!("{base}/chat/completions")).map_err(|error| refuse(error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(refuse(format!("{other} is neither http nor https"))),
+    let mut url = Url::parse(given).map_err(|error| refuse(error.to_string()))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(refuse(format!("{} is neither http nor https", url.scheme())));
     }
+    if !url.path().trim_end_matches('/').ends_with("/chat/completions") {
+        let mut path = url.path_segments_mut().map_err(|()| refuse("it has no path".to_owned()))?;
+        path.pop_if_empty().extend(["chat", "completions"]);
+    }
+    Ok(url)
 }
 
 /// What every request says: the model, a temperature of 0, and what was asked for.
@@ -168,15 +188,9 @@ fn message(text: &str) -> String {
     said.map_or_else(|| format!("{:?}", excerpt(text)), str::to_owned)
 }
 
-/// An error with what caused it, which reqwest keeps to itself.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+/// An error with what caused it.
+fn causes(error: reqwest::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error))
 }
 
 #[cfg(test)]
@@ -192,6 +206,8 @@ mod tests {
         for given in ["http://h:1/v1", "http://h:1/v1/", "http://h:1/v1/chat/completions"] {
             assert_eq!(address(given).unwrap().as_str(), "http://h:1/v1/chat/completions");
         }
+        let azure = address("https://h/openai/d?api-version=2024").unwrap();
+        assert_eq!(azure.as_str(), "https://h/openai/d/chat/completions?api-version=2024");
         for given in ["h:1/v1", "ftp://h/v1", "", "localhost"] {
             assert!(address(given).is_err(), "{given}");
         }
@@ -206,6 +222,15 @@ mod tests {
         for wrong in ["[]", "{", "{\"messages\": []}", "{\"stream\": true}"] {
             assert!(fields(&options("http://h", Some(wrong))).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn replies_may_come_in_parts_or_be_empty() {
+        assert_eq!(content(&json!({"content": "A"})).as_deref(), Some("A"));
+        let parts = json!({"content": [{"type": "thinking"}, {"type": "text", "text": "so"}, {"type": "text", "text": "B"}]});
+        assert_eq!(content(&parts).as_deref(), Some("so\nB"));
+        assert_eq!(content(&json!({"content": null})).as_deref(), Some(""));
+        assert_eq!(content(&json!(null)), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// What is wrong with a judge, its question or the file of its verdicts.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum JudgeError {
     /// A template that asks nothing.
     #[error("--question {question}: {reason}")]
@@ -29,6 +29,12 @@ pub enum JudgeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Encryption cannot be had.
+    #[error("https cannot be spoken here ({reason}); install the system's certificates (Debian's package ca-certificates)")]
+    Encryption {
+        /// What is missing.
+        reason: String,
+    },
     /// A key that no header can carry.
     #[error("OPENAI_API_KEY holds characters that no HTTP header may have; set it to the key alone")]
     Key,
@@ -43,7 +49,9 @@ pub enum JudgeError {
         message: String,
     },
     /// Nobody answers, or something else than a judge.
-    #[error("no verdict from {url} after {tries} tries: {reason}")]
+    #[error(
+        "no verdict from {url} after {tries} tries: {reason}. Replies so far are in the file of --verdicts, if one was named"
+    )]
     Silent {
         /// What was asked.
         url: String,
@@ -60,4 +68,12 @@ pub enum JudgeError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl JudgeError {
+    /// Whether other questions may still be answered.
+    pub(super) fn is_of_one_question(&self) -> bool {
+        // Not: a wrong key, a judge that is not there.
+        matches!(self, Self::Refused { status, .. } if ![401, 403, 404].contains(status))
+    }
 }

@@ -1,8 +1,9 @@
 //! A language model that is asked about every comparison.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::endpoint::{Endpoint, EndpointOptions};
 use super::error::JudgeError;
@@ -10,6 +11,9 @@ use super::question::{Order, Question};
 use super::tally::Verdict;
 use super::verdicts::Verdicts;
 use crate::data::{Comparison, Text};
+
+/// After so many refusals and no answer there is no point in asking on.
+const HOPELESS: usize = 8;
 
 /// Whom to ask, and how.
 #[derive(Debug, Clone)]
@@ -67,30 +71,51 @@ impl Judge {
         &self.question.0
     }
 
-    /// Asks about every comparison, several at a time; `heard` gets each place with its verdict. Nothing is asked about answers that are
-    /// the same, nor what the file of verdicts answers.
+    /// Asks about every comparison, several at a time; `heard` gets each place with its verdict, or with why the judge would not answer that
+    /// one. Nothing is asked about answers that are the same, nor what the file of verdicts answers.
     ///
     /// # Errors
-    /// If the judge refuses or cannot be reached, or a reply cannot be kept.
-    pub async fn ask(&mut self, comparisons: &[Comparison], heard: &mut dyn FnMut(usize, Verdict)) -> Result<(), JudgeError> {
-        let mut open = Vec::new();
+    /// If the judge cannot be reached or answers nothing, or a reply cannot be kept. What was being asked at that moment is still
+    /// heard.
+    pub async fn ask(
+        &mut self,
+        comparisons: &[Comparison],
+        heard: &mut dyn FnMut(usize, Result<Verdict, JudgeError>),
+    ) -> Result<(), JudgeError> {
+        let (mut open, mut answered) = (Vec::new(), 0);
         for (place, comparison) in comparisons.iter().enumerate() {
             match self.known(place, comparison)? {
-                Ok(verdict) => heard(place, verdict),
+                Ok(verdict) => {
+                    answered += usize::from(verdict != Verdict::Tie);
+                    heard(place, Ok(verdict));
+                }
                 Err(question) => open.push(question),
             }
         }
-        let endpoint = &self.endpoint;
-        let ask = |open: Open| async move {
-            let reply = endpoint.reply(&open.question).await?;
-            Ok::<_, JudgeError>((open, reply))
-        };
-        let mut replies = stream::iter(open).map(ask).buffer_unordered(self.concurrency);
-        while let Some((Open { place, order, key, .. }, reply)) = replies.try_next().await? {
-            heard(place, order.read(&reply));
-            self.verdicts.add(key, reply)?;
+        let (endpoint, stop) = (&self.endpoint, Cell::new(false));
+        let ask = |open: Open| async move { (endpoint.reply(&open.question).await, open) };
+        let going_on = open.into_iter().take_while(|_| !stop.get());
+        let mut replies = stream::iter(going_on).map(ask).buffer_unordered(self.concurrency);
+        let (mut refused, mut failed) = (Vec::new(), None);
+        while let Some((reply, Open { place, order, key, .. })) = replies.next().await {
+            match reply {
+                Ok(reply) => {
+                    answered += 1;
+                    self.verdicts.add(key, &reply)?;
+                    heard(place, Ok(order.read(&reply)));
+                }
+                Err(error) if error.is_of_one_question() && (answered > 0 || refused.len() < HOPELESS) => {
+                    refused.push(error.clone());
+                    heard(place, Err(error));
+                }
+                Err(error) => {
+                    stop.set(true);
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(())
+        let nothing = refused.into_iter().next().filter(|_| answered == 0);
+        failed.or(nothing).map_or(Ok(()), Err)
     }
 
     /// The verdict that needs no asking, or what to ask.

@@ -14,6 +14,9 @@ const KNOWN: [(&str, &str); 2] =
 
 const NAME: &str = "question";
 
+/// Words of a line that names an answer anywhere in it, such as "B it is".
+const FEW: usize = 3;
+
 /// A question about two answers: a Jinja template that prints `prompt`, `a` and `b`.
 #[derive(Debug, Clone)]
 pub struct Question(Environment<'static>);
@@ -44,11 +47,20 @@ impl Order {
         }
     }
 
-    /// What a reply says. Its last line that is not blank must name one of A and B, and not the other.
+    /// What a reply says. Its last line with a word in it must name one of A and B, and not the other: as its last word, or in so few that
+    /// an A is no article.
     pub fn read(self, reply: &str) -> Verdict {
-        let last = reply.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
-        let names = |letter: &str| last.split(|c: char| !c.is_alphanumeric()).any(|word| word == letter);
+        let words = |line: &str| -> Vec<String> {
+            line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        let last = reply.lines().rev().map(words).find(|words| !words.is_empty()).unwrap_or_default();
+        let names = |letter: &str| {
+            let stands = last.iter().any(|word| word == letter);
+            stands && (last.len() <= FEW || last.last().is_some_and(|word| word == letter))
+        };
+        let both = ["A", "B"].iter().all(|letter| last.iter().any(|word| word == letter));
         match (names("A"), names("B"), self) {
+            _ if both => Verdict::Unclear,
             (true, false, Self::AsGiven) | (false, true, Self::Swapped) => Verdict::Win,
             (true, false, Self::Swapped) | (false, true, Self::AsGiven) => Verdict::Loss,
             _ => Verdict::Unclear,
@@ -109,7 +121,10 @@ mod tests {
         check("B lists more rivers.\nA", Verdict::Win, Verdict::Loss);
         check("Both are fine.\n\nBetter: **B**.\n \n", Verdict::Loss, Verdict::Win);
         check("A", Verdict::Win, Verdict::Loss);
-        for unclear in ["", "\n", "A or B", "neither", "a", "AB", "The answer is C"] {
+        check("The better answer is A", Verdict::Win, Verdict::Loss);
+        check("[[B]]\n```", Verdict::Loss, Verdict::Win);
+        let article = "A clearer answer is given by the second one.";
+        for unclear in ["", "\n", "A or B", "neither", "a", "AB", "The answer is C", article, "A good answer is B"] {
             check(unclear, Verdict::Unclear, Verdict::Unclear);
         }
     }

@@ -15,6 +15,8 @@ pub struct Side {
     pub file: PathBuf,
     /// The mean length of its answers, in characters.
     pub characters: f64,
+    /// Answers that were cut off at their longest length. To a reward model they have no end.
+    pub cut_off: usize,
 }
 
 /// What a reward model says.
@@ -88,6 +90,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} against {}: {} prompts", self.answers.file.display(), self.others.file.display(), self.prompts)?;
         writeln!(f, "  characters     {:.0} and {:.0} per answer", self.answers.characters, self.others.characters)?;
+        let [ours, theirs] = [&self.answers, &self.others].map(|side| side.cut_off);
+        if ours + theirs > 0 {
+            writeln!(f, "  cut off        {ours} and {theirs} answers, at their longest length")?;
+        }
         if let Some(by) = &self.by_reward {
             writeln!(f, "reward model     {}: {} compared", by.model.display(), by.compared)?;
             writeln!(f, "  mean rewards   {:.4} and {:.4}", by.answers, by.others)?;
@@ -109,7 +115,7 @@ impl fmt::Display for Report {
 }
 
 fn tally(f: &mut fmt::Formatter<'_>, tally: &Tally) -> fmt::Result {
-    let Tally { wins, losses, ties, unclear, .. } = tally;
+    let Tally { wins, losses, ties, unclear, refused, .. } = tally;
     let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.3}"));
     let error = tally.standard_error.map_or_else(String::new, |error| format!(" ± {error:.3}"));
     writeln!(f, "  win rate       {}{error} ({wins} won, {losses} lost, {ties} tied)", rate(tally.win_rate))?;
@@ -118,6 +124,9 @@ fn tally(f: &mut fmt::Formatter<'_>, tally: &Tally) -> fmt::Result {
     }
     if *unclear > 0 {
         writeln!(f, "  unclear        {unclear} replies that name no answer, or both; they do not count")?;
+    }
+    if *refused > 0 {
+        writeln!(f, "  refused        {refused} questions that were not answered; they do not count")?;
     }
     writeln!(f, "  longer wins    {}", rate(tally.longer_wins))
 }
@@ -134,6 +143,7 @@ impl fmt::Display for Compared {
                 Verdict::Loss => "lost",
                 Verdict::Tie => "tied",
                 Verdict::Unclear => "unclear",
+                Verdict::Refused => "refused",
             };
             write!(f, " judge: {word}")?;
         }

@@ -14,6 +14,8 @@ pub enum Verdict {
     Tie,
     /// The judge's reply names none, or both.
     Unclear,
+    /// The judge would not answer.
+    Refused,
 }
 
 /// Verdicts counted, and what follows from the counts. All but the counts are absent where there is nothing to divide by.
@@ -27,6 +29,8 @@ pub struct Tally {
     pub ties: usize,
     /// Whose verdict could not be read; they count nowhere else.
     pub unclear: usize,
+    /// That the judge would not answer; they count nowhere else.
+    pub refused: usize,
     /// Wins and half the ties, of all that were read.
     pub win_rate: Option<f64>,
     /// The standard error of that mean over comparisons.
@@ -48,6 +52,7 @@ impl Tally {
                 Verdict::Loss => (tally.losses, longer) = (tally.losses + 1, longer + share(second, first)),
                 Verdict::Tie => tally.ties += 1,
                 Verdict::Unclear => tally.unclear += 1,
+                Verdict::Refused => tally.refused += 1,
             }
         }
         let (wins, ties) = (tally.wins as f64, tally.ties as f64);
@@ -76,14 +81,14 @@ fn share(winner: usize, loser: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::{Loss, Tie, Unclear, Win};
+    use super::Verdict::{Loss, Refused, Tie, Unclear, Win};
     use super::*;
 
     #[test]
     fn rates_follow_from_counts() {
-        let verdicts = [(Win, [5, 3]), (Win, [1, 9]), (Loss, [2, 2]), (Tie, [4, 4]), (Unclear, [1, 1])];
+        let verdicts = [(Win, [5, 3]), (Win, [1, 9]), (Loss, [2, 2]), (Tie, [4, 4]), (Unclear, [1, 1]), (Refused, [1, 1])];
         let tally = Tally::of(verdicts);
-        assert_eq!((tally.wins, tally.losses, tally.ties, tally.unclear), (2, 1, 1, 1));
+        assert_eq!((tally.wins, tally.losses, tally.ties, tally.unclear, tally.refused), (2, 1, 1, 1, 1));
         assert_eq!((tally.win_rate, tally.decided_win_rate), (Some(2.5 / 4.0), Some(2.0 / 3.0)));
         assert_eq!(tally.longer_wins, Some(1.5 / 3.0));
         // The standard deviation of 1, 1, 0, ½ with n − 1, over √4.

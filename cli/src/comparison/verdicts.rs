@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::JudgeError;
+use crate::store::hex;
 
 /// Replies by what was asked of whom; added to as they come, each on the disk before the next is taken.
 #[derive(Debug, Default)]
@@ -55,8 +56,7 @@ impl Verdicts {
 
     /// What names a question: whom it is put to, and its words.
     pub fn key(judge: &str, question: &str) -> String {
-        let digest = Sha256::new().chain_update(judge).chain_update([0]).chain_update(question).finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::new().chain_update(judge).chain_update([0]).chain_update(question).finalize())
     }
 
     /// The reply to a question that has been put before.
@@ -68,8 +68,8 @@ impl Verdicts {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn add(&mut self, key: String, reply: String) -> Result<(), JudgeError> {
-        let line = Line { key, reply };
+    pub fn add(&mut self, key: String, reply: &str) -> Result<(), JudgeError> {
+        let line = Line { key, reply: reply.to_owned() };
         if let Some((path, file)) = &mut self.file {
             let text = serde_json::to_string(&line).map(|text| text + "\n");
             let written = text.map_err(std::io::Error::from).and_then(|text| file.write_all(text.as_bytes()));
@@ -90,13 +90,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v.jsonl");
         let mut verdicts = Verdicts::open(&path).unwrap();
-        verdicts.add(Verdicts::key("m", "q1"), "because\nA".into()).unwrap();
+        verdicts.add(Verdicts::key("m", "q1"), "because\nA").unwrap();
         drop(verdicts);
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"key\": \"ab").unwrap();
         let mut verdicts = Verdicts::open(&path).unwrap();
         assert_eq!(verdicts.reply(&Verdicts::key("m", "q1")), Some("because\nA"));
         assert_eq!(verdicts.reply(&Verdicts::key("n", "q1")), None, "another judge");
-        verdicts.add(Verdicts::key("m", "q2"), "B".into()).unwrap();
+        verdicts.add(Verdicts::key("m", "q2"), "B").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert_eq!(Verdicts::open(&path).unwrap().reply(&Verdicts::key("m", "q2")), Some("B"));
     }

@@ -115,7 +115,7 @@ fn on_device(engine: EngineSection, device: DeviceName) -> [Case; 5] {
 /// Updates within the backward pass need a step to be one pass. Whether packed sequences fit one, their lengths decide.
 fn one_pass(run: &RunFile) -> Option<Conflict> {
     let engine = run.engine;
-    if engine.update == UpdateTiming::AfterBackward || engine.pack > 0 {
+    if engine.update == UpdateTiming::AfterBackward {
         return None;
     }
     if run.trains(Aim::Ppo) && run.ppo.sft_coefficient > 0.0 {
@@ -123,6 +123,9 @@ fn one_pass(run: &RunFile) -> Option<Conflict> {
             "engine.update is \"in-backward\", which needs a step to be one forward pass, and demonstrations take another";
         let remedy = "set it to 0, or engine.update to \"after-backward\"";
         return Some(("ppo.sft_coefficient".into(), problem.into(), remedy.into()));
+    }
+    if engine.pack > 0 {
+        return None;
     }
     let mut steps = run.aims().map(|aim| (aim.name(), run.sequences(aim)));
     let (section, sequences) = steps.find(|(_, sequences)| *sequences > engine.micro_batch)?;

@@ -358,7 +358,12 @@ impl PpoSection {
     /// As the defaults, but for which examples a step trains on and who judges.
     pub(super) fn batches_alone(&self, defaults: Self) -> Self {
         let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
-        Self { reward_model, training, ..defaults }
+        let alone = Self { reward_model, training, ..defaults };
+        if self.sft_coefficient == 0.0 {
+            return alone;
+        }
+        // Which demonstrations go beside the answers depends on these; how much they count does not.
+        Self { sft_coefficient: 1.0, inner_epochs: self.inner_epochs, mini_batches: self.mini_batches, ..alone }
     }
 }
 

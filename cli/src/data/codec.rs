@@ -93,13 +93,13 @@ enum Shortened {
     Yes,
 }
 
-/// Responses that say nothing: nobody learns from them, but a model's answer may be one.
+/// Whose responses are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// An error.
-    Refused,
-    /// A response that ends at once.
-    Allowed,
+pub(super) enum Author {
+    /// A data set's, to be learned: they say something, and keep to their format's length.
+    DataSet,
+    /// A model's, which are what they are.
+    Model,
 }
 
 /// What became of an example.
@@ -186,18 +186,18 @@ impl Codec {
     }
 
     /// The tokens of an example, cut or dropped if it is too long.
-    pub(super) fn example(&self, index: usize, example: &Example, silence: Silence) -> Result<Encoded, ExampleFault> {
+    pub(super) fn example(&self, index: usize, example: &Example, author: Author) -> Result<Encoded, ExampleFault> {
         let prompt = self.encode_prompt(example.prompt()).map_err(ExampleFault::Text)?;
         let mut encoded =
             Encoded { group: None, lengths: Vec::new(), truncated: 0, shortened: prompt.shortened == Shortened::Yes };
         let mut sequences = Vec::new();
         for (name, response) in example.responses() {
             let tokens = self.encode_response(&prompt, example.prompt(), response)?;
-            let tokens = match (tokens, silence) {
-                (Said::Nothing(_), Silence::Refused) => return Err(ExampleFault::EmptyResponse { response: name }),
+            let tokens = match (tokens, author) {
+                (Said::Nothing(_), Author::DataSet) => return Err(ExampleFault::EmptyResponse { response: name }),
                 (Said::Nothing(tokens) | Said::Something(tokens), _) => tokens,
             };
-            let sides = Sides::new(example.prompt(), prompt.tokens.clone(), tokens);
+            let sides = Sides::new((example.prompt(), author), prompt.tokens.clone(), tokens);
             encoded.lengths.push(sides.prompt.len() + sides.response.len());
             match self.fit(sides, name)? {
                 Fit::Whole(sequence) => sequences.push(sequence),
@@ -312,11 +312,12 @@ struct Sides {
 
 impl Sides {
     /// Text without a prompt lends its first token where the tokenizer adds no beginning.
-    fn new(given: &Text, mut prompt: Vec<u32>, mut response: Vec<u32>) -> Self {
+    fn new((given, author): (&Text, Author), mut prompt: Vec<u32>, mut response: Vec<u32>) -> Self {
         if *given == Text::Nothing && prompt.is_empty() {
             prompt.push(response.remove(0));
         }
-        Self { prompt, response, summary: matches!(given, Text::Post(_)).then_some(tldr::SUMMARY) }
+        let bounded = matches!(given, Text::Post(_)) && author == Author::DataSet;
+        Self { prompt, response, summary: bounded.then_some(tldr::SUMMARY) }
     }
 }
 

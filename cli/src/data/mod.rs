@@ -30,7 +30,7 @@ pub use inspect::{InspectError, InspectOptions, Paint, inspect};
 pub use record::{Place, Spot};
 pub use report::LengthReport;
 
-use codec::{Encoded, Silence};
+use codec::{Author, Encoded};
 use record::Record;
 
 use crate::text::{Message, Role};
@@ -103,12 +103,13 @@ impl Prompt {
 ///
 /// # Errors
 /// If the file cannot be read, holds nothing, or a prompt cannot be put into tokens.
-pub fn load_prompts(path: &Path, codec: &Codec) -> Result<Vec<Prompt>, DataError> {
+pub fn load_prompts(path: &Path, options: &ReadOptions, codec: &Codec) -> Result<Vec<Prompt>, DataError> {
+    let limit = options.limit.unwrap_or(usize::MAX);
     if let Some(lines) = read::plain_lines(path)? {
         let prompt = |(place, line)| Prompt::typed(line, codec).map_err(|error| error.at(place));
-        return lines.into_iter().map(prompt).collect();
+        return lines.into_iter().take(limit).map(prompt).collect();
     }
-    let (format, records) = records(&Kind::ALL, path, &ReadOptions::default(), usize::MAX)?;
+    let (format, records) = records(&Kind::ALL, path, options, limit)?;
     let prompt = |mut record: Record| {
         let example = format.example(&mut record, codec.style())?;
         Prompt::new(example.prompt().clone(), codec).map_err(|error| error.at(record.place))
@@ -144,7 +145,7 @@ fn encode(records: Vec<Record>, first: usize, format: Format, codec: &Codec) -> 
     let numbered = records.into_par_iter().enumerate();
     let encoded = numbered.map(|(offset, mut record)| {
         let example = format.example(&mut record, codec.style())?;
-        codec.example(first + offset, &example, Silence::Refused).map_err(|fault| record.fault(fault))
+        codec.example(first + offset, &example, Author::DataSet).map_err(|fault| record.fault(fault))
     });
     encoded.collect()
 }

@@ -34,7 +34,7 @@ pub struct PhaseBudget {
     pub steps: usize,
     /// Optimizer steps; of PPO those of policy and critic.
     pub updates: usize,
-    /// Sequences that go forward and backward, all steps together.
+    /// Sequences that go forward and backward, all steps together; of PPO the answers, each once.
     pub sequences: usize,
     /// Their tokens.
     pub tokens: usize,

@@ -46,18 +46,20 @@ impl Answers {
         let groups = answered(settings.ppo.max_new_tokens.max(1));
         let first = |count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
         let apart = Settings { pack: None, ..*settings };
-        let all = &data.demonstrations;
+        let beside = if settings.ppo.sft_coefficient > 0.0 { settings.ppo.mini_batch(groups.len()) } else { 0 };
+        let all = if beside > 0 { data.demonstrations.as_slice() } else { &[] };
         let mut longest: Vec<usize> = (0..all.len()).collect();
         longest.sort_by_key(|&example| Reverse(all[example].longest()));
-        let besides = if settings.ppo.sft_coefficient > 0.0 { settings.ppo.mini_batch(groups.len()) } else { 0 };
-        let longest: Vec<usize> = longest.into_iter().cycle().take(besides).collect();
-        let per_epoch = (besides * groups.len().div_ceil(besides.max(1))) as f64 / all.len().max(1) as f64;
+        let longest: Vec<usize> = longest.into_iter().cycle().take(beside).collect();
         Self {
             together: Pass::one(&groups, &first(groups.len()), &apart),
             generated: [&groups, &answered(1)].map(|groups| Pass::one(groups, &first(settings.ppo.rollout_batch.max(1)), &apart)),
             passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
             beside: Pass::of_step(all, &longest, settings),
-            demonstrations: (Pass::one(all, &(0..all.len()).collect::<Vec<_>>(), &apart), per_epoch),
+            demonstrations: (
+                Pass::one(all, &(0..all.len()).collect::<Vec<_>>(), &apart),
+                groups.len() as f64 / all.len().max(1) as f64,
+            ),
         }
     }
 

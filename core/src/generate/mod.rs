@@ -115,17 +115,21 @@ pub async fn generate(
 /// The same for prompts that are some of many: draws depend on their places among all, not on which go together.
 ///
 /// # Errors
-/// As [`generate`].
+/// As [`generate`]; prompts are named by their places.
+///
+/// # Panics
+/// If there are not as many places as prompts.
 pub async fn generate_at(
     policy: &Policy,
     prompts: &[Vec<u32>],
     places: &[u64],
     settings: &GenerateSettings,
 ) -> Result<Vec<Completion>, GenerateError> {
+    assert_eq!(prompts.len(), places.len(), "a place for every prompt");
     check_settings(settings)?;
-    check_prompts(prompts, policy.config().vocab_size)?;
-    let numbered = prompts.iter().zip(places).enumerate();
-    let mut rows: Vec<Row> = numbered.map(|(prompt, (tokens, place))| Row::new(prompt, *place, tokens)).collect();
+    let numbered = || prompts.iter().zip(places);
+    numbered().try_for_each(|(tokens, place)| check_prompt(tokens, *place, policy.config().vocab_size))?;
+    let mut rows: Vec<Row> = numbered().map(|(tokens, place)| Row::new(*place, tokens)).collect();
     for rows in rows.chunks_mut(settings.batch_size) {
         generate_together(policy, rows, settings).await?;
     }
@@ -163,7 +167,7 @@ fn choose(rows: &mut [&mut Row], logits: &[f32], settings: &GenerateSettings, po
             continue;
         }
         if !logits.iter().all(|logit| logit.is_finite()) {
-            return Err(GenerateError::NotFinite { prompt: row.prompt, position });
+            return Err(GenerateError::NotFinite { prompt: row.place as usize, position });
         }
         let mut rng = stream(settings.seed, "generate", &[row.place, position as u64]);
         row.tokens.push(settings.sampling.choose(logits, &mut rng));
@@ -173,15 +177,14 @@ fn choose(rows: &mut [&mut Row], logits: &[f32], settings: &GenerateSettings, po
 
 /// A prompt and what has been generated after it.
 struct Row {
-    prompt: usize,
     place: u64,
     prompt_len: usize,
     tokens: Vec<u32>,
 }
 
 impl Row {
-    fn new(prompt: usize, place: u64, tokens: &[u32]) -> Self {
-        Self { prompt, place, prompt_len: tokens.len(), tokens: tokens.to_vec() }
+    fn new(place: u64, tokens: &[u32]) -> Self {
+        Self { place, prompt_len: tokens.len(), tokens: tokens.to_vec() }
     }
 
     /// Only a generated token ends a text: prompts may contain end-of-sequence tokens, as chat templates' do.
@@ -205,16 +208,15 @@ async fn numbers(logits: Tensor<2>) -> Result<Vec<f32>, GenerateError> {
     Ok(floats(data.convert_dtype(DType::F32))?)
 }
 
-fn check_prompts(prompts: &[Vec<u32>], vocab_size: usize) -> Result<(), GenerateError> {
-    for (prompt, tokens) in prompts.iter().enumerate() {
-        if tokens.is_empty() {
-            return Err(GenerateError::EmptyPrompt { prompt });
-        }
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(GenerateError::UnknownToken { prompt, token, vocab_size });
-        }
+fn check_prompt(tokens: &[u32], place: u64, vocab_size: usize) -> Result<(), GenerateError> {
+    let prompt = place as usize;
+    if tokens.is_empty() {
+        return Err(GenerateError::EmptyPrompt { prompt });
     }
-    Ok(())
+    match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(&token) => Err(GenerateError::UnknownToken { prompt, token, vocab_size }),
+        None => Ok(()),
+    }
 }
 
 fn check_settings(settings: &GenerateSettings) -> Result<(), GenerateError> {

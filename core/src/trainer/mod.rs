@@ -391,7 +391,7 @@ impl<R: Reduce> Trainer<R> {
         let last = running.agenda.items.last().cloned();
         let change = self.changes(running.start, running.pull, &phase.name).await?;
         if let (Some(value), Some(item)) = (change.iter().copied().find(|change| !change.is_finite()), last) {
-            return Err(self.not_finite(("change of the weights", value), &item, running.done, Aftermath::Spoiled));
+            return Err(self.not_finite(("change of the weights", value), self.named(&item), running.done, Aftermath::Spoiled));
         }
         if let Some(fisher) = running.fisher {
             self.add_fisher(phase.side(), fisher).await?;

@@ -102,7 +102,7 @@ impl<R: Reduce> Trainer<R> {
         let mut sink = Consolidate::new(&self.policy, running.pull.as_ref(), &running.frozen);
         let reports = accumulate(self.settings.engine, &self.policy, terms, &mut sink, &self.reduce).await?;
         let consolidated = sink.into_consolidated();
-        self.check_losses(&reports, item, Aftermath::Untouched)?;
+        self.check_losses((terms, &reports), item, Aftermath::Untouched)?;
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         Ok((reports, running.optimizer.finish(&mut self.policy, consolidated, item.rate).await?))
     }
@@ -111,7 +111,7 @@ impl<R: Reduce> Trainer<R> {
     async fn all_at_once(&mut self, terms: &[Term<'_>], item: &Item) -> Result<(Vec<TermReport>, StepNorms), Error> {
         let mut sink = Accumulate::of(&self.policy);
         let reports = accumulate(self.settings.engine, &self.policy, terms, &mut sink, &self.reduce).await?;
-        self.check_losses(&reports, item, Aftermath::Untouched)?;
+        self.check_losses((terms, &reports), item, Aftermath::Untouched)?;
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let Running { optimizer, pull, frozen, .. } = running;
         let hands = Hands { optimizer, pull: pull.as_ref(), frozen };
@@ -146,7 +146,7 @@ impl<R: Reduce> Trainer<R> {
         pass.gradients(&mut seed, &mut sink);
         let norms = sink.norms().await?;
         let reports = vec![report(loss.into_iter().collect(), totals, &self.reduce).await?];
-        self.check_losses(&reports, item, Aftermath::Spoiled)?;
+        self.check_losses((terms, &reports), item, Aftermath::Spoiled)?;
         self.check("gradient norm", norms.gradient, item, Aftermath::Spoiled)?;
         Ok((reports, norms))
     }
@@ -160,25 +160,47 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    fn check_losses(&self, reports: &[TermReport], item: &Item, aftermath: Aftermath) -> Result<(), Error> {
-        reports.iter().try_for_each(|report| self.check("loss", report.loss, item, aftermath))
+    /// Whether every loss is a number; that of a further term is told with its own examples.
+    fn check_losses(
+        &self,
+        (terms, reports): (&[Term<'_>], &[TermReport]),
+        item: &Item,
+        aftermath: Aftermath,
+    ) -> Result<(), Error> {
+        self.check("loss", reports.first().map_or(0.0, |report| report.loss), item, aftermath)?;
+        match terms.iter().zip(reports).skip(1).find(|(_, report)| !report.loss.is_finite()) {
+            Some((term, report)) => {
+                let examples = term.batches.iter().flat_map(|batch| batch.indices.iter().copied()).collect();
+                Err(self.not_finite(("loss of demonstrations", report.loss), examples, self.step_now(), aftermath))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check(&self, quantity: &'static str, value: f64, item: &Item, aftermath: Aftermath) -> Result<(), Error> {
-        let step = self.current.as_ref().map_or(0, |running| running.done + 1);
-        if value.is_finite() { Ok(()) } else { Err(self.not_finite((quantity, value), item, step, aftermath)) }
+        let finite = value.is_finite();
+        if finite { Ok(()) } else { Err(self.not_finite((quantity, value), self.named(item), self.step_now(), aftermath)) }
+    }
+
+    /// The step under way, from 1.
+    fn step_now(&self) -> usize {
+        self.current.as_ref().map_or(0, |running| running.done + 1)
+    }
+
+    /// What a step's examples call themselves.
+    pub(super) fn named(&self, item: &Item) -> Vec<usize> {
+        let groups = self.data.side(item.aim.side()).0;
+        item.examples.iter().map(|&i| groups[i].index).collect()
     }
 
     pub(super) fn not_finite(
         &self,
         (quantity, value): (&'static str, f64),
-        item: &Item,
+        examples: Vec<usize>,
         step: usize,
         aftermath: Aftermath,
     ) -> Error {
         let phase = self.phases[self.position].name.clone();
-        let groups = self.data.side(item.aim.side()).0;
-        let examples = item.examples.iter().map(|&i| groups[i].index).collect();
         Error::NotFinite { quantity, value, phase, step, examples, aftermath }
     }
 

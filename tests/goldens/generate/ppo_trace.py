@@ -13,8 +13,7 @@ penalties are empty. The penalty's gradient λF(θ − θ*) is added to the poli
 of the rollout's log-probs, means over responses of sums; whitening is over the batch's response tokens.
 `beside` is a run of ppo-1 alone from the same start, without penalty, whose policy loss has `sft_coefficient` times the
 mean negative log-likelihood per token of demonstrations added to it: in every update the next ones in their order, as many as
-a full batch has prompts (the last, shorter batch: as many as it has), beginning anew after the last; a cold step passes over
-as many. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
+the batch has prompts, beginning anew after the last; a cold step passes over as many. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
 this one: as in hbat_trace.json for SFT steps and phases, and for `ppo` the largest difference over the largest number of
 that name.
 """
@@ -164,16 +163,16 @@ class Beside(Run):
 
     def __init__(self, model, reward, data: dict):
         super().__init__(copy.deepcopy(model), reward, data)
-        self.updates, self.batch = 0, 0
+        self.place = self.batch = 0
 
     def rollout(self, prompts: list[list[int]], reference) -> dict:
         self.batch = len(prompts)
         return super().rollout(prompts, reference)
 
     def policy_loss(self, rollout: dict, record: dict) -> torch.Tensor:
-        start = self.updates * RUN["ppo"]["batch"]
-        demonstrations = [self.data["sft"][place % len(self.data["sft"])] for place in range(start, start + self.batch)]
-        self.updates += 1
+        places = range(self.place, self.place + self.batch)
+        demonstrations = [self.data["sft"][place % len(self.data["sft"])] for place in places]
+        self.place += self.batch
         sft = llama.sft_loss(self.model, demonstrations)
         record.setdefault("sft_losses", []).append(sft.item())
         return super().policy_loss(rollout, record) + COEFFICIENT * sft
@@ -209,7 +208,7 @@ def check_beside(narrow: Beside, wide: Beside) -> None:
     """No answer hangs on rounding, and all demonstrations had their turn."""
     assert min(narrow.lead, wide.lead) > 1e-3 and min(narrow.margin, wide.margin) > 1e-4, (narrow.lead, narrow.margin)
     assert [step["responses"] for step in narrow.steps] == [step["responses"] for step in wide.steps]
-    assert narrow.updates * RUN["ppo"]["batch"] > 2 * len(narrow.data["sft"])
+    assert narrow.place > 2 * len(narrow.data["sft"])
 
 
 def rounding(narrow: Run, wide: Run) -> dict:

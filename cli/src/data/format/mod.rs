@@ -92,7 +92,7 @@ impl Format {
 
     /// Whether any format reads a column of this name.
     pub(super) fn reads(column: &str) -> bool {
-        column == "input" || Self::ALL.iter().any(|format| format.columns().contains(&column))
+        ["input", "finish"].contains(&column) || Self::ALL.iter().any(|format| format.columns().contains(&column))
     }
 
     /// Whether a record looks like this format.
@@ -183,7 +183,7 @@ fn setting(kinds: &[Kind]) -> &'static str {
     match kinds {
         [Kind::Demonstrations] => "demonstration_format in a run file, or --format",
         [Kind::Preferences] => "preference_format in a run file, or --format",
-        _ => "--format",
+        _ => "--format (or, of the OTHERS of `hbat compare`, --others-format)",
     }
 }
 

@@ -22,12 +22,17 @@ impl<R: Reduce> Trainer<R> {
         (factor > 0.0).then(|| Term { objective: &Sft, batches: batches(), factor })
     }
 
-    /// Which demonstrations those are: the next of all, in a new order as often as all have had their turn. Cold steps pass theirs over.
+    /// Which demonstrations those are, as many as it has answers: the next of all, in a new order as often as all have had their turn. Cold
+    /// steps pass theirs over.
     fn demonstrations(&self, step: usize, update: usize) -> Vec<usize> {
         let Some(Running { agenda, .. }) = &self.current else { unreachable!("only called within a phase") };
-        let (ppo, [first, now]) = (self.settings.ppo, [0, step].map(|step| agenda.items[step].examples.len()));
-        let start = (step * ppo.updates(first) + update) * ppo.mini_batch(first);
-        let places = start..start + ppo.mini_batch(now);
+        let (ppo, answers) = (self.settings.ppo, agenda.items[step].examples.len());
+        let (size, earlier) =
+            (ppo.mini_batch(answers), agenda.items[..step].iter().map(|item| item.examples.len()).sum::<usize>());
+        let per_epoch = answers.div_ceil(size);
+        let within = (update % per_epoch) * size;
+        let start = ppo.inner_epochs * earlier + (update / per_epoch) * answers + within;
+        let places = start..start + size.min(answers - within);
         in_turn(places, self.data.demonstrations.len(), &self.phases[self.position].name, &self.settings)
     }
 }
