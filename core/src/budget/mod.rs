@@ -21,7 +21,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::LlamaConfig;
 use crate::schedule::{Aim, Phase, Protection};
-use crate::trainer::{Data, KeepStart, Settings, UpdateTiming, agenda::Agenda};
+use crate::trainer::agenda::{Agenda, Item};
+use crate::trainer::{Data, KeepStart, Settings, UpdateTiming};
 use memory::{Holdings, Sizes};
 use ppo::Answers;
 
@@ -74,51 +75,112 @@ pub fn budget<'a>(
     data: &Data,
     settings: &Settings,
 ) -> Result<Vec<PhaseBudget>, Error> {
-    let Configs { policy: config, reward } = configs.into();
-    let sizes = Sizes::new(config, layout, (settings.engine, settings.update));
-    // The critic's gradients are all there before it is updated.
-    let critics = reward.map(|reward| (reward, Sizes::new(reward, layout, (settings.engine, UpdateTiming::AfterBackward))));
-    let waiting = critics.as_ref().map_or(0, |(_, critic)| ppo::waiting(critic));
-    let of_phase = |(index, phase): (usize, &Phase)| {
-        let agenda = Agenda::new(phase, data, settings)?;
-        let holdings = holdings(phases, index, settings.keep_start);
-        let (mut peak, mut host) = (Memory { critics: waiting, ..sizes.resting(&holdings) }, 0);
-        let (mut sequences, mut tokens, mut flops, mut updates) = (0, 0, 0.0, 0);
-        for item in &agenda.items {
-            if item.aim == Aim::Ppo {
-                let Some((reward, critic)) = &critics else {
-                    let problem = "and nobody says which reward model judges its answers".into();
-                    return Err(Error::Critics { phase: phase.name.clone(), problem });
-                };
-                let answers = Answers::new(data, &item.examples, settings);
-                fits_a_pass(answers.updates_passes(), settings, phase)?;
-                updates += 2 * settings.ppo.updates(item.examples.len());
-                (sequences, tokens) = (sequences + answers.together.sequences, tokens + answers.together.tokens);
-                let rounds = rounds(settings.update, agenda.optimizer.clip);
-                flops += answers.flops((config, reward), rounds, settings);
-                peak = peak.larger(answers.peak((&sizes, critic), &holdings));
-                host = host.max(answers.host((&sizes, critic), &holdings));
-                continue;
-            }
-            let passes = Pass::of_step(data.side(item.aim.side()).0, &item.examples, settings);
-            fits_a_pass(passes.len(), settings, phase)?;
-            updates += 1;
-            sequences += passes.iter().map(|pass| pass.sequences).sum::<usize>();
-            tokens += passes.iter().map(|pass| pass.tokens).sum::<usize>();
-            let rounds = rounds(settings.update, agenda.optimizer.clip);
-            flops += rounds * passes.iter().map(|pass| work::flops(config, settings.engine, pass)).sum::<f64>();
-            let of_pass =
-                |(place, pass)| Memory { critics: waiting, ..sizes.peak(&holdings, pass, [place, passes.len() - 1 - place]) };
-            peak = passes.iter().enumerate().map(of_pass).fold(peak, Memory::larger);
-            host = passes.iter().map(|pass| sizes.elsewhere(&holdings, pass)).fold(host, usize::max);
-        }
-        let references = Pass::one(data.side(Side::Preference).0, &agenda.to_score(data), settings);
-        flops += work::forward_flops(config, &references);
-        let (phase, steps) = (phase.name.clone(), agenda.items.len());
-        let reference_tokens = references.tokens;
-        Ok(PhaseBudget { phase, steps, updates, sequences, tokens, reference_tokens, flops, peak, host })
+    let Configs { policy, reward } = configs.into();
+    let sizes = |config, update| Sizes::new(config, layout, (settings.engine, update));
+    let run = Run {
+        policy: (policy, sizes(policy, settings.update)),
+        // The critic's gradients are all there before it is updated.
+        critic: reward.map(|reward| (reward, sizes(reward, UpdateTiming::AfterBackward))),
+        data,
+        settings,
     };
+    let of_phase = |(index, phase)| run.phase(phase, &holdings(phases, index, settings.keep_start));
     phases.iter().enumerate().map(of_phase).collect()
+}
+
+/// What all phases have in common.
+struct Run<'a> {
+    policy: (&'a LlamaConfig, Sizes<'a>),
+    /// Of PPO, the judge and the critic.
+    critic: Option<(&'a LlamaConfig, Sizes<'a>)>,
+    data: &'a Data,
+    settings: &'a Settings,
+}
+
+/// What one step needs.
+struct Needs {
+    updates: usize,
+    sequences: usize,
+    tokens: usize,
+    flops: f64,
+    peak: Memory,
+    host: usize,
+}
+
+impl Run<'_> {
+    fn phase(&self, phase: &Phase, holdings: &Holdings) -> Result<PhaseBudget, Error> {
+        let agenda = Agenda::new(phase, self.data, self.settings)?;
+        let references = Pass::one(self.data.side(Side::Preference).0, &agenda.to_score(self.data), self.settings);
+        let mut budget = PhaseBudget {
+            phase: phase.name.clone(),
+            steps: agenda.items.len(),
+            updates: 0,
+            sequences: 0,
+            tokens: 0,
+            reference_tokens: references.tokens,
+            flops: work::forward_flops(self.policy.0, &references),
+            peak: Memory { critics: self.waiting(), ..self.policy.1.resting(holdings) },
+            host: 0,
+        };
+        let rounds = rounds(self.settings.update, agenda.optimizer.clip);
+        for item in &agenda.items {
+            let of_item = if item.aim == Aim::Ppo { Self::rolled_out } else { Self::step };
+            budget.add(of_item(self, item, phase, holdings, rounds)?);
+        }
+        Ok(budget)
+    }
+
+    /// Bytes of judge and critic while neither is at work.
+    fn waiting(&self) -> usize {
+        self.critic.as_ref().map_or(0, |(_, critic)| ppo::waiting(critic))
+    }
+
+    fn step(&self, item: &Item, phase: &Phase, holdings: &Holdings, rounds: f64) -> Result<Needs, Error> {
+        let (config, sizes) = &self.policy;
+        let passes = Pass::of_step(self.data.side(item.aim.side()).0, &item.examples, self.settings);
+        fits_a_pass(passes.len(), self.settings, phase)?;
+        let of_pass = |(place, pass)| {
+            let around = [place, passes.len() - 1 - place];
+            Memory { critics: self.waiting(), ..sizes.peak(holdings, pass, around) }
+        };
+        Ok(Needs {
+            updates: 1,
+            sequences: passes.iter().map(|pass| pass.sequences).sum(),
+            tokens: passes.iter().map(|pass| pass.tokens).sum(),
+            flops: rounds * passes.iter().map(|pass| flops(config, self.settings.engine, pass)).sum::<f64>(),
+            peak: passes.iter().enumerate().map(of_pass).fold(Memory::default(), Memory::larger),
+            host: passes.iter().map(|pass| sizes.elsewhere(holdings, pass)).max().unwrap_or(0),
+        })
+    }
+
+    /// A step of PPO.
+    fn rolled_out(&self, item: &Item, phase: &Phase, holdings: &Holdings, rounds: f64) -> Result<Needs, Error> {
+        let ((config, sizes), Some((reward, critic))) = (&self.policy, &self.critic) else {
+            let problem = "and nobody says which reward model judges its answers".into();
+            return Err(Error::Critics { phase: phase.name.clone(), problem });
+        };
+        let answers = Answers::new(self.data, &item.examples, self.settings);
+        fits_a_pass(answers.update_passes(), self.settings, phase)?;
+        Ok(Needs {
+            updates: 2 * self.settings.ppo.updates(item.examples.len()),
+            sequences: answers.together.sequences,
+            tokens: answers.together.tokens,
+            flops: answers.flops((config, reward), rounds, self.settings),
+            peak: answers.peak((sizes, critic), holdings),
+            host: answers.host((sizes, critic), holdings),
+        })
+    }
+}
+
+impl PhaseBudget {
+    fn add(&mut self, step: Needs) {
+        self.updates += step.updates;
+        self.sequences += step.sequences;
+        self.tokens += step.tokens;
+        self.flops += step.flops;
+        self.peak = self.peak.larger(step.peak);
+        self.host = self.host.max(step.host);
+    }
 }
 
 /// Whether an optimizer step is one pass where it has to be.

@@ -74,7 +74,7 @@ impl Answers {
     }
 
     /// Passes of an optimizer step of the policy.
-    pub(super) fn updates_passes(&self) -> usize {
+    pub(super) fn update_passes(&self) -> usize {
         self.passes.len() + self.beside.len()
     }
 
