@@ -119,7 +119,7 @@ fn larger(answer: f64, other: f64) -> Verdict {
 async fn by_judge(mut judge: Judge, comparisons: &[Comparison], examples: &mut [Compared]) -> anyhow::Result<ByJudge> {
     let interrupt = Interrupt::listen();
     let mut bar = Bar::items("verdicts", comparisons.len() as u64);
-    let mut heard = |place: usize, verdict: Result<Verdict, JudgeError>| {
+    let mut heard = |place: usize, verdict: Result<Verdict, &JudgeError>| {
         examples[place].verdict = Some(verdict.unwrap_or_else(|error| {
             bar.hidden(|| tell(format_args!("warning: {}: {error}", comparisons[place].place)));
             Verdict::Refused

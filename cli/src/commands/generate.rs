@@ -12,6 +12,8 @@ use crate::report::{Bar, tell};
 use crate::run::compute;
 use crate::text::Special;
 
+use super::reading::load;
+
 pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let folder = ModelFolder::open(&options.model)?.language_model()?;
     let longest = folder.config().max_position_embeddings.max(2);
@@ -24,9 +26,7 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
         let made_for = codec.max_length();
         tell(format_args!("warning: texts may become {longest} tokens long, and the model was made for {made_for}"));
     }
-    let mut bar = Bar::bytes("weights", folder.bytes());
-    let policy = folder.load(compute(options.device)?, |bytes| bar.advance(bytes))?;
-    drop(bar);
+    let policy = load(&folder, &compute(options.device)?)?;
     let settings = settings(options, &codec)?;
     let shape = Shape::of(options, prompts.len());
     let mut bar = Bar::items("answers", prompts.len() as u64);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// What is wrong with a judge, its question or the file of its verdicts.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
     /// A template that asks nothing.
     #[error("--question {question}: {reason}")]

@@ -80,7 +80,7 @@ impl Judge {
     pub async fn ask(
         &mut self,
         comparisons: &[Comparison],
-        heard: &mut dyn FnMut(usize, Result<Verdict, JudgeError>),
+        heard: &mut dyn FnMut(usize, Result<Verdict, &JudgeError>),
     ) -> Result<(), JudgeError> {
         let (mut open, mut answered) = (Vec::new(), 0);
         for (place, comparison) in comparisons.iter().enumerate() {
@@ -105,8 +105,8 @@ impl Judge {
                     heard(place, Ok(order.read(&reply)));
                 }
                 Err(error) if error.is_of_one_question() && (answered > 0 || refused.len() < HOPELESS) => {
-                    refused.push(error.clone());
-                    heard(place, Err(error));
+                    heard(place, Err(&error));
+                    refused.push(error);
                 }
                 Err(error) => {
                     stop.set(true);
