@@ -61,8 +61,16 @@ fn compare(found: &Outcome, expected: &Outcome) {
 }
 
 /// The first GPU that works here, or `None` after recording a skip.
-fn gpu() -> Option<Device> {
+pub(crate) fn gpu() -> Option<Device> {
     open(DeviceName::Wgpu(0)).map_err(|error| skip(&error.to_string())).ok()
+}
+
+/// A GPU that takes hbat's kernels.
+pub(crate) fn with_kernels(device: Device) -> Compute {
+    let engine = EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine };
+    let layout = layout(DeviceName::Wgpu(0), &engine);
+    assert!(layout.kernels.is_some());
+    Compute { layout, ..Compute::device(device) }
 }
 
 fn check(rule: Rule, engine: Engine) {
@@ -84,11 +92,7 @@ fn a_gpu_trains_as_the_cpu_does_layer_by_layer() {
 #[test]
 fn a_gpu_trains_as_the_cpu_does_with_kernels_of_hbat_s() {
     let Some(device) = gpu() else { return };
-    let engine = EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine };
-    let layout = layout(DeviceName::Wgpu(0), &engine);
-    assert!(layout.kernels.is_some());
-    let compute = Compute { layout, ..Compute::device(device) };
-    let found = run_on(compute, Rule::Relative, Engine::Segmented);
+    let found = run_on(with_kernels(device), Rule::Relative, Engine::Segmented);
     compare(&found, &run_on(Compute::host(Device::flex()), Rule::Relative, Engine::Segmented));
 }
 
@@ -117,9 +121,7 @@ fn a_gpu_trains_as_the_cpu_does_under_fisher_information() {
 #[test]
 fn a_gpu_generates_what_the_cpu_finds_likeliest() {
     let Some(device) = gpu() else { return };
-    let layout = layout(DeviceName::Wgpu(0), &EngineSection { kernels: KernelChoice::Hbat, ..RunFile::default().engine });
-    assert!(layout.kernels.is_some());
-    let kernels = Compute { layout, ..Compute::device(device.clone()) };
+    let kernels = with_kernels(device.clone());
     let (prompts, endless) = (&prompts()[..3], GenerateSettings { max_new_tokens: 9, ..GenerateSettings::default() });
     for (compute, name) in [(Compute::device(device), "bias"), (kernels, "gqa")] {
         let oracle = tiny(name, &cpu());

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use burn::tensor::Device;
 use hbat::compute::Compute;
 use hbat::lab::{Frame, Lab, LabSettings, LaneMethod, agreement};
+use hbat::schedule::Preference;
 use hbat_backends::DeviceName;
 use serde_json::Value;
 
@@ -39,15 +40,22 @@ fn of_kind<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 }
 
 /// Trains a method in the lab, exports it, and lets the command line repeat it.
-fn check_export(method: LaneMethod) {
-    let settings = LabSettings { seed: 3, lanes: vec![method], examples: 80, ..LabSettings::default() };
+fn check_export(method: LaneMethod, preference: Preference) {
+    let settings = LabSettings { seed: 3, lanes: vec![method], examples: 80, preference, ..LabSettings::default() };
     let mut lab = block_on(Lab::new(settings, cpu())).expect("a lab");
     let frames = finish(&mut lab);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("exported.toml");
     std::fs::write(&file, lab.run_file(0).expect("a lane")).expect("written");
-    let output = run(&["train", "exported.toml", "--quiet", "--output", "run"], folder.path());
-    assert!(output.status.success(), "{method:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let train = |file: &str, output: &str| {
+        let output = run(&["train", file, "--quiet", "--output", output], folder.path());
+        assert!(output.status.success(), "{method:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    if let Some(judge) = lab.judge_file() {
+        std::fs::write(folder.path().join("judge.toml"), judge).expect("written");
+        train("judge.toml", "judge");
+    }
+    train("exported.toml", "run");
     let repeated = records(&std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).expect("metrics"));
     let exported = records(&lab.metrics(0).expect("a lane"));
     let kinds = |records: &[Value]| records.iter().map(|record| record["kind"].clone()).collect::<Vec<_>>();
@@ -69,7 +77,10 @@ fn check_export(method: LaneMethod) {
 #[test]
 fn the_command_line_repeats_what_the_lab_exports() {
     for method in LaneMethod::ALL {
-        check_export(method);
+        check_export(method, Preference::Dpo);
+    }
+    for method in [LaneMethod::TwoStage, LaneMethod::Hbat, LaneMethod::Sft] {
+        check_export(method, Preference::Ppo);
     }
 }
 

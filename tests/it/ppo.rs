@@ -1,5 +1,6 @@
 //! PPO: its arithmetic and a whole HBAT run with it against PyTorch, and what must hold of any such run.
 
+use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Rule};
 use hbat::engine::Engine;
 use hbat::generate::Sampling;
@@ -12,6 +13,7 @@ use hbat::tokens::{Batch, Column, Group, Sequence};
 use hbat::trainer::{Data, Event, Settings, StepReport, Trainer, UpdateTiming};
 use serde_json::Value;
 
+use crate::backends_agree::{gpu, with_kernels};
 use crate::fixtures::{block_on, cpu, named, numbers, policy};
 use crate::objectives::{evaluate, group, near};
 use crate::runs::{self, by_ppo, finish};
@@ -176,8 +178,8 @@ fn traced_ppo(run: &Value) -> Ppo {
     }
 }
 
-fn traced(golden: &Value, engine: Engine, method: Method, ppo: Ppo) -> Trainer {
-    let policy_of = |config: &str, weights: &str| policy(&golden[config], &golden[weights], &cpu());
+fn traced(golden: &Value, (compute, engine): (&Compute, Engine), method: Method, ppo: Ppo) -> Trainer {
+    let policy_of = |config: &str, weights: &str| policy(&golden[config], &golden[weights], compute);
     let judge = policy_of("reward_config", "reward_start");
     let critics = Critics::new(&judge, judge.clone(), vec![number(&golden["run"]["ppo"], "eos") as u32]);
     let settings = Settings { engine, order: Order::AsGiven, ppo, ..runs::settings() };
@@ -218,9 +220,9 @@ fn check_ppo_step(found: &StepReport, expected: &Value) {
     within(&name("critic's rate"), metric("value_learning_rate"), number(expected, "value_learning_rate"), 1e-9);
 }
 
-fn follows_pytorch(engine: Engine) {
+fn follows_pytorch(compute: &Compute, engine: Engine) {
     let golden = golden("ppo_trace");
-    let mut trainer = traced(&golden, engine, Method::Hbat, traced_ppo(&golden["run"]["ppo"]));
+    let mut trainer = traced(&golden, (compute, engine), Method::Hbat, traced_ppo(&golden["run"]["ppo"]));
     let outcome = finish(&mut trainer);
     let expected = cases(&golden, "steps");
     assert_eq!(outcome.steps().len(), expected.len());
@@ -253,13 +255,21 @@ fn follows_pytorch(engine: Engine) {
 
 #[test]
 fn a_run_follows_pytorch() {
-    follows_pytorch(Engine::Whole);
-    follows_pytorch(Engine::Segmented);
+    follows_pytorch(&cpu(), Engine::Whole);
+    follows_pytorch(&cpu(), Engine::Segmented);
 }
 
 #[test]
 fn by_autodiff_it_follows_pytorch_too() {
-    follows_pytorch(Engine::Autodiff);
+    follows_pytorch(&cpu(), Engine::Autodiff);
+}
+
+/// Answers, verdicts and both models' updates: by Burn's operations, and by hbat's kernels.
+#[test]
+fn on_a_gpu_it_follows_pytorch_too() {
+    let Some(device) = gpu() else { return };
+    follows_pytorch(&Compute::device(device.clone()), Engine::Whole);
+    follows_pytorch(&with_kernels(device), Engine::Segmented);
 }
 
 /// PPO alone, with demonstrations in every update of the policy.
@@ -269,7 +279,7 @@ fn with_demonstrations_beside_the_answers_it_follows_pytorch() {
     let (run, beside) = (&golden["run"]["ppo"], &golden["beside"]);
     for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
         let ppo = Ppo { sft_coefficient: number(beside, "sft_coefficient"), ..traced_ppo(run) };
-        let mut trainer = traced(&golden, engine, Method::PreferenceOnly, ppo);
+        let mut trainer = traced(&golden, (&cpu(), engine), Method::PreferenceOnly, ppo);
         let outcome = finish(&mut trainer);
         assert_eq!(outcome.steps().len(), cases(beside, "steps").len());
         for (found, expected) in outcome.steps().into_iter().zip(cases(beside, "steps")) {

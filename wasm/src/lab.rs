@@ -5,6 +5,7 @@ use serde_json::json;
 use wasm_bindgen::prelude::*;
 
 use crate::backend::compute;
+use crate::trials::telling;
 
 /// Methods that are trained side by side. One call at a time: wait for each before the next.
 #[wasm_bindgen]
@@ -12,13 +13,14 @@ pub struct Lab(lab::Lab);
 
 #[wasm_bindgen]
 impl Lab {
-    /// A lab at its start, from settings as JSON; those not given have their default.
+    /// A lab at its start, from settings as JSON; those not given have their default. While PPO's judge is trained, `progress` is called
+    /// with `{"done", "total"}` as JSON.
     ///
     /// # Errors
     /// If a setting is unknown or out of range, or the device fails.
-    pub async fn create(settings: &str, backend: &str) -> Result<Lab, JsError> {
+    pub async fn create(settings: &str, backend: &str, progress: &js_sys::Function) -> Result<Lab, JsError> {
         let settings: LabSettings = serde_json::from_str(settings)?;
-        Ok(Self(lab::Lab::new(settings, compute(backend)?).await?))
+        Ok(Self(lab::Lab::prepared(settings, compute(backend)?, &mut telling(progress)).await?))
     }
 
     /// A lab as it was when the snapshot was taken.
@@ -75,6 +77,11 @@ impl Lab {
     /// If there is no such lane.
     pub fn run_toml(&self, lane: usize) -> Result<String, JsError> {
         Ok(self.0.run_file(lane)?)
+    }
+
+    /// The run file with which `hbat train` repeats PPO's judge; nothing where there is none.
+    pub fn judge_toml(&self) -> Option<String> {
+        self.0.judge_file()
     }
 
     /// What a lane did so far, as lines of `metrics.jsonl`.

@@ -44,7 +44,7 @@ pub async fn tune_beta(settings: &str, backend: &str, progress: &js_sys::Functio
 }
 
 /// Tells JavaScript how far a trial is; what it throws is its own affair.
-fn telling(progress: &js_sys::Function) -> impl FnMut(usize, usize) {
+pub(crate) fn telling(progress: &js_sys::Function) -> impl FnMut(usize, usize) {
     move |done, total| {
         let record = json!({ "done": done, "total": total }).to_string();
         let _ = progress.call1(&JsValue::NULL, &JsValue::from_str(&record));

@@ -9,6 +9,7 @@ use super::{Lab, LabError, LabSettings};
 use crate::compute::Compute;
 use crate::engine::Accumulate;
 use crate::error::Error;
+use crate::schedule::Preference;
 use crate::slab::floats;
 use crate::trainer::Event;
 
@@ -40,6 +41,7 @@ pub struct AgreementRow {
 /// Trains HBAT for about `steps` steps on both devices, the first of which is the reference; `progress` is told how many steps
 /// are done, and of how many.
 ///
+/// Preferences are taught by their pairs, whatever the settings say: answers that are drawn would soon be others for a last bit's difference.
 /// The run has phases of two steps, so that importances are compared as well: `steps` is rounded down to a multiple of four.
 ///
 /// # Errors
@@ -51,7 +53,13 @@ pub async fn agreement(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Agreement, LabError> {
     let subsets = (steps / (2 * EPOCHS)).clamp(1, 10);
-    let settings = LabSettings { lanes: vec![LaneMethod::Hbat], subsets, examples: subsets * BATCH, ..settings.clone() };
+    let settings = LabSettings {
+        lanes: vec![LaneMethod::Hbat],
+        preference: Preference::Dpo,
+        subsets,
+        examples: subsets * BATCH,
+        ..settings.clone()
+    };
     let [left, right] = computes;
     let mut labs = [Lab::new(settings.clone(), left).await?, Lab::new(settings, right).await?];
     let total = labs[0].lanes[0].steps();

@@ -1,37 +1,33 @@
-//! A lane as a run file for the command line.
+//! A lane as run files for the command line.
 
-use super::settings::{BATCH, BUCKET, EPOCHS, HELD_OUT, LabSettings, LaneMethod, REJECTED_RIGHT};
+use super::settings::{BATCH, BUCKET, EPOCHS, HELD_OUT, JUDGE_RATE, LabSettings, LaneMethod, REJECTED_RIGHT, VALUE_RATE};
+
+/// The folder into which the judge's run file writes.
+const JUDGE: &str = "judge";
 
 /// The run file with which `hbat train` repeats a lane: the same data, batches, rates and penalties, hence the same losses.
 pub(super) fn run_file(settings: &LabSettings, method: LaneMethod) -> String {
-    let LabSettings { seed, subsets, examples, beta, sft_learning_rate, dpo_learning_rate, .. } = settings;
-    let (size, label) = (settings.model.name(), method.label(*subsets));
+    let LabSettings { subsets, beta, sft_learning_rate, dpo_learning_rate, .. } = settings;
+    let label = method.label(*subsets);
+    let before = match settings.is_judged(method) {
+        true => format!("\n# Its judge comes first: `hbat train judge.toml --output {JUDGE}`."),
+        false => String::new(),
+    };
     let consolidation = settings.consolidation(method);
     let rule = serde_json::json!(consolidation.rule);
     let (lambda, f_max) = (consolidation.lambda, consolidation.f_max);
     let method_name = serde_json::json!(method.method());
-    let (q_w, q_l, sft_epochs) = (settings.chosen_right(), REJECTED_RIGHT, settings.sft_epochs(method));
-    let micro_batch = settings.trainer().micro_batch;
+    let sft_epochs = settings.sft_epochs(method);
+    let preference = serde_json::json!(settings.preference);
+    let (task, engine, ppo) =
+        (task(settings), engine(settings), if settings.is_judged(method) { ppo(settings) } else { String::new() });
     format!(
-        r#"# {label}, as the browser lab trained it: `hbat train` with this file repeats it.
-seed = {seed}
-device = "cpu"
+        r#"# {label}, as the browser lab trained it: `hbat train` with this file repeats it.{before}
 methods = [{method_name}]
-
-[model]
-path = "toy"
-
-[toy]
-size = "{size}"
-demonstrations = {examples}
-preferences = {examples}
-validation_demonstrations = {HELD_OUT}
-validation_preferences = {HELD_OUT}
-q_w = {q_w:?}
-q_l = {q_l:?}
-
+{task}
 [schedule]
 subsets = {subsets}
+preference = {preference}
 
 [sft]
 learning_rate = {sft_learning_rate:?}
@@ -47,12 +43,84 @@ warmup_steps = 0
 warmup_ratio = 0.0
 batch_size = {BATCH}
 epochs = {EPOCHS}
-
+{ppo}
 [consolidation]
 rule = {rule}
 lambda = {lambda:?}
 f_max = {f_max:?}
+{engine}"#
+    )
+}
 
+/// The run file with which `hbat train` repeats the judge, where there is one.
+pub(super) fn judge_file(settings: &LabSettings) -> Option<String> {
+    settings.lanes.iter().any(|&method| settings.is_judged(method)).then(|| {
+        let (task, engine) = (task(settings), engine(settings));
+        format!(
+            r#"# The judge of the browser lab: `hbat train` with this file and `--output {JUDGE}` repeats it.
+methods = ["reward-model"]
+{task}
+[reward]
+learning_rate = {JUDGE_RATE:?}
+decay = "cosine"
+warmup_steps = 0
+warmup_ratio = 0.0
+batch_size = {BATCH}
+epochs = {EPOCHS}
+{engine}"#
+        )
+    })
+}
+
+/// What the lab trains, and on what.
+fn task(settings: &LabSettings) -> String {
+    let LabSettings { seed, examples, .. } = settings;
+    let (size, q_w, q_l) = (settings.model.name(), settings.chosen_right(), REJECTED_RIGHT);
+    format!(
+        r#"seed = {seed}
+device = "cpu"
+
+[model]
+path = "toy"
+
+[toy]
+size = "{size}"
+demonstrations = {examples}
+preferences = {examples}
+validation_demonstrations = {HELD_OUT}
+validation_preferences = {HELD_OUT}
+q_w = {q_w:?}
+q_l = {q_l:?}
+"#
+    )
+}
+
+fn ppo(settings: &LabSettings) -> String {
+    let (ppo, rate) = (settings.ppo(), settings.ppo_learning_rate);
+    let (kl_coefficient, cold_start, max_new_tokens) = (ppo.kl_coefficient, ppo.cold_start, ppo.max_new_tokens);
+    format!(
+        r#"
+[ppo]
+reward_model = "{JUDGE}/last"
+learning_rate = {rate:?}
+value_learning_rate = {VALUE_RATE:?}
+kl_coefficient = {kl_coefficient:?}
+cold_start = {cold_start}
+max_new_tokens = {max_new_tokens}
+decay = "cosine"
+warmup_steps = 0
+warmup_ratio = 0.0
+weight_decay = 0.0
+batch_size = {BATCH}
+epochs = {EPOCHS}
+"#
+    )
+}
+
+fn engine(settings: &LabSettings) -> String {
+    let micro_batch = settings.trainer().micro_batch;
+    format!(
+        r#"
 [engine]
 micro_batch = {micro_batch}
 bucket = {BUCKET}

@@ -34,14 +34,16 @@ pub struct Field {
 /// A number's name, least and largest value, step, and help.
 type Number = (&'static str, [f64; 3], &'static str);
 
-const NUMBERS: [Number; 10] = [
+const NUMBERS: [Number; 12] = [
     ("seed", [0.0, 9_007_199_254_740_991.0, 1.0], "Where all randomness comes from: the data, its order, random importances."),
     ("subsets", [1.0, 10.0, 1.0], "N: how many turns each objective gets. With 1 nothing alternates."),
     ("f_max", [0.0, 1000.0, 1.0], "The sum of all importances: how strongly the penalty holds the model."),
     ("lambda", [0.0, 10.0, 0.1], "A factor on the penalty."),
     ("beta", [0.01, 2.0, 0.01], "DPO's β: how strongly preferences hold the model to the phase's start."),
+    ("kl_coefficient", [0.0, 2.0, 0.01], "PPO's β: what a nat of distance from the phase's start costs."),
     ("sft_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on demonstrations."),
     ("dpo_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on preferences."),
+    ("ppo_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on the model's own answers."),
     (
         "conflict",
         [0.0, 0.8, 0.05],
@@ -61,6 +63,11 @@ pub fn fields() -> Vec<Field> {
         None => match name {
             "model" => word(name, Size::ALL.map(Size::name).into(), "The start model: 57, 144 or 230 thousand weights."),
             "lanes" => word(name, LaneMethod::ALL.map(LaneMethod::name).into(), "The methods that are compared."),
+            "preference" => word(
+                name,
+                vec!["dpo", "ppo"],
+                "dpo: by pairs of answers. ppo: by a judge of the model's own, who learned from the pairs.",
+            ),
             _ => word(name, settings::RULES.into(), "How accumulated changes become importances."),
         },
     };
@@ -69,16 +76,19 @@ pub fn fields() -> Vec<Field> {
 }
 
 /// All settings, in order.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 16] = [
     "seed",
     "model",
     "lanes",
     "subsets",
     "f_max",
     "lambda",
+    "preference",
     "beta",
+    "kl_coefficient",
     "sft_learning_rate",
     "dpo_learning_rate",
+    "ppo_learning_rate",
     "importance",
     "conflict",
     "examples",

@@ -29,10 +29,20 @@ pub struct Header {
     pub prompts: Vec<Prompt>,
     /// The lanes.
     pub lanes: Vec<LaneHeader>,
+    /// Who judges PPO's answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeHeader>,
     /// The plane's good corner: what the demonstrations' own randomness leaves of the loss, and reward 1.
     pub ideal: Corner,
     /// The plane's bad corner, from which the hypervolume is measured.
     pub nadir: Corner,
+}
+
+/// The judge, trained before anything else.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgeHeader {
+    /// The part of held-out pairs of which it prefers the chosen answer.
+    pub accuracy: f64,
 }
 
 /// A prompt that every moment answers.
@@ -76,7 +86,7 @@ pub struct PhaseHeader {
 pub enum PhaseSide {
     /// Demonstrations.
     Sft,
-    /// Preferences.
+    /// Preferences, by DPO or PPO.
     Dpo,
     /// One of them at each step.
     Mix,
@@ -121,6 +131,12 @@ pub enum Frame {
         learning_rate: f64,
         /// Tokens of the batch.
         tokens: usize,
+        /// The judge's mean score of the answers, of a step of PPO.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        score: Option<f64>,
+        /// How far the answers' likelihood is from what the phase began with, nats per answer, of a step of PPO.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kl: Option<f64>,
     },
     /// Everything was measured.
     Moment(Box<Moment>),
@@ -187,6 +203,9 @@ pub struct Moment {
     pub exact_other: f64,
     /// The part of casual answers on covered tasks.
     pub casual: f64,
+    /// The judge's mean score of the answers to the covered ones, where there is a judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
     /// The hypervolume of this point of the plane alone.
     pub hypervolume: f64,
     /// Cosine between both objectives' gradients on the same held-out examples at every moment.

@@ -1,6 +1,7 @@
 //! What moments are measured on: held-out examples and problems, the same for all lanes.
 
 use super::frame::{Generation, Moment, Prompt};
+use super::judge::Judge;
 use super::plane::{Corner, hypervolume};
 use super::settings::{BATCH, BUCKET, LabSettings};
 use super::{LabError, words};
@@ -11,7 +12,7 @@ use crate::generate::Completion;
 use crate::model::Policy;
 use crate::objective::{Objective, Sft};
 use crate::reduce::Alone;
-use crate::tokens::{Batch, Column, Group};
+use crate::tokens::{Batch, Column, Group, Sequence};
 use crate::toy::skill::{Problem, SkillData, SkillScores, TAILS, generate, judge};
 use crate::trainer::{Data, Term, accumulate};
 
@@ -22,10 +23,20 @@ const PROBLEMS: usize = 32;
 pub(super) struct Gauge {
     demonstrations: Batch,
     /// With the start weights' log-probabilities.
-    preferences: Batch,
+    pub(super) preferences: Batch,
     /// The first examples of each kind, as many as an optimizer step has, whose gradients are compared.
     probes: [Batch; 2],
     problems: Vec<Problem>,
+    /// Who judges answers, where someone does.
+    pub(super) judge: Option<Judge>,
+}
+
+/// What a policy answers, and what that is worth.
+struct Answered {
+    generations: Vec<Generation>,
+    scores: SkillScores,
+    /// The judge's.
+    score: Option<f64>,
 }
 
 /// How a policy stands at both objectives.
@@ -51,6 +62,7 @@ impl Gauge {
             preferences: Batch::new(&preferences.validation, BUCKET),
             probes: [probe(&demonstrations.validation), probe(&preferences.validation)],
             problems: problems.into_iter().take(PROBLEMS).collect(),
+            judge: None,
         };
         Ok((Data { demonstrations: demonstrations.train, preferences: preferences.train }, gauge))
     }
@@ -70,7 +82,7 @@ impl Gauge {
     pub(super) async fn moment(&self, policy: &Policy, settings: &LabSettings) -> Result<Moment, LabError> {
         let losses = self.losses(policy, settings).await?;
         let alignment = self.alignment(policy, settings).await?;
-        let (generations, scores) = self.generations(policy).await?;
+        let Answered { generations, scores, score } = self.generations(policy).await?;
         let point = Corner { sft_loss: losses.sft, reward: losses.reward };
         Ok(Moment {
             lane: 0,
@@ -83,6 +95,7 @@ impl Gauge {
             exact_covered: scores.exact_match.covered,
             exact_other: scores.exact_match.uncovered,
             casual: scores.casual.covered,
+            score,
             hypervolume: hypervolume(&[point], self.ideal()),
             cosine: alignment.overall,
             unit_cosines: alignment.units,
@@ -132,7 +145,7 @@ impl Gauge {
     }
 
     /// The answers to the pinned prompts, and how all answers score.
-    async fn generations(&self, policy: &Policy) -> Result<(Vec<Generation>, SkillScores), LabError> {
+    async fn generations(&self, policy: &Policy) -> Result<Answered, LabError> {
         let pinned = words::PROMPTS.map(words::problem);
         let prompts: Vec<Vec<u32>> = pinned.iter().chain(&self.problems).map(Problem::prompt).collect();
         let completions = words::answers(policy, &prompts).await?;
@@ -140,7 +153,22 @@ impl Gauge {
         let generation = |(problem, completion): (&Problem, &Completion)| Generation {
             tokens: words::marked(Some(problem), &completion.tokens),
         };
-        Ok((pinned.iter().zip(shown).map(generation).collect(), judge(&self.problems, counted)))
+        let score = match &self.judge {
+            Some(judge) => Some(judge.mean_score(&self.covered(counted)).await?),
+            None => None,
+        };
+        let generations = pinned.iter().zip(shown).map(generation).collect();
+        Ok(Answered { generations, scores: judge(&self.problems, counted), score })
+    }
+
+    /// The answers to problems of the tasks that preferences cover, as a judge reads them.
+    fn covered(&self, completions: &[Completion]) -> Vec<Group> {
+        let answers = self.problems.iter().zip(completions).filter(|(problem, _)| problem.task().covered());
+        let group = |(problem, completion): (&Problem, &Completion)| {
+            let sequence = Sequence::new(problem.prompt(), &completion.tokens).expect("neither is empty");
+            Group::demonstration(0, sequence)
+        };
+        answers.map(group).collect()
     }
 }
 

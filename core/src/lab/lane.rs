@@ -13,7 +13,7 @@ use crate::consolidation::{Consolidation, Draw, Rule, effective_units, importanc
 use crate::model::Policy;
 use crate::records::{self, StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
 use crate::schedule::{Aim, Phase, Work, phases};
-use crate::trainer::{Data, Event, ImportanceReport, PhaseStarted, StepReport, Trainer};
+use crate::trainer::{Data, Event, ImportanceReport, Models, PhaseStarted, StepReport, Trainer};
 
 /// A method under way.
 pub(super) struct Lane {
@@ -41,9 +41,9 @@ pub(super) struct LaneState {
 
 impl Lane {
     /// A lane at its start.
-    pub(super) fn new(method: LaneMethod, settings: &LabSettings, (policy, data): (Policy, Data)) -> Result<Self, LabError> {
+    pub(super) fn new(method: LaneMethod, settings: &LabSettings, (models, data): (Models, Data)) -> Result<Self, LabError> {
         let phases = phases(&settings.schedule(method));
-        let trainer = Trainer::new(policy, data, phases, settings.trainer());
+        let trainer = Trainer::new(models, data, phases, settings.trainer());
         Self::with(method, settings, trainer, LaneState::default())
     }
 
@@ -155,36 +155,41 @@ impl Lane {
 
     fn stepped(&mut self, report: &StepReport) -> Frame {
         self.state.step += 1;
+        let metric = |name: &str| report.metrics.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         // There is no clock here.
         self.state.records.push(step_record(report, &StepCost::default(), self.state.step));
         Frame::Step {
             lane: 0,
             step: self.state.step,
             phase: self.state.phase,
-            side: if report.objective == "dpo" { PhaseSide::Dpo } else { PhaseSide::Sft },
+            side: if report.objective == "sft" { PhaseSide::Sft } else { PhaseSide::Dpo },
             loss: report.loss,
             penalty: report.penalty,
             grad_norm: report.grad_norm,
             penalty_grad_norm: report.penalty_grad_norm,
             learning_rate: report.learning_rate,
             tokens: report.tokens,
+            score: metric("score"),
+            kl: metric("kl"),
         }
     }
 
     /// Enters a moment as the command line's evaluation.
     fn record(&mut self, moment: &Moment, phase: Option<String>) {
+        let extra = [
+            ("reward", Some(moment.reward)),
+            ("exact match, covered", Some(moment.exact_covered)),
+            ("exact match, uncovered", Some(moment.exact_other)),
+            ("casual, covered", Some(moment.casual)),
+            ("mean reward", moment.score),
+        ];
         self.state.records.push(moment_record(&records::Moment {
             method: self.method.name().into(),
             phase,
             sft_nll: Some(moment.sft_loss),
             accuracy: Some(moment.accuracy),
             margin: None,
-            extra: vec![
-                ("reward".into(), moment.reward),
-                ("exact match, covered".into(), moment.exact_covered),
-                ("exact match, uncovered".into(), moment.exact_other),
-                ("casual, covered".into(), moment.casual),
-            ],
+            extra: extra.into_iter().filter_map(|(name, value)| Some((name.into(), value?))).collect(),
         }));
     }
 

@@ -10,6 +10,7 @@ mod exports;
 mod field;
 mod frame;
 mod gauge;
+mod judge;
 mod lane;
 mod plane;
 mod settings;
@@ -22,16 +23,20 @@ mod words;
 pub use agree::{Agreement, AgreementRow, CHECKED_STEPS, agreement};
 pub use error::LabError;
 pub use field::{Field, fields};
-pub use frame::{Frame, Header, Importances, LaneHeader, Mark, Marked, Moment, PhaseHeader, PhaseSide, Prompt, RuleReport};
+pub use frame::{
+    Frame, Header, Importances, JudgeHeader, LaneHeader, Mark, Marked, Moment, PhaseHeader, PhaseSide, Prompt, RuleReport,
+};
 pub use plane::{Corner, hypervolume};
 pub use settings::{LabSettings, LaneMethod};
-pub use tune::{BETAS, Tried, Tuned, TunedLane, tune_beta};
+pub use tune::{BETAS, KL_COEFFICIENTS, Tried, Tuned, TunedLane, tune_beta};
 
 use std::sync::Arc;
 
 use crate::compute::Compute;
 use crate::model::{Policy, to_safetensors};
+use crate::trainer::Models;
 use gauge::Gauge;
+use judge::Judge;
 use lane::Lane;
 
 /// Methods side by side.
@@ -50,10 +55,25 @@ impl Lab {
     /// # Errors
     /// If a setting is out of range, or the device fails.
     pub async fn new(settings: LabSettings, compute: Compute) -> Result<Self, LabError> {
+        Self::prepared(settings, compute, &mut |_, _| {}).await
+    }
+
+    /// The same; while PPO's judge is trained, `progress` is told the steps that are done, and of how many.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub async fn prepared(
+        settings: LabSettings,
+        compute: Compute,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, LabError> {
         settings.check()?;
         let policy = settings.model.policy(compute)?;
-        let (data, gauge) = Gauge::new(&settings, &policy).await?;
-        let lane = |&method| Lane::new(method, &settings, (policy.clone(), data.clone()));
+        let (data, mut gauge) = Gauge::new(&settings, &policy).await?;
+        if settings.lanes.iter().any(|&method| settings.is_judged(method)) {
+            gauge.judge = Some(Judge::train(&settings, (&policy, &data), &gauge.preferences, progress).await?);
+        }
+        let lane = |&method| Lane::new(method, &settings, (models(method, &settings, &policy, &gauge), data.clone()));
         let lanes = settings.lanes.iter().map(lane).collect::<Result<Vec<_>, LabError>>()?;
         let units = policy.units().iter().map(|unit| unit.name.clone()).collect();
         Ok(Self { settings, gauge: Arc::new(gauge), units, start: None, lanes })
@@ -72,6 +92,7 @@ impl Lab {
             units: self.units.clone(),
             prompts: self.gauge.prompts(),
             lanes: self.lanes.iter().map(Lane::header).collect(),
+            judge: self.gauge.judge.as_ref().map(|judge| JudgeHeader { accuracy: judge.accuracy }),
             ideal: self.gauge.ideal(),
             nadir: Corner::NADIR,
         }
@@ -123,6 +144,11 @@ impl Lab {
         Ok(exports::run_file(&self.settings, self.lanes[self.checked(lane)?].method()))
     }
 
+    /// A run file with which `hbat train` repeats the judge; `None` where there is none.
+    pub fn judge_file(&self) -> Option<String> {
+        exports::judge_file(&self.settings)
+    }
+
     /// What the lane did so far, as `hbat train` writes it into `metrics.jsonl`.
     ///
     /// # Errors
@@ -147,4 +173,10 @@ impl Lab {
         let lanes = self.lanes.len();
         if lane < lanes { Ok(lane) } else { Err(LabError::Lane { lane, lanes }) }
     }
+}
+
+/// A policy, and the critics of a method that needs them.
+fn models(method: LaneMethod, settings: &LabSettings, policy: &Policy, gauge: &Gauge) -> Models {
+    let judge = gauge.judge.as_ref().filter(|_| settings.is_judged(method));
+    (policy.clone(), judge.map(Judge::critics)).into()
 }

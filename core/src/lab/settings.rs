@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::LabError;
 use super::field::check_ranges;
+use super::words::ANSWER;
 use crate::consolidation::{Consolidation, Rule};
 use crate::engine::Engine;
 use crate::objective::{Dpo, Reward};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
-use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
+use crate::schedule::{Aim, Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use crate::toy::skill::{Size, SkillSettings};
 use crate::trainer::{KeepStart, Settings, UpdateTiming};
 
@@ -18,6 +19,12 @@ pub(super) const BATCH: usize = 16;
 
 /// Passes over a phase's subset.
 pub(super) const EPOCHS: usize = 2;
+
+/// Peak learning rate of PPO's judge.
+pub(super) const JUDGE_RATE: f64 = 1e-3;
+
+/// Peak learning rate of PPO's critic.
+pub(super) const VALUE_RATE: f64 = 3e-3;
 
 /// Held-out demonstrations and preferences that moments are measured on.
 pub(super) const HELD_OUT: usize = 48;
@@ -122,12 +129,18 @@ pub struct LabSettings {
     pub f_max: f64,
     /// λ.
     pub lambda: f64,
+    /// How preferences are taught: by their pairs, or by a judge that learned from them.
+    pub preference: Preference,
     /// DPO's β.
     pub beta: f64,
+    /// PPO's β.
+    pub kl_coefficient: f64,
     /// Peak learning rate on demonstrations.
     pub sft_learning_rate: f64,
-    /// Peak learning rate on preferences.
+    /// Peak learning rate of DPO.
     pub dpo_learning_rate: f64,
+    /// Peak learning rate of PPO.
+    pub ppo_learning_rate: f64,
     /// The importance rule.
     pub importance: Rule,
     /// How much less often chosen answers are right than rejected ones.
@@ -147,9 +160,12 @@ impl Default for LabSettings {
             subsets: 2,
             f_max: 5.0,
             lambda: 1.0,
+            preference: Preference::Dpo,
             beta: 0.5,
+            kl_coefficient: 0.1,
             sft_learning_rate: 1e-3,
             dpo_learning_rate: 1.5e-3,
+            ppo_learning_rate: 1e-3,
             importance: Rule::Relative,
             conflict: 0.2,
             examples: 512,
@@ -172,6 +188,10 @@ impl LabSettings {
         if matches!(self.importance, Rule::Random | Rule::Fisher) {
             let rule = "paper, reference, relative or proportional; random is the method hbat-random";
             return refuse("importance", format!("{:?}", self.importance).to_lowercase(), rule.into());
+        }
+        if self.preference == Preference::Ppo && self.lanes.contains(&LaneMethod::Mix) {
+            let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
+            return refuse("lanes", "a list with mix".into(), rule.into());
         }
         if self.examples < self.subsets {
             return refuse("examples", self.examples.to_string(), format!("at least `subsets`, {}", self.subsets));
@@ -209,19 +229,46 @@ impl LabSettings {
             method: method.method(),
             subsets: self.subsets,
             sft: Training { epochs: self.sft_epochs(method), ..self.training(self.sft_learning_rate, Decay::Cosine) },
-            preference: Preference::Dpo,
+            preference: self.preference,
             dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
-            ppo: self.training(self.dpo_learning_rate, Decay::Cosine),
-            reward: self.training(self.dpo_learning_rate, Decay::Cosine),
+            ppo: self.training(self.ppo_learning_rate, Decay::Cosine),
+            reward: self.training(JUDGE_RATE, Decay::Cosine),
             consolidation: self.consolidation(method),
             freeze_fraction: 0.2,
             preference_probability: None,
         }
     }
 
-    /// SFT alone spends the others' preference steps on demonstrations: twice as many, for a pair has two answers.
+    /// The judge's phases.
+    pub(super) fn judging(&self) -> ScheduleSettings {
+        ScheduleSettings { method: Method::RewardModel, ..self.schedule(LaneMethod::Sft) }
+    }
+
+    /// Whether a method's answers need a judge.
+    pub(super) fn is_judged(&self, method: LaneMethod) -> bool {
+        method.method().aims(self.preference).contains(&Aim::Ppo)
+    }
+
+    /// SFT alone spends the others' preference steps on demonstrations: as many more as go over two answers of a pair, or so often over one
+    /// of the policy's own.
     pub(super) fn sft_epochs(&self, method: LaneMethod) -> usize {
-        if method == LaneMethod::Sft { 3 * EPOCHS } else { EPOCHS }
+        let passes = match self.preference {
+            Preference::Dpo => 2,
+            Preference::Ppo => self.ppo().inner_epochs,
+        };
+        if method == LaneMethod::Sft { (1 + passes) * EPOCHS } else { EPOCHS }
+    }
+
+    /// PPO with this β. For an eighth of HBAT's first turn the critic learns alone.
+    pub(super) fn ppo(&self) -> Ppo {
+        let turn = EPOCHS * self.examples.div_ceil(self.subsets).div_ceil(BATCH);
+        Ppo {
+            kl_coefficient: self.kl_coefficient,
+            value_learning_rate: VALUE_RATE,
+            cold_start: turn / 8,
+            max_new_tokens: ANSWER,
+            ..Ppo::default()
+        }
     }
 
     pub(super) fn consolidation(&self, method: LaneMethod) -> Consolidation {
@@ -244,7 +291,7 @@ impl LabSettings {
             bucket: BUCKET,
             pack: None,
             dpo: self.dpo(),
-            ppo: Ppo::default(),
+            ppo: self.ppo(),
             reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::Moment;
 use super::gauge::Gauge;
+use super::judge::Judge;
 use super::lane::{Lane, LaneState};
 use super::settings::LaneMethod;
-use super::{Lab, LabError, LabSettings};
+use super::{Lab, LabError, LabSettings, models};
 use crate::compute::Compute;
 use crate::error::Error;
 use crate::model::{Policy, Unit};
@@ -27,6 +28,8 @@ const KEY: &str = "lab";
 struct State {
     settings: LabSettings,
     start: Option<Moment>,
+    /// The judge's accuracy.
+    judge: Option<f64>,
     lanes: Vec<(LaneState, Progress)>,
 }
 
@@ -36,25 +39,36 @@ impl Lab {
     /// # Errors
     /// If the device fails.
     pub async fn snapshot(&self) -> Result<Vec<u8>, LabError> {
-        let mut tensors = Vec::new();
+        let mut tensors = self.tensors_of_judge().await?;
         for (index, lane) in self.lanes.iter().enumerate() {
-            for (place, unit) in lane.policy().units().iter().enumerate() {
-                for set in TensorSet::ALL {
+            for set in TensorSet::ALL {
+                for (place, unit) in lane.trainer.units(set).iter().enumerate() {
                     if let Some(values) = lane.trainer.values(set, place).await? {
-                        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                        tensors.push((name(index, set, unit), values.len(), bytes));
+                        tensors.push((name(index, set, unit), values.len(), bytes(&values)));
                     }
                 }
             }
         }
         let lanes = self.lanes.iter().map(|lane| (lane.state.clone(), lane.trainer.progress())).collect();
-        let state = State { settings: self.settings.clone(), start: self.start.clone(), lanes };
+        let judge = self.gauge.judge.as_ref().map(|judge| judge.accuracy);
+        let state = State { settings: self.settings.clone(), start: self.start.clone(), judge, lanes };
         let state = serde_json::to_string(&state).map_err(unusable)?;
         let mut views = Vec::with_capacity(tensors.len());
         for (name, length, bytes) in &tensors {
             views.push((name, TensorView::new(Dtype::F32, vec![*length], bytes).map_err(unusable)?));
         }
         safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), state)]))).map_err(unusable)
+    }
+
+    async fn tensors_of_judge(&self) -> Result<Vec<(String, usize, Vec<u8>)>, LabError> {
+        let mut tensors = Vec::new();
+        if let Some(Judge { reward, .. }) = &self.gauge.judge {
+            for (place, unit) in reward.units().iter().enumerate() {
+                let values = reward.values(place).await?;
+                tensors.push((name_of_judge(unit), values.len(), bytes(&values)));
+            }
+        }
+        Ok(tensors)
     }
 
     /// A lab as it was when the snapshot was taken, whatever device that was on.
@@ -67,10 +81,14 @@ impl Lab {
         let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or_else(|| unusable("no state"))?;
         let state: State = serde_json::from_str(state).map_err(unusable)?;
         let start = state.settings.model.policy(compute.clone())?;
-        let (data, gauge) = Gauge::new(&state.settings, &start).await?;
+        let (data, mut gauge) = Gauge::new(&state.settings, &start).await?;
+        if let Some(accuracy) = state.judge {
+            let read = |unit: &Unit| read(&file, &name_of_judge(unit)).ok_or_else(|| unusable("a judge without its weights"));
+            gauge.judge = Some(Judge::load((&state.settings, accuracy), compute.clone(), read)?);
+        }
         let mut lanes = Vec::with_capacity(state.lanes.len());
         for (index, (lane, &method)) in state.lanes.into_iter().zip(&state.settings.lanes).enumerate() {
-            let saved = Saved { file: &file, lane: index, compute: &compute };
+            let saved = Saved { file: &file, lane: index, compute: &compute, gauge: &gauge };
             lanes.push(saved.lane((method, &state.settings), &data, lane).await?);
         }
         let units = start.units().iter().map(|unit| unit.name.clone()).collect();
@@ -83,6 +101,7 @@ struct Saved<'a> {
     file: &'a SafeTensors<'a>,
     lane: usize,
     compute: &'a Compute,
+    gauge: &'a Gauge,
 }
 
 impl Saved<'_> {
@@ -101,14 +120,27 @@ impl Saved<'_> {
         })?;
         let material = (data.clone(), phases(&settings.schedule(method)));
         let mut read = |set, unit: &Unit| Ok::<_, Error>(self.read(set, unit));
-        let trainer = Trainer::resume(policy, material, (settings.trainer(), Alone), progress, &mut read).await?;
+        let models = models(method, settings, &policy, self.gauge);
+        let trainer = Trainer::resume(models, material, (settings.trainer(), Alone), progress, &mut read).await?;
         Lane::with(method, settings, trainer, state)
     }
 
     fn read(&self, set: TensorSet, unit: &Unit) -> Option<Vec<f32>> {
-        let view = self.file.tensor(&name(self.lane, set, unit)).ok()?;
-        Some(view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        read(self.file, &name(self.lane, set, unit))
     }
+}
+
+fn read(file: &SafeTensors<'_>, name: &str) -> Option<Vec<f32>> {
+    let view = file.tensor(name).ok()?;
+    Some(view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn name_of_judge(unit: &Unit) -> String {
+    format!("judge/{}", unit.name)
 }
 
 fn name(lane: usize, set: TensorSet, unit: &Unit) -> String {

@@ -4,11 +4,16 @@ use serde_json::json;
 
 use super::*;
 use crate::consolidation::Rule;
+use crate::schedule::Preference;
 use crate::toy::skill::Size;
 
 fn settings() -> LabSettings {
     let lanes = vec![LaneMethod::TwoStage, LaneMethod::Hbat];
     LabSettings { lanes, examples: 64, measure_every: 3, ..LabSettings::default() }
+}
+
+fn by_ppo() -> LabSettings {
+    LabSettings { preference: Preference::Ppo, ..settings() }
 }
 
 fn lab(settings: LabSettings) -> Lab {
@@ -84,10 +89,47 @@ fn moments_measure_what_they_say() {
 }
 
 #[test]
+fn a_judge_teaches_lanes_their_own_answers() {
+    let mut told = Vec::new();
+    let settings = LabSettings { examples: 256, lanes: vec![LaneMethod::TwoStage, LaneMethod::Sft], ..by_ppo() };
+    let progress = &mut |done, total| told.push((done, total));
+    let mut lab = block_on(Lab::prepared(settings, Compute::host(Device::flex()), progress)).unwrap();
+    assert_eq!((told.len(), told.first(), told.last()), (32, Some(&(1, 32)), Some(&(32, 32))));
+    assert!(lab.header().judge.unwrap().accuracy > 0.75, "{:?}", lab.header().judge);
+    let [two_stage, sft] = [0, 1].map(|lane| run(&mut lab, lane, usize::MAX));
+    let scores = |frames: &[Frame]| -> Vec<Option<f64>> {
+        frames.iter().filter_map(|frame| if let Frame::Step { score, .. } = frame { Some(*score) } else { None }).collect()
+    };
+    let found = scores(&two_stage);
+    assert_eq!((found.len(), found.iter().flatten().count()), (64, 32), "one for every step of PPO");
+    assert!(found[63] > found[32], "{found:?}");
+    assert!(scores(&sft).iter().all(Option::is_none));
+    for frames in [&two_stage, &sft] {
+        assert!(moments(frames).iter().all(|moment| moment.score.is_some_and(f64::is_finite)));
+    }
+    let [before, after] = [31, 63].map(|step| moments(&two_stage).into_iter().rfind(|moment| moment.step <= step + 1).unwrap());
+    assert!(after.score > before.score && after.reward > before.reward, "{before:?} {after:?}");
+    let [of_ppo, of_sft] = [0, 1].map(|lane| lab.run_file(lane).unwrap());
+    assert!(of_ppo.contains("[ppo]") && !of_sft.contains("[ppo]") && lab.judge_file().unwrap().contains("reward-model"));
+}
+
+#[test]
+fn without_ppo_there_is_no_judge() {
+    let mut lab = lab(settings());
+    assert!(lab.header().judge.is_none() && lab.judge_file().is_none());
+    assert!(moments(&run(&mut lab, 0, 1))[0].score.is_none());
+}
+
+#[test]
 fn a_snapshot_goes_on_bit_by_bit_from_anywhere() {
-    let expect = run(&mut lab(settings()), 1, usize::MAX);
-    for steps in [0, 2, 4, 11] {
-        let mut lab = lab(settings());
+    check_snapshots(&settings());
+    check_snapshots(&LabSettings { examples: 128, ..by_ppo() });
+}
+
+fn check_snapshots(settings: &LabSettings) {
+    let expect = run(&mut lab(settings.clone()), 1, usize::MAX);
+    for steps in [0, 2, 4, 11, 14] {
+        let mut lab = lab(settings.clone());
         let mut frames = if steps == 0 { vec![] } else { run(&mut lab, 1, steps) };
         let bytes = block_on(lab.snapshot()).unwrap();
         let mut restored = block_on(Lab::restore(&bytes, Compute::host(Device::flex()))).unwrap();
@@ -96,6 +138,10 @@ fn a_snapshot_goes_on_bit_by_bit_from_anywhere() {
         frames.extend(run(&mut restored, 1, usize::MAX));
         assert_eq!(frames, expect, "after {steps} steps");
     }
+}
+
+#[test]
+fn other_bytes_are_no_snapshot() {
     let error = block_on(Lab::restore(b"nothing", Compute::host(Device::flex()))).err().unwrap().to_string();
     assert!(error.starts_with("this is no snapshot"), "{error}");
 }
@@ -150,6 +196,9 @@ fn impossible_settings_are_refused_by_name_value_and_rule() {
     refused(LabSettings { lambda: f64::NAN, ..settings() }, "`lambda` is NaN, but it must be between 0 and 10");
     refused(LabSettings { subsets: 0, ..settings() }, "`subsets` is 0, but it must be between 1 and 10");
     refused(LabSettings { lanes: vec![], ..settings() }, "`lanes` is a list of 0, but it must be a list of 1 to 4 methods");
+    let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
+    let expect = format!("`lanes` is a list with mix, but it must be {rule}");
+    refused(LabSettings { lanes: vec![LaneMethod::Hbat, LaneMethod::Mix], ..by_ppo() }, &expect);
     let rule = "paper, reference, relative or proportional; random is the method hbat-random";
     refused(LabSettings { importance: Rule::Fisher, ..settings() }, &format!("`importance` is fisher, but it must be {rule}"));
     let error = serde_json::from_str::<LabSettings>(r#"{"betta": 1}"#).unwrap_err().to_string();

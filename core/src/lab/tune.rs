@@ -7,10 +7,14 @@ use super::plane::{Corner, hypervolume};
 use super::settings::LaneMethod;
 use super::{Lab, LabError, LabSettings};
 use crate::compute::Compute;
+use crate::schedule::Preference;
 use crate::trainer::Event;
 
-/// The values of β that are tried, a factor of about two apart.
+/// The values of DPO's β that are tried, a factor of about two apart.
 pub const BETAS: [f64; 5] = [0.1, 0.2, 0.5, 1.0, 2.0];
+
+/// The values of PPO's β that are tried, a factor of about three apart.
+pub const KL_COEFFICIENTS: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
 
 /// What was tried, and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,12 +23,12 @@ pub struct Tuned {
     pub lanes: Vec<TunedLane>,
 }
 
-/// One method with every β.
+/// One method with every β of the way in which preferences are taught.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TunedLane {
     /// The method.
     pub method: LaneMethod,
-    /// In the order of [`BETAS`].
+    /// In the order of [`BETAS`] or [`KL_COEFFICIENTS`].
     pub tried: Vec<Tried>,
     /// Which of them ended with the largest hypervolume.
     pub best: usize,
@@ -45,7 +49,7 @@ pub struct Tried {
     pub reward: f64,
 }
 
-/// Trains every lane to its end with every β of [`BETAS`]; `progress` is told the steps that are done, and of how many.
+/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] where a judge teaches preferences; `progress` is told the steps that are done, and of how many.
 ///
 /// # Errors
 /// As [`Lab::new`] and [`Lab::advance`].
@@ -57,8 +61,8 @@ pub async fn tune_beta(
     let mut lanes: Vec<TunedLane> =
         settings.lanes.iter().map(|&method| TunedLane { method, tried: Vec::new(), best: 0, front: 0.0 }).collect();
     let mut done = 0;
-    for beta in BETAS {
-        let settings = LabSettings { beta, ..settings.clone() };
+    for beta in betas(settings.preference) {
+        let settings = with_beta(settings, beta);
         let mut lab = Lab::new(settings, compute.clone()).await?;
         let total = BETAS.len() * lab.lanes.iter().map(Lane::steps).sum::<usize>();
         for (lane, tuned) in lab.lanes.iter_mut().zip(&mut lanes) {
@@ -71,6 +75,20 @@ pub async fn tune_beta(
         }
     }
     Ok(Tuned { lanes })
+}
+
+fn betas(preference: Preference) -> [f64; 5] {
+    match preference {
+        Preference::Dpo => BETAS,
+        Preference::Ppo => KL_COEFFICIENTS,
+    }
+}
+
+fn with_beta(settings: &LabSettings, beta: f64) -> LabSettings {
+    match settings.preference {
+        Preference::Dpo => LabSettings { beta, ..settings.clone() },
+        Preference::Ppo => LabSettings { kl_coefficient: beta, ..settings.clone() },
+    }
 }
 
 /// Takes the next optimizer step; false if there is none.

@@ -14,7 +14,7 @@ pub(super) const PROMPTS: [&str; 6] =
 const LONGEST: usize = 32;
 
 /// An answer's most words: six digits, a tail of two and the end; a few more show that it does not end.
-const ANSWER: usize = 9;
+pub(super) const ANSWER: usize = 9;
 
 /// A pinned prompt's problem.
 pub(super) fn problem(prompt: &str) -> Problem {

@@ -10,8 +10,8 @@ const SHAPES = [
   "M0-7.2L7.2 0L0 7.2L-7.2 0Z",
 ];
 
-/** What phases are called, by what they train on. */
-export const SIDES = { sft: "demonstrations (SFT)", dpo: "preferences (DPO)", mix: "both, mixed per step" };
+/** What phases train on. */
+export const SIDES = { sft: "demonstrations (SFT)", dpo: "preferences", mix: "both, mixed per step" };
 
 /** @param {number} lane */
 export function shape(lane) {

@@ -33,12 +33,13 @@ export class Live extends EventTarget {
    * @param {object} settings complete
    * @param {"cpu" | "webgpu"} backend
    * @param {LabWorker} worker started
+   * @param {(record: { done: number, total: number }) => void} onJudge told how far PPO's judge is trained
    */
-  static async start(settings, backend, worker) {
+  static async start(settings, backend, worker, onJudge) {
     const live = new Live();
     live.backend = backend;
     live.adapter = await opened(worker, backend);
-    live.run = new Run(await worker.call("create", { settings, backend }), "live");
+    live.run = new Run(await worker.call("create", { settings, backend }, onJudge), "live");
     live.#hold(worker);
     await live.#takeSnapshot();
     return live;

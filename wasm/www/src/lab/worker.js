@@ -19,9 +19,9 @@ const calls = {
     return JSON.parse(await hbat.prepare(backend));
   },
 
-  async create({ settings, backend }) {
+  async create({ settings, backend }, progress) {
     lab?.free();
-    lab = await hbat.Lab.create(JSON.stringify(settings), backend);
+    lab = await hbat.Lab.create(JSON.stringify(settings), backend, progress);
     return JSON.parse(lab.header());
   },
 
@@ -42,6 +42,7 @@ const calls = {
   snapshot: () => lab.snapshot(),
   safetensors: ({ lane }) => lab.export_safetensors(lane),
   runToml: ({ lane }) => lab.run_toml(lane),
+  judgeToml: () => lab.judge_toml(),
   metricsJsonl: ({ lane }) => lab.metrics_jsonl(lane),
 
   async checkGpu({ settings, steps }, progress) {

@@ -16,6 +16,8 @@ export class Session {
   /** @type {import("../lab/backend.js").Wish} */
   wish = "auto";
   busy = false;
+  /** @type {{ done: number, total: number } | null} how far PPO's judge is trained, before the run begins */
+  judging = null;
   /** Whether the draft differs from the run that is shown. */
   pending = false;
   failure = null;
@@ -116,6 +118,7 @@ export class Session {
       this.notices.fail(`Training could not start: ${error.message}`);
     }
     this.busy = false;
+    this.judging = null;
     this.#compare();
   }
 
@@ -126,11 +129,16 @@ export class Session {
     if (notice) this.notices.tell(`${notice}${smaller}.`, "backend");
     this.state.live?.stop();
     const worker = await this.#worker(backend);
-    const live = await Live.start(this.draft, backend, worker);
+    const live = await Live.start(this.draft, backend, worker, (judging) => this.#tell(judging));
     live.addEventListener("recovered", ({ detail }) => this.#recovered(live, detail));
     this.state.show(live.run, live);
     history.replaceState(null, "", toFragment(this.fields, this.draft));
     this.state.player.play();
+  }
+
+  #tell(judging) {
+    this.judging = judging;
+    this.state.changed();
   }
 
   /** The worker that the page opened with knows the processor only. */

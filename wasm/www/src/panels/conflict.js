@@ -5,7 +5,9 @@ import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, percent } from "../dom/numbers.js";
 import { section } from "./panel.js";
 
-const COSINE = "Cosine of both objectives' gradients: at −1 one teacher's lesson undoes the other's, at 1 they agree.";
+const COSINE =
+  "Cosine of both objectives' gradients, of preferences DPO's: at −1 one teacher's lesson undoes the other's, " +
+  "at 1 they agree.";
 const SHARE = "Beside it, the share of the gradient that pulls back.";
 
 /**

@@ -30,7 +30,10 @@ export function controlsPanel(state, session) {
         form.replaceChildren(...rows.groups, hint, buttons);
       }
       const values = session.draft ?? state.run.header.settings ?? {};
-      for (const row of rows.all) row.update(values, session.fields);
+      for (const row of rows.all) {
+        row.update(values, session.fields);
+        row.element.hidden = row.of !== undefined && row.of !== (values.preference ?? "dpo");
+      }
       train.disabled = !session.fields || session.busy;
       setText(train, trainWord(state, session));
       setAttribute(train, "data-pending", session.pending);
@@ -39,7 +42,8 @@ export function controlsPanel(state, session) {
   };
 }
 
-function trainWord({ live }, { busy, pending }) {
+function trainWord({ live }, { busy, judging, pending }) {
+  if (judging) return `Teaching the judge: ${judging.done} of ${judging.total}`;
   if (busy) return "Preparing …";
   if (!live) return "Train it yourself";
   return pending ? "Start again with these" : "Start again";
@@ -54,7 +58,7 @@ function hintText({ live }, { fields, pending, failure }) {
 function makeRows(session) {
   const all = [];
   const groups = GROUPS.map(({ title, names, open }) => {
-    const rows = names.map((name) => rowOf(name, session));
+    const rows = names.map((name) => ({ ...rowOf(name, session), of: FIELDS[name].of }));
     all.push(...rows);
     return h("details", { open }, h("summary", {}, title), ...rows.map((row) => row.element));
   });
@@ -101,7 +105,9 @@ function laneField(session) {
     element,
     update(values, fields) {
       const [first, second, third = ""] = values.lanes ?? [];
-      const choices = (fields?.lanes.choices ?? [third]).filter((choice) => choice !== first && choice !== second);
+      const fits = (choice) => choice === third || choice !== "mix" || values.preference !== "ppo";
+      const others = (fields?.lanes.choices ?? [third]).filter((choice) => choice !== first && choice !== second);
+      const choices = others.filter(fits);
       fillOptions(select, [...choices.filter(Boolean), ""], (choice) => METHOD_NAMES[choice] ?? choice);
       if (select.value !== third) select.value = third;
       select.disabled = !fields;

@@ -6,10 +6,11 @@ import { pngOfChart } from "../charts/picture.js";
 import { shape } from "../charts/marks.js";
 import { linear } from "../charts/scale.js";
 import { h, s } from "../dom/element.js";
+import { judged } from "../run/teaching.js";
 import { chartPanel } from "./panel.js";
 import { penaltyShare } from "./conflict.js";
 
-/** What can be shown: of moments, or of steps. */
+/** What can be shown: of moments, or of steps; some of it where answers are judged. */
 const QUANTITIES = {
   share: { name: "Penalty's share of the gradient", of: "steps", value: penaltyShare },
   loss: { name: "Training loss", of: "steps", value: (step) => step.loss },
@@ -22,6 +23,9 @@ const QUANTITIES = {
   exact_other: { name: "Right answers, other tasks", of: "moments", value: (moment) => moment.exact_other },
   casual: { name: "Casual endings", of: "moments", value: (moment) => moment.casual },
   hypervolume: { name: "Hypervolume", of: "moments", value: (moment) => moment.hypervolume },
+  score: { name: "Judge's score of held-out answers", of: "moments", value: (moment) => moment.score, judged: true },
+  rollouts: { name: "Judge's score of answers in training", of: "steps", value: (step) => step.score, judged: true },
+  kl: { name: "Distance from the phase's start (KL)", of: "steps", value: (step) => step.kl, judged: true },
   cosine: { name: "Cosine of the gradients", of: "moments", value: (moment) => moment.cosine },
 };
 
@@ -50,8 +54,17 @@ export function coursePanel(state) {
     content: [select, frame],
     picture: () => pngOfChart(picture),
     table: () => courseTable(state, QUANTITIES[select.value]),
-    update: () => view.size && draw(picture, view.size, state, QUANTITIES[select.value]),
+    update() {
+      offer(select, state.run);
+      if (view.size) draw(picture, view.size, state, QUANTITIES[select.value]);
+    },
   });
+}
+
+function offer(select, run) {
+  const there = ({ value }) => !QUANTITIES[value].judged || judged(run);
+  for (const option of select.options) option.hidden = !there(option);
+  if (!there(select)) select.value = select.options[0].value;
 }
 
 function draw(picture, { width, height }, { run, step }, quantity) {

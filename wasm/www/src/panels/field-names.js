@@ -3,11 +3,23 @@
 export const GROUPS = [
   { title: "The run", names: ["seed", "model", "subsets", "lanes", "examples", "backend"], open: true },
   { title: "Holding on", names: ["f_max", "lambda", "importance"], open: true },
-  { title: "The teachers", names: ["conflict", "beta", "sft_learning_rate", "dpo_learning_rate"], open: true },
+  {
+    title: "The teachers",
+    names: [
+      "conflict",
+      "preference",
+      "beta",
+      "kl_coefficient",
+      "sft_learning_rate",
+      "dpo_learning_rate",
+      "ppo_learning_rate",
+    ],
+    open: true,
+  },
   { title: "Measuring", names: ["measure_every"], open: false },
 ];
 
-/** `logarithmic` sliders move by factors. */
+/** `logarithmic` sliders move by factors; what is `of` one way to teach preferences is shown with that alone. */
 export const FIELDS = {
   seed: { label: "Seed", slider: false },
   model: { label: "Model", kind: "choice" },
@@ -19,9 +31,12 @@ export const FIELDS = {
   lambda: { label: "λ" },
   importance: { label: "Importance rule", kind: "choice" },
   conflict: { label: "Conflict" },
-  beta: { label: "β", logarithmic: true },
+  preference: { label: "Preferences by", kind: "choice" },
+  beta: { label: "β", logarithmic: true, of: "dpo" },
+  kl_coefficient: { label: "β", logarithmic: true, of: "ppo" },
   sft_learning_rate: { label: "SFT learning rate", logarithmic: true },
-  dpo_learning_rate: { label: "DPO learning rate", logarithmic: true },
+  dpo_learning_rate: { label: "DPO learning rate", logarithmic: true, of: "dpo" },
+  ppo_learning_rate: { label: "PPO learning rate", logarithmic: true, of: "ppo" },
   measure_every: { label: "Steps between moments" },
 };
 

@@ -23,8 +23,9 @@ export function filesPanel(state, session) {
   const saves = [
     ["metrics.jsonl", "metricsJsonl", "application/jsonl"],
     ["run.toml", "runToml", "application/toml"],
+    ["judge.toml", "judgeToml", "application/toml"],
     ["model.safetensors", "safetensors", "application/octet-stream"],
-  ].map(([name, method, type]) => saveButton(state, status, { name, method, type }));
+  ].map(([name, method, type]) => ({ name, button: saveButton(state, status, { name, method, type }) }));
   const which = h("span", { class: "which" });
   const input = h("input", {
     type: "file",
@@ -45,7 +46,7 @@ export function filesPanel(state, session) {
   );
   dropTarget(drop, (files) => importFiles(state, files, status));
   const content = [
-    h("div", { class: "row-buttons" }, copy, ...saves),
+    h("div", { class: "row-buttons" }, copy, ...saves.map(({ button }) => button)),
     which,
     h("h3", {}, "From the command line"),
     h("div", { class: "import" }, input, drop),
@@ -56,7 +57,10 @@ export function filesPanel(state, session) {
     element: section("files", "Take it with you", NOTE, content),
     update() {
       copy.disabled = !session.fields;
-      for (const save of saves) save.disabled = !state.live;
+      for (const { name, button } of saves) {
+        button.disabled = !state.live;
+        button.hidden = name === "judge.toml" && !state.run.header.judge;
+      }
       setText(which, state.live ? `Files of ${state.shownLane.label}.` : "Files need a live run.");
     },
   };
@@ -68,7 +72,11 @@ function saveButton(state, status, { name, method, type }) {
     try {
       const content = await state.live.worker.call(method, { lane });
       download(name, content, type);
-      setText(status, `${name} of ${state.shownLane.label}, step ${state.shownLane.head}.`);
+      const { label, head } = state.shownLane;
+      setText(
+        status,
+        name === "judge.toml" ? `${name}, which comes before run.toml.` : `${name} of ${label}, step ${head}.`,
+      );
     } catch (error) {
       setText(status, `${name} could not be made: ${error.message}`);
     }

@@ -3,6 +3,7 @@
 import { shapeIcon } from "../charts/marks.js";
 import { h, setAttribute, setText } from "../dom/element.js";
 import { fixed, percent } from "../dom/numbers.js";
+import { judged } from "../run/teaching.js";
 import { capital, rewardName } from "./reward-name.js";
 
 /** What each method does, in a line. */
@@ -18,6 +19,7 @@ const ABOUT = {
   mix: "Draws one of the teachers at every step",
 };
 
+/** The judge's score is of runs with a judge. */
 const FIGURES = [
   ["SFT loss", "sft_loss", (value) => fixed(value, 2), "validation loss on demonstrations; lower is better"],
   [
@@ -29,6 +31,12 @@ const FIGURES = [
   ["Volume", "hypervolume", (value) => fixed(value, 2), "hypervolume: both at once, 1 at the ideal corner"],
   ["Right, covered", "exact_covered", percent, "answers that are right on tasks which preferences cover"],
   ["Right, other", "exact_other", percent, "answers that are right on tasks which preferences never show"],
+  [
+    "Judge",
+    "score",
+    (value) => fixed(value, 1),
+    "the judge's mean score of answers on the tasks it knows; higher is better",
+  ],
   ["Casual", "casual", percent, "answers that end casually, as preferences ask"],
 ];
 
@@ -54,7 +62,8 @@ export function lanesPanel(state) {
 }
 
 function card(state, lane, index) {
-  const values = FIGURES.map(([heading, key, , help]) => {
+  const figures = FIGURES.filter(([, key]) => key !== "score" || judged(state.run));
+  const values = figures.map(([heading, key, , help]) => {
     const name = key === "reward" ? capital(rewardName(state.run)) : heading;
     const value = h("dd", {}, "–");
     return { value, row: h("div", { title: help }, h("dt", {}, name), value) };
@@ -78,7 +87,7 @@ function card(state, lane, index) {
     element,
     update() {
       const moment = lane.momentAt(state.step);
-      FIGURES.forEach(([, key, text], at) => setText(values[at].value, text(moment?.[key])));
+      figures.forEach(([, key, text], at) => setText(values[at].value, text(moment?.[key])));
       setAttribute(element, "data-selected", state.shownLane === lane);
       setAttribute(select, "aria-pressed", String(state.shownLane === lane));
       setAttribute(element, "data-step", Math.min(lane.head, state.step));

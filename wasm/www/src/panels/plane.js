@@ -7,6 +7,7 @@ import { SIDES, STAR, shape } from "../charts/marks.js";
 import { pngOfChart } from "../charts/picture.js";
 import { h, s, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
+import { teaching } from "../run/teaching.js";
 import { chartPanel } from "./panel.js";
 import { capital, rewardName } from "./reward-name.js";
 import { keyboardInspection, pointerInspection } from "./plane-inspection.js";
@@ -33,6 +34,7 @@ export function planePanel(state) {
     ...Object.values(layers),
   );
   const readout = h("p", { class: "readout" });
+  const way = h("span", {});
   const view = { state, layers, size: null, scales: null, box: null, drawn: "" };
   const frame = fitted(
     picture,
@@ -49,12 +51,13 @@ export function planePanel(state) {
     id: "plane",
     title: "The plane",
     note: "Each point is a student at one moment. Left is better at following demonstrations, up is better liked.",
-    content: [frame, readout, legend()],
+    content: [frame, readout, legend(way)],
     picture: () => pngOfChart(picture),
     table: () => planeTable(state),
     update() {
       draw(view);
       setText(readout, describe(state));
+      setText(way, ` (${teaching(state.run)})`);
     },
   });
 }
@@ -144,15 +147,16 @@ function axisNames({ left, right, top, bottom }, run, { x }) {
   ];
 }
 
-function legend() {
-  const side = (name) => h("li", {}, h("span", { class: `swatch ${name}` }), SIDES[name]);
+/** @param {Element} way how preferences are taught */
+function legend(way) {
+  const side = (name, ...more) => h("li", {}, h("span", { class: `swatch ${name}` }), SIDES[name], ...more);
   const other = (content, text) =>
     h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
   return h(
     "ul",
     { class: "legend", "aria-label": "Legend" },
     side("sft"),
-    side("dpo"),
+    side("dpo", way),
     side("mix"),
     other(s("path", { class: "ghost", d: shape(0) }), "where 20 seeds ended, default settings"),
     other(s("path", { class: "star", d: STAR, transform: "scale(.8)" }), "ideal"),

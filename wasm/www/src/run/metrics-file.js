@@ -27,7 +27,7 @@ export function runOfFiles(files) {
   const lanes = files.map(({ name, text }) => readLane(name, text));
   const units = lanes.find((lane) => lane.units.length)?.units ?? [];
   const header = {
-    settings: {},
+    settings: { preference: lanes.some(({ byPpo }) => byPpo) ? "ppo" : "dpo" },
     units,
     prompts: [],
     lanes: lanes.map(({ method, phases }) => ({ method, label: LABELS[method] ?? method, phases })),
@@ -56,7 +56,7 @@ function chooseReward(lanes) {
 }
 
 function readLane(name, text) {
-  const lane = { name, method: null, phases: [], units: [], frames: [], step: 0 };
+  const lane = { name, method: null, phases: [], units: [], frames: [], step: 0, byPpo: false };
   text.split("\n").forEach((line, index) => {
     if (line.trim()) readRecord(lane, parse(name, line, index + 1), `${name}, line ${index + 1}`);
   });
@@ -99,6 +99,7 @@ function readEvaluation(lane, record, where) {
     exact_covered: extra["exact match, covered"],
     exact_other: extra["exact match, uncovered"],
     casual: extra["casual, covered"],
+    score: extra["mean reward"],
   });
 }
 
@@ -119,10 +120,11 @@ function readStep(lane, record, where) {
   if (!phase) throw new Error(`${where}: a step before any phase has started`);
   lane.step = number(record, "global_step", where);
   const side = record.objective === "sft" ? "sft" : "dpo";
+  lane.byPpo ||= record.objective === "ppo";
   phase.side = phase.side === null || phase.side === side ? side : "mix";
   phase.taken++;
-  const { loss, penalty, grad_norm, penalty_grad_norm, learning_rate } = record;
-  const values = { loss, penalty, grad_norm, penalty_grad_norm, learning_rate };
+  const { loss, penalty, grad_norm, penalty_grad_norm, learning_rate, score, kl } = record;
+  const values = { loss, penalty, grad_norm, penalty_grad_norm, learning_rate, score, kl };
   lane.frames.push({ kind: "step", step: lane.step, phase: lane.phases.length - 1, side, ...values });
 }
 

@@ -6,13 +6,14 @@
  * @typedef {{ text: string, mark: "right" | "wrong" | "formal" | "casual" | "end" | null }} Token
  * @typedef {{ rule: string, accumulated: number[] | null,
  *   rules: Record<string, { f: number[], effective_units: number }> }} Importance
- * @typedef {{ step: number, sft_loss: number, reward: number, generations?: { tokens: Token[] }[] }} Moment
+ * @typedef {{ step: number, sft_loss: number, reward: number, score?: number,
+ *   generations?: { tokens: Token[] }[] }} Moment
  * @typedef {{ step: number, phase: number, loss: number, penalty: number, grad_norm: number,
- *   penalty_grad_norm: number, learning_rate: number }} Step
+ *   penalty_grad_norm: number, learning_rate: number, score?: number, kl?: number }} Step
  * @typedef {{ sft_loss: number, reward: number }} Corner
  * @typedef {{ settings: Record<string, unknown>, units: string[], prompts: Prompt[],
  *   lanes: { method: string, label: string, phases: { name: string, side: string, steps: number }[] }[],
- *   ideal: Corner | null, nadir: Corner | null, reward?: "reward" | "margin" }} Header
+ *   judge?: { accuracy: number }, ideal: Corner | null, nadir: Corner | null, reward?: "reward" | "margin" }} Header
  */
 
 /** One method's way through its phases. */
