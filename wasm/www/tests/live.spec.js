@@ -122,3 +122,19 @@ test("a module that cannot be loaded is told, and the recording plays on", async
   await lab.reached(at + 1);
   lab.problems.length = 0;
 });
+
+test("a judge learns from the pairs, and teaches every lane its own answers", async ({ lab, page }) => {
+  await lab.open({ examples: 128, measure_every: 4, preference: "ppo", lanes: "two-stage,hbat,sft" });
+  await expect(page.locator(".source")).toContainText(/its judge is right on \d+% of held-out pairs$/);
+  await expect(page.locator("#set-beta")).toBeHidden();
+  await expect(page.locator("#set-kl_coefficient")).toBeVisible();
+  await lab.finish();
+  await expect(page.locator("#plane .legend")).toContainText("preferences (PPO)");
+  const scores = await lab.course("rollouts");
+  expect(scores.filter((row) => Number.isFinite(row["Two-stage"]))).toHaveLength(16);
+  expect(scores.every((row) => row["SFT only"] === "")).toBe(true);
+  const distances = (await lab.course("kl")).map((row) => row["Two-stage"]).filter(Number.isFinite);
+  expect(Math.abs(distances[0])).toBeLessThan(1e-3);
+  expect(distances.at(-1)).toBeGreaterThan(0.01);
+  expect(await lab.figure("hbat", "Judge")).toBeGreaterThan(-20);
+});

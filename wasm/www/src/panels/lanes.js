@@ -81,7 +81,7 @@ function card(state, lane, index) {
     h("h3", {}, select),
     h("p", { class: "about" }, ABOUT[lane.method] ?? ""),
     ribbon.element,
-    h("dl", {}, ...values.map(({ row }) => row)),
+    h("dl", { "data-judged": judged(state.run) }, ...values.map(({ row }) => row)),
   );
   return {
     element,

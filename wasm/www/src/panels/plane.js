@@ -7,7 +7,7 @@ import { SIDES, STAR, shape } from "../charts/marks.js";
 import { pngOfChart } from "../charts/picture.js";
 import { h, s, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
-import { teaching } from "../run/teaching.js";
+import { judged, teaching } from "../run/teaching.js";
 import { chartPanel } from "./panel.js";
 import { capital, rewardName } from "./reward-name.js";
 import { keyboardInspection, pointerInspection } from "./plane-inspection.js";
@@ -100,9 +100,9 @@ function measure(view) {
   layers.ideal.replaceChildren(...idealCorner(run.header.ideal, view.scales));
 }
 
-/** The ends of the same methods under other seeds; a file does not say whether its settings were theirs. */
+/** The ends of the same methods, by DPO, under other seeds; a file does not say whether its settings were theirs. */
 function shownGhosts({ ghosts, run }) {
-  if (run.source === "imported") return [];
+  if (run.source === "imported" || judged(run)) return [];
   return (ghosts?.lanes ?? []).flatMap(({ method, points }) => {
     const lane = run.lanes.findIndex((each) => each.method === method);
     if (lane < 0) return [];
@@ -149,7 +149,8 @@ function axisNames({ left, right, top, bottom }, run, { x }) {
 
 /** @param {Element} way how preferences are taught */
 function legend(way) {
-  const side = (name, ...more) => h("li", {}, h("span", { class: `swatch ${name}` }), SIDES[name], ...more);
+  const side = (name, ...more) =>
+    h("li", {}, h("span", { class: `swatch ${name}` }), h("span", {}, SIDES[name], ...more));
   const other = (content, text) =>
     h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
   return h(
