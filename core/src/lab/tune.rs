@@ -49,7 +49,8 @@ pub struct Tried {
     pub reward: f64,
 }
 
-/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] where a judge teaches preferences; `progress` is told the steps that are done, and of how many.
+/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] where a judge teaches preferences; `progress` is told the
+/// steps that are done, and of how many.
 ///
 /// # Errors
 /// As [`Lab::new`] and [`Lab::advance`].
