@@ -96,6 +96,7 @@ impl Case {
                 cold_start: 0,
                 inner_epochs: 2,
                 max_new_tokens: self.batch.1 - self.batch.1 / 4,
+                drop_fraction: 0.0,
                 sft_coefficient: self.beside,
                 ..Ppo::default()
             },

@@ -2,10 +2,12 @@
 
     python3 tests/bench/ppo_toy.py --seeds 20 --rates 3e-4 1e-3 3e-3
     python3 tests/bench/ppo_toy.py --seeds 12 --rates 1e-3 3e-3 --coefficients 0 0.43 1      # demonstrations beside the answers
+    python3 tests/bench/ppo_toy.py --seeds 20 --rates 1e-3 --drops 0 0.3                      # without the best answers of every step
 
-Every seed has data, a reward model and runs of its own. A row is a method at a rate of the policy and a `ppo.sft_coefficient`: medians over seeds, at the end, of the
-loss on held-out demonstrations, the mean reward of held-out prompts' likeliest answers, and the exact match on the tasks that preferences
-cover and on the others. A point is better than another where it is better in loss and in reward.
+Every seed has data, a reward model and runs of its own. A row is a method at a rate of the policy, a `ppo.sft_coefficient` and a
+`ppo.drop_fraction`: medians over seeds, at the end, of the loss on held-out demonstrations, the mean reward of held-out prompts' likeliest
+answers, and the exact match on the tasks that preferences cover and on the others. A point is better than another where it is better in
+loss and in reward.
 """
 
 import argparse
@@ -25,26 +27,27 @@ MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, unco
 
 def main() -> None:
     options = arguments()
-    cases = list(itertools.product(options.rates, options.coefficients))
+    cases = list(itertools.product(options.rates, options.coefficients, options.drops))
     ends = {(*case, method): [] for case in cases for method in METHODS}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
             judge = pathlib.Path(folder, f"judge-{seed}")
             train(options, judge, seed, JUDGE)
-            for rate, coefficient in cases:
-                run = pathlib.Path(folder, f"{rate}-{coefficient}-{seed}")
+            for case in cases:
+                rate, coefficient, drop = case
+                run = pathlib.Path(folder, f"{rate}-{coefficient}-{drop}-{seed}")
                 methods = json.dumps(METHODS)
                 train(options, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}/best"', f"ppo.learning_rate={rate}",
-                                           f"ppo.sft_coefficient={coefficient}"))
+                                           f"ppo.sft_coefficient={coefficient}", f"ppo.drop_fraction={drop}"))
                 for method in METHODS:
-                    ends[rate, coefficient, method].append(end(run / method))
-    print("| rate | SFT beside | method | SFT loss | mean reward | exact match, covered | the others | better than two-stage, worse |")
-    print("|---|---|---|---|---|---|---|---|")
-    for (rate, coefficient, method), values in ends.items():
+                    ends[*case, method].append(end(run / method))
+    print("| rate | SFT beside | dropped | method | SFT loss | mean reward | exact match, covered | the others | better than two-stage, worse |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (*case, method), values in ends.items():
         medians = " | ".join(f"{statistics.median(value[measure] for value in values):.3f}" for measure in MEASURES)
-        pairs = list(zip(values, ends[rate, coefficient, "two-stage"]))
+        pairs = list(zip(values, ends[*case, "two-stage"]))
         wins, losses = (sum(better(*pair) for pair in side) for side in (pairs, [pair[::-1] for pair in pairs]))
-        print(f"| {rate} | {coefficient} | {method} | {medians} | {'' if method == 'two-stage' else f'{wins}, {losses}'} |")
+        print(f"| {' | '.join(case)} | {method} | {medians} | {'' if method == 'two-stage' else f'{wins}, {losses}'} |")
 
 
 def arguments() -> argparse.Namespace:
@@ -53,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rates", nargs="+", default=["3e-4", "1e-3", "3e-3"])
     parser.add_argument("--coefficients", nargs="+", default=["0"])
+    parser.add_argument("--drops", nargs="+", default=["0"])
     return parser.parse_args()
 
 

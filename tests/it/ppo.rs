@@ -169,6 +169,7 @@ fn traced_ppo(run: &Value) -> Ppo {
         score_clip: number(run, "score_clip"),
         inner_epochs: number(run, "inner_epochs") as usize,
         mini_batches: 1,
+        drop_fraction: 0.0,
         sft_coefficient: 0.0,
         value_learning_rate: number(run, "value_learning_rate"),
         cold_start: number(run, "cold_steps") as usize,
@@ -272,6 +273,14 @@ fn on_a_gpu_it_follows_pytorch_too() {
     follows_pytorch(&with_kernels(device), Engine::Segmented);
 }
 
+fn ends_as(trainer: &Trainer, outcome: &runs::Outcome, expected: &Value) {
+    for (unit, weights) in trainer.policy().units().iter().zip(&outcome.weights) {
+        let squares: f64 = weights.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let expected = number(&expected[&unit.name], "sum_of_squares");
+        within(&format!("final Σθ² of {}", unit.name), squares, expected, 0.0);
+    }
+}
+
 /// PPO alone, with demonstrations in every update of the policy.
 #[test]
 fn with_demonstrations_beside_the_answers_it_follows_pytorch() {
@@ -287,11 +296,22 @@ fn with_demonstrations_beside_the_answers_it_follows_pytorch() {
             let losses = if found.grad_norm > 0.0 { mean(expected, "sft_losses") } else { 0.0 };
             within(&format!("SFT loss of step {}", found.step), metric(found, "sft_loss"), losses, 1.0);
         }
-        for (unit, weights) in trainer.policy().units().iter().zip(&outcome.weights) {
-            let squares: f64 = weights.iter().map(|v| f64::from(*v).powi(2)).sum();
-            let expected = number(&beside["final"][&unit.name], "sum_of_squares");
-            within(&format!("final Σθ² of {}", unit.name), squares, expected, 0.0);
-        }
+        ends_as(&trainer, &outcome, &beside["final"]);
+    }
+}
+
+/// PPO alone, without the best answers of every step.
+#[test]
+fn without_the_best_answers_it_follows_pytorch() {
+    let golden = golden("ppo_trace");
+    let (run, dropping) = (&golden["run"]["ppo"], &golden["dropping"]);
+    for engine in [Engine::Whole, Engine::Segmented, Engine::Autodiff] {
+        let ppo = Ppo { drop_fraction: number(dropping, "drop_fraction"), ..traced_ppo(run) };
+        let mut trainer = traced(&golden, (&cpu(), engine), Method::PreferenceOnly, ppo);
+        let outcome = finish(&mut trainer);
+        assert_eq!(outcome.steps().len(), cases(dropping, "steps").len());
+        outcome.steps().into_iter().zip(cases(dropping, "steps")).for_each(|(found, expected)| check_ppo_step(found, expected));
+        ends_as(&trainer, &outcome, &dropping["final"]);
     }
 }
 
@@ -410,6 +430,7 @@ fn the_policy_comes_to_answer_as_the_judge_likes() {
         kl_coefficient: 0.02,
         mini_batches: 1,
         inner_epochs: 4,
+        drop_fraction: 0.0,
         sft_coefficient: 0.0,
         ..settings.ppo
     };

@@ -90,6 +90,7 @@ fn ppo() -> Ppo {
         value_learning_rate: 3e-3,
         inner_epochs: 2,
         mini_batches: 2,
+        drop_fraction: 0.3,
         sft_coefficient: 0.3,
         cold_start: 1,
         max_new_tokens: 5,

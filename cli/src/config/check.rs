@@ -65,7 +65,7 @@ const FACTOR: Range = Range::From(0.0, 1e30);
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 81] = [
+const RANGES: [(&str, Range, &str); 82] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -107,6 +107,7 @@ const RANGES: [(&str, Range, &str); 81] = [
         Range::NotNegative,
         "it is a number of nats per answer, 6 in Ziegler et al.; 0.0 leaves the coefficient alone",
     ),
+    ("ppo.drop_fraction", Range::Below(0.0, 1.0), "0.3 is ESRL's; 0.0 trains on all answers"),
     ("ppo.sft_coefficient", Range::NotNegative, "0 for PPO alone, 1 for as much as the policy's own loss"),
     ("ppo.kl_horizon", Range::Positive, "10000 is usual"),
     ("ppo.clip", Range::Positive, "0.2 is usual"),

@@ -313,6 +313,8 @@ pub struct PpoSection {
     pub inner_epochs: usize,
     /// Optimizer steps of a pass.
     pub mini_batches: usize,
+    /// The part of a step's answers, the best, that is not trained on.
+    pub drop_fraction: f64,
     /// What demonstrations' likelihood counts beside the policy's loss.
     pub sft_coefficient: f64,
     /// The critic's peak learning rate.
@@ -346,6 +348,7 @@ impl PpoSection {
             score_clip: self.score_clip,
             inner_epochs: self.inner_epochs,
             mini_batches: self.mini_batches,
+            drop_fraction: self.drop_fraction,
             sft_coefficient: self.sft_coefficient,
             value_learning_rate: self.value_learning_rate,
             cold_start: self.cold_start,
@@ -363,7 +366,8 @@ impl PpoSection {
             return alone;
         }
         // Which demonstrations go beside the answers depends on these; how much they count does not.
-        Self { sft_coefficient: 1.0, inner_epochs: self.inner_epochs, mini_batches: self.mini_batches, ..alone }
+        let Self { drop_fraction, inner_epochs, mini_batches, .. } = *self;
+        Self { sft_coefficient: 1.0, drop_fraction, inner_epochs, mini_batches, ..alone }
     }
 }
 

@@ -21,13 +21,15 @@ pub(super) fn waiting(critic: &Sizes) -> usize {
 pub(super) struct Answers {
     /// All of them in one pass.
     pub(super) together: Pass,
+    /// Those that are trained on, if they are the longest.
+    trained: Pass,
     /// Those that are generated together, and their prompts.
     generated: [Pass; 2],
     /// The passes of the first mini-batch, which no other has more of.
     passes: Vec<Pass>,
     /// Those of demonstrations beside it, if they are the longest.
     beside: Vec<Pass>,
-    /// All demonstrations, and the share of them that goes beside the answers of an inner epoch.
+    /// All demonstrations, and the share of them that goes beside an inner epoch.
     demonstrations: (Pass, f64),
 }
 
@@ -46,31 +48,32 @@ impl Answers {
         let groups = answered(settings.ppo.max_new_tokens.max(1));
         let first = |count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
         let apart = Settings { pack: None, ..*settings };
-        let beside = if settings.ppo.sft_coefficient > 0.0 { settings.ppo.mini_batch(groups.len()) } else { 0 };
+        let kept = settings.ppo.kept(groups.len());
+        let beside = if settings.ppo.sft_coefficient > 0.0 { settings.ppo.mini_batch(kept) } else { 0 };
         let all = if beside > 0 { data.demonstrations.as_slice() } else { &[] };
         let mut longest: Vec<usize> = (0..all.len()).collect();
         longest.sort_by_key(|&example| Reverse(all[example].longest()));
         let longest: Vec<usize> = longest.into_iter().cycle().take(beside).collect();
         Self {
             together: Pass::one(&groups, &first(groups.len()), &apart),
+            trained: Pass::one(&groups, &first(kept), &apart),
             generated: [&groups, &answered(1)].map(|groups| Pass::one(groups, &first(settings.ppo.rollout_batch.max(1)), &apart)),
-            passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(groups.len())), settings),
+            passes: Pass::of_step(&groups, &first(settings.ppo.mini_batch(kept)), settings),
             beside: Pass::of_step(all, &longest, settings),
-            demonstrations: (
-                Pass::one(all, &(0..all.len()).collect::<Vec<_>>(), &apart),
-                groups.len() as f64 / all.len().max(1) as f64,
-            ),
+            demonstrations: (Pass::one(all, &(0..all.len()).collect::<Vec<_>>(), &apart), kept as f64 / all.len().max(1) as f64),
         }
     }
 
-    /// Generating, scoring by four models, and the inner epochs of two, the policy's of so many rounds.
+    /// Generating and judging, scoring by three models what is trained on, and the inner epochs of two, the policy's of so many rounds.
     pub(super) fn flops(&self, (policy, reward): (&LlamaConfig, &LlamaConfig), rounds: f64, settings: &Settings) -> f64 {
-        let forward = |config| forward_flops(config, &self.together);
-        let train = |config| flops(config, settings.engine, &self.together);
+        let all = |config| forward_flops(config, &self.together);
+        let trained = |config| forward_flops(config, &self.trained);
+        let train = |config| flops(config, settings.engine, &self.trained);
         let inner = settings.ppo.inner_epochs as f64;
         let (demonstrations, share) = &self.demonstrations;
         let beside = share * flops(policy, settings.engine, demonstrations);
-        3.0 * forward(policy) + 2.0 * forward(reward) + inner * (rounds * (train(policy) + beside) + train(reward))
+        let scoring = 2.0 * trained(policy) + trained(reward);
+        all(policy) + all(reward) + scoring + inner * (rounds * (train(policy) + beside) + train(reward))
     }
 
     /// Passes of an optimizer step of the policy.

@@ -36,6 +36,9 @@ pub struct Ppo {
     pub inner_epochs: usize,
     /// Optimizer steps of such a pass.
     pub mini_batches: usize,
+    /// The part of a step's answers, those with the best scores, that is judged and no more: ESRL's dynamic sampling (Wang et al. 2023, 0.3), with
+    /// the score for what a model can do already, as the paper has it (HBAT+ESRL). 0 trains on all.
+    pub drop_fraction: f64,
     /// What the negative log-likelihood per token of demonstrations counts beside the policy's loss. Every optimizer step of the policy then has as
     /// many of them as answers. On plain text it is PPO-ptx (Ouyang et al. 2022, whose factor was 27.8).
     pub sft_coefficient: f64,
@@ -64,6 +67,7 @@ impl Default for Ppo {
             score_clip: 10.0,
             inner_epochs: 4,
             mini_batches: 1,
+            drop_fraction: 0.0,
             sft_coefficient: 0.0,
             value_learning_rate: 5e-6,
             cold_start: 50,
@@ -77,12 +81,19 @@ impl Default for Ppo {
 impl Ppo {
     /// Optimizer steps made of a batch of so many answers.
     pub fn updates(&self, answers: usize) -> usize {
-        self.inner_epochs * answers.div_ceil(self.mini_batch(answers))
+        let kept = self.kept(answers);
+        self.inner_epochs * kept.div_ceil(self.mini_batch(kept))
     }
 
-    /// Answers of a mini-batch, the last of which may have fewer.
-    pub(crate) fn mini_batch(&self, answers: usize) -> usize {
-        answers.div_ceil(self.mini_batches).max(1)
+    /// How many of so many answers are trained on.
+    pub fn kept(&self, answers: usize) -> usize {
+        let dropped = (self.drop_fraction * answers as f64).ceil() as usize;
+        answers.saturating_sub(dropped).max(answers.min(1))
+    }
+
+    /// Answers of a mini-batch, of so many that are trained on; the last may have fewer.
+    pub(crate) fn mini_batch(&self, kept: usize) -> usize {
+        kept.div_ceil(self.mini_batches).max(1)
     }
 }
 
@@ -135,5 +146,20 @@ impl Critics {
     /// The judge.
     pub fn reward(&self) -> &Policy {
         &self.reward
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_step_s_answers_some_are_trained_on_and_always_one() {
+        let kept = |drop_fraction: f64, answers| Ppo { drop_fraction, ..Ppo::default() }.kept(answers);
+        assert_eq!([0, 1, 2, 3, 10, 64].map(|answers| kept(0.3, answers)), [0, 1, 1, 2, 7, 44]);
+        assert_eq!([1, 10].map(|answers| kept(0.0, answers)), [1, 10]);
+        assert_eq!(kept(0.95, 10), 1);
+        let ppo = Ppo { drop_fraction: 0.3, inner_epochs: 2, mini_batches: 2, ..Ppo::default() };
+        assert_eq!(ppo.updates(10), 4);
     }
 }

@@ -13,12 +13,15 @@ penalties are empty. The penalty's gradient λF(θ − θ*) is added to the poli
 of the rollout's log-probs, means over responses of sums; whitening is over the batch's response tokens.
 `beside` is a run of ppo-1 alone from the same start, without penalty, whose policy loss has `sft_coefficient` times the
 mean negative log-likelihood per token of demonstrations added to it: in every update the next ones in their order, as many as
-the batch has prompts, beginning anew after the last; a cold step passes over as many. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
+the batch has prompts, beginning anew after the last; a cold step passes over as many. `dropping` is ppo-1 alone likewise, without
+demonstrations: of every batch the ceil(`drop_fraction` · n) answers with the best scores, but never all, are judged and not trained
+on (ESRL's dynamic sampling); its `scores` are of all answers, everything else of the rest. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
 this one: as in hbat_trace.json for SFT steps and phases, and for `ppo` the largest difference over the largest number of
 that name.
 """
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -43,7 +46,7 @@ RUN = {
 SEED = 76  # one whose responses end early and late, see `check`
 RATES = ("learning_rate", "value_learning_rate")
 OF_UPDATE = {"grad_norms": "grad_norm", "penalties": "penalty", "penalty_grad_norms": "penalty_grad_norm"}
-COEFFICIENT = 0.5
+COEFFICIENT, DROPPED = 0.5, 0.3
 PER_EPOCH = ("policy_losses", "value_losses", *OF_UPDATE, "value_grad_norms", "clip_fractions")
 
 
@@ -54,16 +57,19 @@ def main() -> None:
     narrow.train()
     wide.train()
     check(narrow, wide)
-    beside = [Beside(start, reward, data), Beside(copy.deepcopy(start).double(), copy.deepcopy(reward).double(), data)]
-    for run in beside:
+    beside, dropping = [
+        [of(start, reward, data), of(copy.deepcopy(start).double(), copy.deepcopy(reward).double(), data)] for of in (Beside, Dropping)]
+    for run in beside + dropping:
         run.fit("ppo-1", "ppo", data["ppo"], (np.zeros(len(run.units)), [p.detach().clone() for p in run.units.values()]))
     check_beside(*beside)
+    check_dropping(*dropping)
     golden.write("ppo_trace", __file__, __doc__.strip(), {
         "config": SETTINGS, "reward_config": REWARD, "run": RUN, **weights, "demonstrations": data["sft"], "prompts": data["ppo"],
         "rounding": rounding(narrow, wide), "smallest_lead": golden.significant(narrow.lead, 3),
         "smallest_clip_margin": golden.significant(narrow.margin, 3), "steps": narrow.steps, "phases": narrow.phases,
         "final_weights": llama.weights(narrow.model), "value_final": summary(narrow.value),
         "beside": {"sft_coefficient": COEFFICIENT, "steps": beside[0].steps, "final": summary(beside[0].model)},
+        "dropping": {"drop_fraction": DROPPED, "steps": dropping[0].steps, "final": summary(dropping[0].model)},
     })
 
 
@@ -107,17 +113,22 @@ class Run(hbat_trace.Run):
         """Responses and all that is fixed during the inner epochs. Tensors hold the tokens of all responses."""
         settings = RUN["ppo"]
         rows = [(prompt, self.greedy(prompt)) for prompt in prompts]
+        scores = [reads(self.reward, *row)[-1].clamp(-settings["score_clip"], settings["score_clip"]) for row in rows]
+        rows, every, scores = self.kept(rows, scores)
         old, frozen = [[llama.log_probs(model, *row) for row in rows] for model in (self.model, reference)]
         values = [reads(self.value, *row)[:-1] for row in rows]
-        scores = [reads(self.reward, *row)[-1].clamp(-settings["score_clip"], settings["score_clip"]) for row in rows]
         rewards = [ppo_formulas.token_rewards(p, r, s, settings["beta"]) for p, r, s in zip(old, frozen, scores)]
         advantages = [ppo_formulas.gae(r, v, settings["gamma"], settings["lambda"]) for r, v in zip(rewards, values)]
         values, returns = torch.cat(values), torch.cat([a + v for a, v in zip(advantages, values)])
-        record = {"responses": [response for _, response in rows], "scores": [score.item() for score in scores],
+        record = {"responses": [response for _, response in rows], "scores": [score.item() for score in every],
                   **ppo_formulas.divergence(old, frozen),
                   "explained_variance": ppo_formulas.explained_variance(values.double(), returns.double())}
         return {"rows": rows, "old": torch.cat(old), "values": values, "returns": returns,
                 "advantages": torch.cat(ppo_formulas.whiten(advantages)), "record": record}
+
+    def kept(self, rows: list, scores: list) -> tuple[list, list, list]:
+        """The answers that are trained on, all scores, and theirs."""
+        return rows, scores, scores
 
     def greedy(self, prompt: list[int]) -> list[int]:
         response = []
@@ -178,6 +189,22 @@ class Beside(Run):
         return super().policy_loss(rollout, record) + COEFFICIENT * sft
 
 
+class Dropping(Run):
+    """PPO on all answers but the best."""
+
+    def __init__(self, model, reward, data: dict):
+        super().__init__(copy.deepcopy(model), reward, data)
+        self.gap = float("inf")
+
+    def kept(self, rows: list, scores: list) -> tuple[list, list, list]:
+        dropped = min(math.ceil(DROPPED * len(rows)), len(rows) - 1)
+        order = sorted(range(len(rows)), key=lambda answer: -scores[answer].item())
+        if dropped:
+            self.gap = min(self.gap, (scores[order[dropped - 1]] - scores[order[dropped]]).item())
+        rest = sorted(order[dropped:])
+        return [rows[answer] for answer in rest], scores, [scores[answer] for answer in rest]
+
+
 def reads(model: LlamaForSequenceClassification, prompt: list[int], response: list[int]) -> torch.Tensor:
     """The score head at the prompt's last token and at each response token: V of each response token, then the reward."""
     hidden = model.model(input_ids=torch.tensor([prompt + response]), use_cache=False).last_hidden_state
@@ -209,6 +236,14 @@ def check_beside(narrow: Beside, wide: Beside) -> None:
     assert min(narrow.lead, wide.lead) > 1e-3 and min(narrow.margin, wide.margin) > 1e-4, (narrow.lead, narrow.margin)
     assert [step["responses"] for step in narrow.steps] == [step["responses"] for step in wide.steps]
     assert narrow.place > 2 * len(narrow.data["sft"])
+
+
+def check_dropping(narrow: Dropping, wide: Dropping) -> None:
+    """No answer, and not which is dropped, hangs on rounding; some step drops another than its first."""
+    assert min(narrow.lead, wide.lead, narrow.gap, wide.gap) > 1e-3 and min(narrow.margin, wide.margin) > 1e-4, (narrow.lead, narrow.gap)
+    assert [step["responses"] for step in narrow.steps] == [step["responses"] for step in wide.steps]
+    best = [int(np.argmax(step["scores"])) for step in narrow.steps if len(step["scores"]) > 1]
+    assert len(set(best)) > 1, best
 
 
 def rounding(narrow: Run, wide: Run) -> dict:

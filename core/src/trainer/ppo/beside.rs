@@ -5,7 +5,7 @@ use crate::random::{permutation, stream};
 use crate::reduce::Reduce;
 use crate::schedule::Order;
 use crate::tokens::Batch;
-use crate::trainer::agenda::passes;
+use crate::trainer::agenda::{Item, passes};
 use crate::trainer::term::Term;
 use crate::trainer::{Running, Settings, Trainer};
 
@@ -22,13 +22,14 @@ impl<R: Reduce> Trainer<R> {
         (factor > 0.0).then(|| Term { objective: &Sft, batches: batches(), factor })
     }
 
-    /// Which demonstrations those are, as many as it has answers: the next of all, in a new order as often as all have had their turn. Cold
+    /// Which demonstrations those are, as many as it trains on answers: the next of all, in a new order as often as all have had their turn. Cold
     /// steps pass theirs over.
     fn demonstrations(&self, step: usize, update: usize) -> Vec<usize> {
         let Some(Running { agenda, .. }) = &self.current else { unreachable!("only called within a phase") };
-        let (ppo, answers) = (self.settings.ppo, agenda.items[step].examples.len());
-        let (size, earlier) =
-            (ppo.mini_batch(answers), agenda.items[..step].iter().map(|item| item.examples.len()).sum::<usize>());
+        let ppo = self.settings.ppo;
+        let kept = |item: &Item| ppo.kept(item.examples.len());
+        let (answers, earlier) = (kept(&agenda.items[step]), agenda.items[..step].iter().map(kept).sum::<usize>());
+        let size = ppo.mini_batch(answers);
         let per_epoch = answers.div_ceil(size);
         let within = (update % per_epoch) * size;
         let start = ppo.inner_epochs * earlier + (update / per_epoch) * answers + within;

@@ -13,13 +13,15 @@ use crate::trainer::{Running, Trainer};
 
 /// What this rank's answers of a step came to.
 pub(super) struct Experience {
-    /// With the columns that both losses read.
+    /// With the columns that both losses read; of this rank's answers those that are trained on.
     pub(super) groups: Vec<Group>,
-    /// Means over all ranks' answers.
+    /// The places of all ranks' that are, in order: rank r answers the prompts r, r + ranks, r + 2·ranks, …
+    pub(super) kept: Vec<usize>,
+    /// Means over all ranks' answers: of the score over all, of the rest over those that are trained on.
     pub(super) metrics: Vec<(&'static str, f64)>,
     /// Nats per answer.
     pub(super) kl: f64,
-    /// Of all ranks, prompts included.
+    /// Of all ranks' answers that are trained on, prompts included.
     pub(super) tokens: usize,
 }
 
@@ -45,12 +47,18 @@ impl<R: Reduce> Trainer<R> {
         self.make_reference().await?;
         let (answers, spoiled) = (std::mem::take(&mut self.rolling_out().answers), self.rolling_out().spoiled);
         self.stop_at("logit of an answer", if spoiled { f64::NAN } else { 0.0 }, item).await?;
-        let unfinished = answers.iter().filter(|answer| answer.finish == Finish::Length).count();
         let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
-        let mut groups: Vec<Group> = answers.into_iter().map(|Answer { group, .. }| group).collect();
-        let verdicts = self.verdicts(&groups, &judged).await?;
-        let sum: f64 = verdicts.scores.iter().map(|score| f64::from(*score)).sum();
-        self.stop_at("score of an answer", sum, item).await?;
+        // A reward model's verdict counts at the last token.
+        let rewards = self.by_token(self.judges().reward(), &judged).await?;
+        let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
+        let mut score = [scores.iter().map(|score| f64::from(*score)).sum()];
+        self.stop_at("score of an answer", score[0], item).await?;
+        self.reduce.sum(&mut score).await;
+        let kept = self.kept(&scores, item.examples.len()).await;
+        let mine = self.of_this_rank(&kept);
+        let unfinished = mine.iter().filter(|&&answer| answers[answer].finish == Finish::Length).count();
+        let mut groups: Vec<Group> = mine.iter().map(|&answer| answers[answer].group.clone()).collect();
+        let verdicts = self.verdicts(&groups, mine.iter().map(|&answer| scores[answer]).collect()).await?;
         let worth = self.worth(&verdicts).await;
         for (answer, group) in groups.iter_mut().enumerate() {
             group.columns = [
@@ -61,7 +69,30 @@ impl<R: Reduce> Trainer<R> {
             ]
             .into();
         }
-        Ok(self.experience(groups, &verdicts, &worth, unfinished).await)
+        let score = score[0] / item.examples.len() as f64;
+        Ok(self.experience((groups, kept), &verdicts, &worth, (score, unfinished)).await)
+    }
+
+    /// The places, among all ranks' answers of a step, of those that are trained on: not the best by their scores, of equals not the first.
+    async fn kept(&self, scores: &[f32], answers: usize) -> Vec<usize> {
+        let dropped = answers - self.settings.ppo.kept(answers);
+        let mut places: Vec<usize> = (0..answers).collect();
+        if dropped > 0 {
+            let mut all = vec![0.0; answers];
+            let mine = all.iter_mut().skip(self.reduce.rank()).step_by(self.reduce.world());
+            mine.zip(scores).for_each(|(place, score)| *place = f64::from(*score));
+            self.reduce.sum(&mut all).await;
+            places.sort_by(|a, b| all[*b].total_cmp(&all[*a]));
+            places.drain(..dropped);
+            places.sort_unstable();
+        }
+        places
+    }
+
+    /// Which of this rank's answers these places are.
+    fn of_this_rank(&self, places: &[usize]) -> Vec<usize> {
+        let (rank, world) = (self.reduce.rank(), self.reduce.world());
+        places.iter().filter(|place| *place % world == rank).map(|place| place / world).collect()
     }
 
     /// An answer as the judge reads it.
@@ -82,17 +113,15 @@ impl<R: Reduce> Trainer<R> {
         if lost[0] == 0.0 { Ok(()) } else { self.check(quantity, f64::NAN, item, Aftermath::Untouched) }
     }
 
-    async fn verdicts(&self, groups: &[Group], judged: &[Group]) -> Result<Verdicts, Error> {
+    async fn verdicts(&self, groups: &[Group], scores: Vec<f32>) -> Result<Verdicts, Error> {
         let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
             unreachable!("make_reference() was called")
         };
-        // A reward model's verdict counts at the last token.
-        let rewards = self.by_token(self.judges().reward(), judged).await?;
         Ok(Verdicts {
             policy: self.by_token(&self.policy, groups).await?,
             reference: self.by_token(reference, groups).await?,
             values: self.by_token(self.judges().value(), groups).await?,
-            scores: rewards.iter().filter_map(|tokens| tokens.last().copied()).collect(),
+            scores,
         })
     }
 
@@ -112,8 +141,14 @@ impl<R: Reduce> Trainer<R> {
         Worth { rewards, returns, advantages }
     }
 
-    /// Means over all ranks' answers.
-    async fn experience(&self, groups: Vec<Group>, verdicts: &Verdicts, worth: &Worth, unfinished: usize) -> Experience {
+    /// Means over all ranks' answers that are trained on; the mean score is of all.
+    async fn experience(
+        &self,
+        (groups, kept): (Vec<Group>, Vec<usize>),
+        verdicts: &Verdicts,
+        worth: &Worth,
+        (score, unfinished): (f64, usize),
+    ) -> Experience {
         let explained = explained_variance(&worth.returns.concat(), &verdicts.values.concat(), &self.reduce).await;
         let kl = verdicts.policy.iter().zip(&verdicts.reference).map(|(l, r)| KlEstimates::of(l, r));
         let kl = kl.fold(KlEstimates::default(), |sum, kl| KlEstimates { k1: sum.k1 + kl.k1, k3: sum.k3 + kl.k3 });
@@ -121,16 +156,15 @@ impl<R: Reduce> Trainer<R> {
             groups.len() as f64,
             groups.iter().map(Group::response_tokens).sum::<usize>() as f64,
             groups.iter().map(Group::longest).sum::<usize>() as f64,
-            verdicts.scores.iter().map(|score| f64::from(*score)).sum(),
             worth.rewards.iter().flatten().sum(),
             kl.k1,
             kl.k3,
             unfinished as f64,
         ];
         self.reduce.sum(&mut totals).await;
-        let [answers, response_tokens, tokens, score, reward, k1, k3, unfinished] = totals;
+        let [answers, response_tokens, tokens, reward, k1, k3, unfinished] = totals;
         let metrics = vec![
-            ("score", score / answers),
+            ("score", score),
             ("reward", reward / answers),
             ("kl", k1 / answers),
             ("kl_k3", k3 / answers),
@@ -138,7 +172,7 @@ impl<R: Reduce> Trainer<R> {
             ("missing_eos", unfinished / answers),
             ("explained_variance", explained),
         ];
-        Experience { groups, metrics, kl: k1 / answers, tokens: tokens as usize }
+        Experience { groups, kept, metrics, kl: k1 / answers, tokens: tokens as usize }
     }
 
     /// One number per response token of every group's only sequence, cut into the passes that training takes where a mini-batch is all of them:

@@ -54,7 +54,7 @@ impl<R: Reduce> Trainer<R> {
         let experience = self.appraise(&item).await?;
         let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::rolls_out);
         let (mut policy, mut critic, mut beside) = (Totals::default(), Totals::default(), 0.0);
-        for (update, mini_batch) in self.mini_batches(&item, done).into_iter().enumerate() {
+        for (update, mini_batch) in self.mini_batches(&experience.kept, done).into_iter().enumerate() {
             let batches = self.laid_out(&experience.groups, mini_batch);
             if !cold {
                 let objective = ClippedSurrogate { clip: self.settings.ppo.clip };
@@ -70,7 +70,7 @@ impl<R: Reduce> Trainer<R> {
         }
         self.running_now().done += 1;
         let phase = self.phases[self.position].name.clone();
-        let beta = if cold { self.rolling_out().beta } else { self.next_beta(experience.kl, item.examples.len()) };
+        let beta = if cold { self.rolling_out().beta } else { self.next_beta(experience.kl, experience.kept.len()) };
         let tokens = experience.tokens;
         let mut metrics = metrics(experience, &policy, &critic, (beta, self.value_rate(&item)));
         if self.settings.ppo.sft_coefficient > 0.0 {
@@ -101,17 +101,19 @@ impl<R: Reduce> Trainer<R> {
         beta
     }
 
-    /// Which of this rank's answers make each optimizer step: all epochs, one after the other.
-    fn mini_batches(&self, item: &Item, step: usize) -> Vec<Vec<usize>> {
-        let (ppo, answers) = (self.settings.ppo, item.examples.len());
-        let (rank, world, size) = (self.reduce.rank(), self.reduce.world(), ppo.mini_batch(answers));
+    /// Which of the answers that this rank trains on make each optimizer step: all epochs, one after the other.
+    fn mini_batches(&self, kept: &[usize], step: usize) -> Vec<Vec<usize>> {
+        let (ppo, answers) = (self.settings.ppo, kept.len());
+        let size = ppo.mini_batch(answers);
+        let rank = |place: &usize| *place % self.reduce.world() == self.reduce.rank();
+        let own: Vec<usize> = kept.iter().copied().filter(rank).collect();
         let label = format!("mini-batches {}", self.phases[self.position].name);
         let epoch = |epoch: usize| -> Vec<Vec<usize>> {
             let order = match size < answers && self.settings.order == Order::Shuffled {
                 true => permutation(answers, &mut stream(self.settings.seed, &label, &[step as u64, epoch as u64])),
                 false => (0..answers).collect(),
             };
-            let mine = |places: &[usize]| places.iter().filter(|p| *p % world == rank).map(|p| p / world).collect();
+            let mine = |places: &[usize]| places.iter().filter_map(|&p| own.binary_search(&kept[p]).ok()).collect();
             order.chunks(size).map(mine).collect()
         };
         (0..ppo.inner_epochs).flat_map(epoch).collect()
