@@ -4,7 +4,7 @@ use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Rule};
 use hbat::engine::Engine;
 use hbat::model::{HeadKind, LlamaConfig, Policy};
-use hbat::objective::{Dpo, Reward};
+use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
         pack: None,
         dpo: Dpo::default(),
         ppo: Ppo::default(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
@@ -67,6 +68,7 @@ pub fn schedule(method: Method) -> ScheduleSettings {
         preference: Preference::Dpo,
         dpo: training(5e-4, 2),
         ppo: training(5e-4, 2),
+        rrhf: training(5e-4, 2),
         reward: training(5e-4, 2),
         consolidation: Consolidation { rule: Rule::Relative, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,

@@ -15,7 +15,7 @@ use hbat::compute::Compute;
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::Policy;
-use hbat::objective::{Dpo, Reward};
+use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
@@ -89,6 +89,7 @@ fn schedule() -> ScheduleSettings {
         preference: Preference::Dpo,
         dpo: sft,
         ppo: sft,
+        rrhf: sft,
         reward: sft,
         sft,
         consolidation: Consolidation::default(),
@@ -107,6 +108,7 @@ fn settings(seed: u64) -> Settings {
         pack: None,
         dpo: Dpo::default(),
         ppo: Ppo::default(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -10,7 +10,7 @@ use hbat::compute::{Compute, LayerInputs, Moments, Offload, Precision, Products,
 use hbat::consolidation::Consolidation;
 use hbat::engine::Engine;
 use hbat::model::{HeadKind, LlamaConfig};
-use hbat::objective::{Dpo, Reward};
+use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::{Critics, Ppo};
 use hbat::schedule::{Method, Order, Phase, Preference, ScheduleSettings, Training, Warmup, phases};
@@ -75,6 +75,7 @@ impl Case {
             preference: self.preference,
             dpo,
             ppo: dpo,
+            rrhf: dpo,
             reward: dpo,
             consolidation: Consolidation::default(),
             freeze_fraction: 0.0,
@@ -100,6 +101,7 @@ impl Case {
                 sft_coefficient: self.beside,
                 ..Ppo::default()
             },
+            rrhf: Rrhf::default(),
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,

@@ -55,8 +55,10 @@ impl Method {
             (Self::RewardModel, _) => &[Aim::Reward],
             (Self::PreferenceOnly, Preference::Dpo) => &[Aim::Dpo],
             (Self::PreferenceOnly, Preference::Ppo) => &[Aim::Ppo],
+            (Self::PreferenceOnly, Preference::Rrhf) => &[Aim::Rrhf],
             (_, Preference::Dpo) => &[Aim::Sft, Aim::Dpo],
             (_, Preference::Ppo) => &[Aim::Sft, Aim::Ppo],
+            (_, Preference::Rrhf) => &[Aim::Sft, Aim::Rrhf],
         }
     }
 }
@@ -65,11 +67,13 @@ impl Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preference {
-    /// On the pairs themselves.
+    /// On the pairs themselves, against the policy of the phase's start.
     #[default]
     Dpo,
     /// On the policy's own answers to the pairs' prompts, as a reward model judges them.
     Ppo,
+    /// On the pairs themselves, by their likelihoods alone.
+    Rrhf,
 }
 
 impl Preference {
@@ -78,6 +82,7 @@ impl Preference {
         match self {
             Self::Dpo => Aim::Dpo,
             Self::Ppo => Aim::Ppo,
+            Self::Rrhf => Aim::Rrhf,
         }
     }
 }
@@ -102,19 +107,21 @@ pub enum Aim {
     /// [`ClippedSurrogate`](crate::objective::ClippedSurrogate), on answers to the prompts of preferences. A step is as many optimizer
     /// steps as [`Ppo`](crate::ppo::Ppo) makes of one batch of answers.
     Ppo,
+    /// [`Rrhf`](crate::objective::Rrhf), on preferences.
+    Rrhf,
     /// [`Reward`](crate::objective::Reward), on preferences.
     Reward,
 }
 
 impl Aim {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Sft, Self::Dpo, Self::Ppo, Self::Reward];
+    pub const ALL: [Self; 5] = [Self::Sft, Self::Dpo, Self::Ppo, Self::Rrhf, Self::Reward];
 
     /// Sequences of an example.
     pub fn sequences(self) -> usize {
         match self {
             Self::Sft | Self::Ppo => 1,
-            Self::Dpo | Self::Reward => 2,
+            Self::Dpo | Self::Rrhf | Self::Reward => 2,
         }
     }
 
@@ -122,7 +129,7 @@ impl Aim {
     pub fn side(self) -> Side {
         match self {
             Self::Sft => Side::Instruction,
-            Self::Dpo | Self::Ppo | Self::Reward => Side::Preference,
+            Self::Dpo | Self::Ppo | Self::Rrhf | Self::Reward => Side::Preference,
         }
     }
 
@@ -132,6 +139,7 @@ impl Aim {
             Self::Sft => "sft",
             Self::Dpo => "dpo",
             Self::Ppo => "ppo",
+            Self::Rrhf => "rrhf",
             Self::Reward => "reward",
         }
     }
@@ -179,6 +187,8 @@ pub struct ScheduleSettings {
     pub dpo: Training,
     /// The policy's training by PPO; `batch_size` counts prompts, and a step is all that is made of their answers.
     pub ppo: Training,
+    /// Training on preferences by RRHF.
+    pub rrhf: Training,
     /// Training of a reward model.
     pub reward: Training,
     /// The penalty of the methods that consolidate.
@@ -231,7 +241,7 @@ pub enum Protection {
 /// One phase of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// Unique in the schedule: "sft-1", "dpo-1" or "ppo-1", …, "reward-1" or "mix".
+    /// Unique in the schedule: "sft-1", "dpo-1", "ppo-1" or "rrhf-1", …, "reward-1" or "mix".
     pub name: String,
     /// What it trains.
     pub work: Work,
@@ -285,6 +295,7 @@ fn rounds(settings: &ScheduleSettings, order: &[Aim], subsets: usize, protection
             Aim::Sft => settings.sft,
             Aim::Dpo => settings.dpo,
             Aim::Ppo => settings.ppo,
+            Aim::Rrhf => settings.rrhf,
             Aim::Reward => settings.reward,
         };
         let work = Work::One { aim, training, subset, subsets };
@@ -365,6 +376,7 @@ mod tests {
             preference: Preference::Dpo,
             dpo: training,
             ppo: training,
+            rrhf: training,
             reward: training,
             consolidation,
             freeze_fraction: 0.2,

@@ -84,6 +84,7 @@ fn schedule(method: Method) -> ScheduleSettings {
         preference: Preference::Dpo,
         dpo: training(ROWS / 2),
         ppo: training(ROWS / 2),
+        rrhf: training(ROWS / 2),
         reward: training(ROWS / 2),
         consolidation: Consolidation { rule: Rule::Relative, ..Consolidation::default() },
         freeze_fraction: 0.0,

@@ -29,6 +29,7 @@ mod precision;
 mod ranks;
 mod resume_core;
 mod reward;
+mod rrhf;
 mod runs;
 mod smollm2;
 mod store;

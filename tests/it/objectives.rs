@@ -128,6 +128,32 @@ fn the_chosen_likelihood_beside_dpo_is_trls_pair_by_pair() {
 }
 
 #[test]
+fn rrhf_on_pairs_is_pytorchs() {
+    let golden = golden("rrhf");
+    let cases = golden["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 18);
+    for case in cases {
+        let number = |key: &str| case[key].as_f64().expect("a number");
+        let pairs: Vec<[Vec<f32>; 2]> = serde_json::from_value(case["log_probs"].clone()).expect("log-probabilities");
+        let groups: Vec<Group> = pairs.iter().enumerate().map(|(i, y)| group(i, &[y[0].len(), y[1].len()], &[])).collect();
+        let rrhf =
+            hbat::objective::Rrhf { length_exponent: number("length_exponent"), nll_coefficient: number("nll_coefficient") };
+        let found = evaluate(&rrhf, &pairs.concat().concat(), &Batch::new(&groups, 1));
+        let name = format!("{} ({rrhf:?})", case["name"]);
+        near(&name, found.loss, number("loss"));
+        for ours in ["margin", "accuracy"] {
+            let metric = found.metrics.iter().find(|(name, _)| *name == ours).expect("a metric").1;
+            near(&format!("{ours} of {name}"), metric, number(ours));
+        }
+        let gradient: Vec<Vec<f64>> = serde_json::from_value(case["gradient"].clone()).expect("gradients");
+        assert_eq!(found.gradient.len(), gradient.concat().len());
+        for (found, expected) in found.gradient.iter().zip(gradient.concat()) {
+            near(&format!("gradient of {name}"), f64::from(*found), expected);
+        }
+    }
+}
+
+#[test]
 fn dpo_sums_the_tokens_of_a_response_and_never_averages_them() {
     let reference = vec![-2.0, -1.0];
     let batch = Batch::new(&[group(0, &[3, 1], &[(Column::ReferenceLogProb, reference)])], 1);
@@ -142,7 +168,8 @@ fn the_loss_of_sft_is_a_mean_over_tokens_not_over_responses() {
     check(&Sft, &[-5.0, -1.0, -2.0, -0.5, -0.25], &batch, |s| -s.iter().sum::<f64>() / 5.0);
 }
 
-/// RRHF (Yuan et al. 2023): length-normalised log-probabilities ranked like the rewards, and the best response's likelihood.
+/// RRHF (Yuan et al. 2023) of any number of responses: length-normalised log-probabilities ranked like the rewards, and the best response's
+/// likelihood.
 struct Rrhf;
 
 impl Objective for Rrhf {

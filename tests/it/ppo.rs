@@ -151,6 +151,7 @@ fn traced_schedule(run: &Value) -> ScheduleSettings {
         preference: Preference::Ppo,
         dpo: sft,
         ppo,
+        rrhf: sft,
         reward: sft,
         consolidation: Consolidation { rule: Rule::Relative, lambda: number(run, "lambda"), f_max: number(run, "F_max") },
         freeze_fraction: 0.2,

@@ -4,7 +4,7 @@ use hbat::compute::Compute;
 use hbat::consolidation::{Consolidation, Ledger, Rule};
 use hbat::engine::Engine;
 use hbat::model::{HeadKind, LlamaConfig, Policy};
-use hbat::objective::{Dpo, Reward};
+use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::{Critics, KlControl, Ppo};
 use hbat::random::{below, stream};
@@ -71,6 +71,7 @@ pub(crate) fn schedule(method: Method, rule: Rule) -> ScheduleSettings {
         preference: Preference::Dpo,
         dpo: training(2e-3, 2),
         ppo: training(2e-3, 2),
+        rrhf: training(2e-3, 2),
         reward: training(2e-3, 2),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.5,
@@ -123,6 +124,7 @@ pub(crate) fn settings() -> Settings {
         pack: None,
         dpo: Dpo::default(),
         ppo: ppo(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

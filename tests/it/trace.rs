@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hbat::consolidation::{Consolidation, Draw, Rule, importance};
 use hbat::engine::Engine;
-use hbat::objective::{Dpo, Reward};
+use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
@@ -56,6 +56,7 @@ fn schedule(rule: Rule) -> ScheduleSettings {
         preference: Preference::Dpo,
         dpo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         ppo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
+        rrhf: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         reward: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
@@ -73,6 +74,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         pack: None,
         dpo: Dpo::default(),
         ppo: Ppo::default(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -9,7 +9,7 @@ pub use shapes::{config, data, two_phases};
 use hbat::compute::{Compute, Offload};
 use hbat::engine::{Accumulate, Engine};
 use hbat::model::{Policy, Unit};
-use hbat::objective::{Dpo, Objective, Reward};
+use hbat::objective::{Dpo, Objective, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
 use hbat::ppo::Ppo;
 use hbat::reduce::Alone;
@@ -75,6 +75,7 @@ pub fn settings(rows: usize) -> Settings {
         pack: None,
         dpo: Dpo::default(),
         ppo: Ppo::default(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update: UpdateTiming::AfterBackward,

@@ -62,6 +62,7 @@ pub fn two_phases(rows: usize) -> Vec<Phase> {
         preference: Preference::Dpo,
         dpo: training(rows / 2),
         ppo: training(rows / 2),
+        rrhf: training(rows / 2),
         reward: training(rows / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,

@@ -20,7 +20,12 @@ impl Lab {
     /// If a setting is unknown or out of range, or the device fails.
     pub async fn create(settings: &str, backend: &str, progress: &js_sys::Function) -> Result<Lab, JsError> {
         let settings: LabSettings = serde_json::from_str(settings)?;
-        Ok(Self(lab::Lab::prepared(settings, compute(backend)?, &mut telling(progress)).await?))
+        let mut tell = telling(progress);
+        let mut progress = |done, total| {
+            tell(done, total);
+            Ok::<_, lab::LabError>(())
+        };
+        Ok(Self(lab::Lab::prepared(settings, compute(backend)?, &mut progress).await?))
     }
 
     /// A lab as it was when the snapshot was taken.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hbat::consolidation::Side;
-use hbat::schedule::{Aim, Method};
+use hbat::schedule::{Aim, Method, Preference};
 use hbat_backends::DeviceName;
 use toml::Value;
 
@@ -23,6 +23,8 @@ enum Range {
     PositiveOrInfinite,
     /// 0 or more and finite.
     NotNegative,
+    /// Greater than 0 and up to this.
+    UpTo(f64),
     /// From the first to the second, both included.
     From(f64, f64),
     /// From the first up to, but not including, the second.
@@ -35,6 +37,7 @@ impl Range {
             Self::Positive => number > 0.0 && number.is_finite(),
             Self::PositiveOrInfinite => number > 0.0,
             Self::NotNegative => number >= 0.0 && number.is_finite(),
+            Self::UpTo(most) => number > 0.0 && number <= most,
             Self::From(least, most) => (least..=most).contains(&number),
             Self::Below(least, limit) => (least..limit).contains(&number),
         }
@@ -45,6 +48,7 @@ impl Range {
             Self::Positive => "must be greater than 0".into(),
             Self::PositiveOrInfinite => "must be greater than 0, or inf".into(),
             Self::NotNegative => "must be 0 or more".into(),
+            Self::UpTo(most) => format!("must be greater than 0 and at most {most}"),
             Self::From(least, MANY) => format!("must be {least} or more, and at most {MANY}"),
             Self::From(least, most) if most >= 1e6 => format!("must be between {least} and {most:e}"),
             Self::From(least, most) => format!("must be between {least} and {most}"),
@@ -65,7 +69,7 @@ const FACTOR: Range = Range::From(0.0, 1e30);
 const COUNT: Range = Range::From(1.0, MANY);
 
 /// Every number's range, and what to take instead of a number outside it.
-const RANGES: [(&str, Range, &str); 82] = [
+const RANGES: [(&str, Range, &str); 93] = [
     ("data.max_length", Range::From(2.0, MANY), "a prompt and a response need a token each; 1024 is usual"),
     ("data.limit_demonstrations", COUNT, "give a number of examples, or \"all\""),
     ("data.limit_preferences", COUNT, "give a number of examples, or \"all\""),
@@ -107,7 +111,7 @@ const RANGES: [(&str, Range, &str); 82] = [
         Range::NotNegative,
         "it is a number of nats per answer, 6 in Ziegler et al.; 0.0 leaves the coefficient alone",
     ),
-    ("ppo.drop_fraction", Range::Below(0.0, 1.0), "0.3 is ESRL's; 0.0 trains on all answers"),
+    ("ppo.drop_fraction", Range::Below(0.0, 1.0), "0.3 is the paper's HBAT+ESRL; 0.0 trains on all answers"),
     ("ppo.sft_coefficient", Range::NotNegative, "0 for PPO alone, 1 for as much as the policy's own loss"),
     ("ppo.kl_horizon", Range::Positive, "10000 is usual"),
     ("ppo.clip", Range::Positive, "0.2 is usual"),
@@ -125,7 +129,7 @@ const RANGES: [(&str, Range, &str); 82] = [
         "the paper takes 512 for dialogue; memory is planned for answers of this length",
     ),
     ("ppo.temperature", Range::Positive, "1.0 draws answers from the policy as it is"),
-    ("ppo.top_p", Range::From(f64::MIN_POSITIVE, 1.0), "1.0 keeps every token"),
+    ("ppo.top_p", Range::UpTo(1.0), "1.0 keeps every token"),
     ("ppo.rollout_batch", COUNT, "it counts prompts that are answered together; 1 needs the least memory"),
     ("ppo.learning_rate", Range::Positive, "the paper takes 1e-5 for models of 7 billion parameters; small ones need more"),
     ("ppo.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
@@ -137,6 +141,16 @@ const RANGES: [(&str, Range, &str); 82] = [
     ("ppo.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     ("consolidation.lambda", FACTOR, "0.0 means no penalty; the paper takes 1"),
     ("consolidation.f_max", FACTOR, "0.0 means no penalty; the paper takes 50 to 100"),
+    ("rrhf.length_exponent", Range::NotNegative, "1.0 is the mean over tokens, 0.0 the sum"),
+    ("rrhf.nll_coefficient", Range::NotNegative, "1.0 is RRHF; 0.0 ranks alone"),
+    ("rrhf.learning_rate", Range::Positive, "2e-5 is usual for models of 7 billion parameters; small ones need more"),
+    ("rrhf.warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
+    ("rrhf.warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
+    ("rrhf.batch_size", COUNT, "it counts the pairs of an optimizer step; engine.micro_batch is what bounds memory"),
+    ("rrhf.epochs", EPOCHS, "leave the objective out by choosing other methods"),
+    ("rrhf.eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("rrhf.weight_decay", Range::NotNegative, "0.0 means no decay"),
+    ("rrhf.max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
     (
         "reward.centering_coefficient",
         Range::NotNegative,
@@ -158,6 +172,7 @@ const RANGES: [(&str, Range, &str); 82] = [
     ("sft.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("dpo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("ppo.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
+    ("rrhf.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("reward.betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
     ("seed", Range::From(0.0, i64::MAX as f64), "any number will do"),
 ];
@@ -225,6 +240,10 @@ fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     if run.trains(Aim::Reward) && run.methods.len() > 1 {
         let problem = "a reward model has another head than what the other methods train";
         return Err(layers.refuse("methods", problem, "give \"reward-model\" a run of its own"));
+    }
+    if run.methods.contains(&Method::Mix) && run.schedule.preference == Preference::Rrhf {
+        let problem = "the preference steps of mix are DPO's";
+        return Err(layers.refuse("schedule.preference", problem, "take \"dpo\", or leave \"mix\" out of methods"));
     }
     judge(layers, run)
 }

@@ -13,6 +13,7 @@ mod expected;
 mod layers;
 mod layout;
 mod plan;
+mod preferences;
 mod run_file;
 mod suggest;
 
@@ -20,6 +21,7 @@ pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
 pub use layout::{layout, matmul};
 pub use plan::{Plan, Start};
+pub use preferences::{DpoSection, PpoSection, RewardSection, RrhfSection};
 pub use run_file::*;
 
 use std::path::{Path, PathBuf};

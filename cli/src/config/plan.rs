@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use hbat::compute::Layout;
 use hbat::consolidation::Consolidation;
-use hbat::objective::{Dpo, Reward};
 use hbat::schedule::{Aim, Method, Order, ScheduleSettings};
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
@@ -14,7 +13,8 @@ use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::layout::layout;
-use super::run_file::{AUTO, DpoSection, EngineSection, RewardSection, RunFile};
+use super::preferences::{DpoSection, RewardSection, RrhfSection};
+use super::run_file::{AUTO, EngineSection, RunFile};
 use crate::store::fingerprint;
 
 /// Where the weights to start from come from.
@@ -78,6 +78,7 @@ impl Plan {
         run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };
         run.ppo = run.ppo.batches_alone(rest.ppo);
         run.ppo.reward_model = named(&run.ppo.reward_model);
+        run.rrhf = RrhfSection { training: run.rrhf.training.batches_alone(rest.rrhf.training), ..rest.rrhf };
         run.reward = RewardSection { training: run.reward.training.batches_alone(rest.reward.training), ..rest.reward };
         run.consolidation.lambda = rest.consolidation.lambda;
         run.consolidation.f_max = rest.consolidation.f_max;
@@ -157,6 +158,7 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
         preference: run.schedule.preference,
         dpo: run.dpo.training.training(),
         ppo: run.ppo.training.training(),
+        rrhf: run.rrhf.training.training(),
         reward: run.reward.training.training(),
         consolidation: Consolidation {
             rule: run.consolidation.rule,
@@ -168,11 +170,6 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
     }
 }
 
-fn dpo_objective(run: &RunFile) -> Dpo {
-    let DpoSection { beta, label_smoothing, nll_coefficient, .. } = run.dpo;
-    Dpo { beta, label_smoothing, nll_coefficient }
-}
-
 fn settings(run: &RunFile) -> Settings {
     let EngineSection { kind, micro_batch, bucket, pack, update, .. } = run.engine;
     Settings {
@@ -182,9 +179,10 @@ fn settings(run: &RunFile) -> Settings {
         micro_batch,
         bucket,
         pack: (pack > 0).then_some(pack),
-        dpo: dpo_objective(run),
+        dpo: run.dpo.objective(),
         ppo: run.ppo.ppo(),
-        reward: Reward { centering_coefficient: run.reward.centering_coefficient },
+        rrhf: run.rrhf.objective(),
+        reward: run.reward.objective(),
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,
         update,

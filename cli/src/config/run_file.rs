@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use hbat::compute::{LayerInputs, Moments, Offload, Sums, Weights};
 use hbat::consolidation::{Rule, Side};
 use hbat::engine::Engine;
-use hbat::generate::{Sampling, Warp};
 use hbat::optimizer::{AdamWSettings, Decay};
-use hbat::ppo::{KlControl, Ppo};
 use hbat::schedule::{Aim, Method, Preference, Training, Warmup};
 use hbat::toy::skill::{Size, SkillSettings};
 use hbat::trainer::UpdateTiming;
@@ -16,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
 use super::defaults;
+use super::preferences::{DpoSection, PpoSection, RewardSection, RrhfSection};
 use crate::data::{TemplateChoice, TooLong};
 
 /// The value of `model.path` that means the start model inside the program.
@@ -55,6 +54,8 @@ pub struct RunFile {
     pub dpo: DpoSection,
     /// `[ppo]`.
     pub ppo: PpoSection,
+    /// `[rrhf]`.
+    pub rrhf: RrhfSection,
     /// `[reward]`.
     pub reward: RewardSection,
     /// `[consolidation]`.
@@ -102,6 +103,7 @@ impl RunFile {
             Aim::Sft => self.sft,
             Aim::Dpo => self.dpo.training,
             Aim::Ppo => self.ppo.training,
+            Aim::Rrhf => self.rrhf.training,
             Aim::Reward => self.reward.training,
         }
     }
@@ -109,7 +111,7 @@ impl RunFile {
     /// Sequences of an optimizer step.
     pub fn sequences(&self, aim: Aim) -> usize {
         let examples = self.training(aim).batch_size;
-        aim.sequences() * if aim == Aim::Ppo { examples.div_ceil(self.ppo.mini_batches) } else { examples }
+        aim.sequences() * if aim == Aim::Ppo { self.ppo.ppo().largest_update(examples) } else { examples }
     }
 
     /// Sequences of the largest optimizer step of all methods.
@@ -272,113 +274,6 @@ impl TrainingSection {
     pub(super) fn batches_alone(&self, defaults: Self) -> Self {
         Self { batch_size: self.batch_size, epochs: self.epochs, ..defaults }
     }
-}
-
-/// Training on preferences.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct DpoSection {
-    /// β.
-    pub beta: f64,
-    /// ε of conservative DPO.
-    pub label_smoothing: f64,
-    /// α of DPO+NLL.
-    pub nll_coefficient: f64,
-    /// The rest.
-    #[serde(flatten)]
-    pub training: TrainingSection,
-}
-
-/// Training on the policy's own answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PpoSection {
-    /// The judge's folder; empty: none.
-    pub reward_model: PathBuf,
-    /// β.
-    pub kl_coefficient: f64,
-    /// The distance that β keeps; 0: β stays.
-    pub kl_target: f64,
-    /// How fast β follows, answers.
-    pub kl_horizon: f64,
-    /// ε of the policy's loss.
-    pub clip: f64,
-    /// ε of the critic's loss.
-    pub value_clip: f64,
-    /// γ.
-    pub discount: f64,
-    /// λ of the advantages.
-    pub gae_lambda: f64,
-    /// Scores count up to this.
-    pub score_clip: f64,
-    /// Passes over a step's answers.
-    pub inner_epochs: usize,
-    /// Optimizer steps of a pass.
-    pub mini_batches: usize,
-    /// The part of a step's answers, the best, that is not trained on.
-    pub drop_fraction: f64,
-    /// What demonstrations' likelihood counts beside the policy's loss.
-    pub sft_coefficient: f64,
-    /// The critic's peak learning rate.
-    pub value_learning_rate: f64,
-    /// Steps of the first phase that train the critic alone.
-    pub cold_start: usize,
-    /// The longest answer.
-    pub max_new_tokens: usize,
-    /// How answers are drawn.
-    pub temperature: f64,
-    /// Likewise.
-    pub top_p: f64,
-    /// Prompts that are answered together.
-    pub rollout_batch: usize,
-    /// The rest.
-    #[serde(flatten)]
-    pub training: TrainingSection,
-}
-
-impl PpoSection {
-    /// The same in core's terms.
-    pub fn ppo(&self) -> Ppo {
-        let warp = Warp { temperature: self.temperature, top_p: self.top_p, top_k: None };
-        Ppo {
-            kl_coefficient: self.kl_coefficient,
-            kl_control: (self.kl_target > 0.0).then_some(KlControl { target: self.kl_target, horizon: self.kl_horizon }),
-            clip: self.clip,
-            value_clip: self.value_clip,
-            discount: self.discount,
-            gae_lambda: self.gae_lambda,
-            score_clip: self.score_clip,
-            inner_epochs: self.inner_epochs,
-            mini_batches: self.mini_batches,
-            drop_fraction: self.drop_fraction,
-            sft_coefficient: self.sft_coefficient,
-            value_learning_rate: self.value_learning_rate,
-            cold_start: self.cold_start,
-            max_new_tokens: self.max_new_tokens,
-            sampling: Sampling::Sample(warp),
-            rollout_batch: self.rollout_batch,
-        }
-    }
-
-    /// As the defaults, but for which examples a step trains on and who judges.
-    pub(super) fn batches_alone(&self, defaults: Self) -> Self {
-        let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
-        let alone = Self { reward_model, training, ..defaults };
-        if self.sft_coefficient == 0.0 {
-            return alone;
-        }
-        // Which demonstrations go beside the answers depends on these; how much they count does not.
-        let Self { drop_fraction, inner_epochs, mini_batches, .. } = *self;
-        Self { sft_coefficient: 1.0, drop_fraction, inner_epochs, mini_batches, ..alone }
-    }
-}
-
-/// Training of a reward model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct RewardSection {
-    /// c, which draws the rewards of a pair to a sum of 0.
-    pub centering_coefficient: f64,
-    /// The rest.
-    #[serde(flatten)]
-    pub training: TrainingSection,
 }
 
 /// The penalty.

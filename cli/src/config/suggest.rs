@@ -132,7 +132,7 @@ mod tests {
     fn other_programs_names_are_recognised() {
         check("sft.lr", "did you mean `sft.learning_rate`?");
         check("dpo.num_train_epochs", "did you mean `dpo.epochs`?");
-        let every = "did you mean `sft.learning_rate` or `dpo.learning_rate` or `ppo.learning_rate` or `reward.learning_rate`?";
+        let every = "did you mean `sft.learning_rate` or `dpo.learning_rate` or `ppo.learning_rate` or `rrhf.learning_rate` or `reward.learning_rate`?";
         check("lr", every);
         check("data.max_seq_length", "did you mean `data.max_length`?");
         check("output_dir", "did you mean `output`?");

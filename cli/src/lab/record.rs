@@ -38,7 +38,7 @@ pub(crate) async fn record(options: &Record, volume: Volume) -> anyhow::Result<i
 
 /// The header and every frame, the lanes abreast.
 async fn recording(settings: LabSettings, compute: &Compute, interrupt: &Interrupt) -> anyhow::Result<Vec<Value>> {
-    let mut lab = Lab::new(settings, compute.clone()).await?;
+    let mut lab = prepared(settings, compute, interrupt).await?;
     let header = lab.header();
     let steps = header.lanes.iter().flat_map(|lane| &lane.phases).map(|phase| phase.steps).sum::<usize>();
     let mut bar = Bar::items("steps", steps as u64);
@@ -57,6 +57,16 @@ async fn recording(settings: LabSettings, compute: &Compute, interrupt: &Interru
     Ok(records)
 }
 
+/// A lab whose judge, if it has one, is trained.
+async fn prepared(settings: LabSettings, compute: &Compute, interrupt: &Interrupt) -> anyhow::Result<Lab> {
+    let mut bar = None;
+    let mut progress = |_, total: usize| {
+        bar.get_or_insert_with(|| Bar::items("judge", total as u64)).advance(1);
+        Ok(interrupt.check()?)
+    };
+    Lab::prepared(settings, compute.clone(), &mut progress).await
+}
+
 /// A lane's frames up to its next step, or to its end.
 async fn step(lab: &mut Lab, lane: usize, interrupt: &Interrupt) -> anyhow::Result<Vec<Frame>> {
     let mut frames = Vec::new();
@@ -69,7 +79,7 @@ async fn step(lab: &mut Lab, lane: usize, interrupt: &Interrupt) -> anyhow::Resu
 
 /// Where every lane stands at its end.
 pub(super) async fn ends(settings: LabSettings, compute: &Compute, interrupt: &Interrupt) -> anyhow::Result<Vec<Standing>> {
-    let mut lab = Lab::new(settings, compute.clone()).await?;
+    let mut lab = prepared(settings, compute, interrupt).await?;
     let mut standings = Vec::new();
     for (lane, header) in lab.header().lanes.into_iter().enumerate() {
         let mut last = None;

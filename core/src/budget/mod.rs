@@ -35,7 +35,7 @@ pub struct PhaseBudget {
     pub steps: usize,
     /// Optimizer steps; of PPO those of policy and critic.
     pub updates: usize,
-    /// Sequences that go forward and backward, all steps together; of PPO the answers, each once.
+    /// Sequences that go forward and backward, all steps together; of PPO the answers that are trained on, each once.
     pub sequences: usize,
     /// Their tokens.
     pub tokens: usize,
@@ -163,8 +163,8 @@ impl Run<'_> {
         fits_a_pass(answers.update_passes(), self.settings, phase)?;
         Ok(Needs {
             updates: 2 * self.settings.ppo.updates(item.examples.len()),
-            sequences: answers.together.sequences,
-            tokens: answers.together.tokens,
+            sequences: answers.trained.sequences,
+            tokens: answers.trained.tokens,
             flops: answers.flops((config, reward), rounds, self.settings),
             peak: answers.peak((sizes, critic), holdings),
             host: answers.host((sizes, critic), holdings),

@@ -20,9 +20,9 @@ pub(super) fn waiting(critic: &Sizes) -> usize {
 /// The answers of one step.
 pub(super) struct Answers {
     /// All of them in one pass.
-    pub(super) together: Pass,
+    together: Pass,
     /// Those that are trained on, if they are the longest.
-    trained: Pass,
+    pub(super) trained: Pass,
     /// Those that are generated together, and their prompts.
     generated: [Pass; 2],
     /// The passes of the first mini-batch, which no other has more of.

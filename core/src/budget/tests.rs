@@ -3,7 +3,7 @@
 use super::*;
 use crate::compute::{LayerInputs, Memory as Lies, Moments, Offload, Precision, Sums, Weights};
 use crate::consolidation::Consolidation;
-use crate::objective::{Dpo, Reward};
+use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
 use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
@@ -42,6 +42,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         preference: Preference::Dpo,
         dpo: training(sequences / 2),
         ppo: training(sequences),
+        rrhf: training(sequences / 2),
         reward: training(sequences / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
@@ -56,6 +57,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         pack: None,
         dpo: Dpo::default(),
         ppo: Ppo::default(),
+        rrhf: Rrhf::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update,

@@ -25,23 +25,23 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Trains one from a lab's start model; `progress` is told the steps that are done, and of how many.
-    pub(super) async fn train(
+    pub(super) async fn train<E: From<LabError>>(
         settings: &LabSettings,
         (start, data): (&Policy, &Data),
         held_out: &Batch,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self, LabError> {
+        progress: &mut dyn FnMut(usize, usize) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let schedule = phases(&settings.judging());
         let mut trainer = Trainer::new(untrained(settings, start).await?, data.clone(), schedule, settings.trainer());
         loop {
-            match trainer.step().await? {
-                Event::Step(report) => progress(report.step, report.steps),
+            match trainer.step().await.map_err(LabError::from)? {
+                Event::Step(report) => progress(report.step, report.steps)?,
                 Event::Finished => break,
                 _ => {}
             }
         }
         let reward = trainer.policy().as_seen();
-        let accuracy = accuracy(&reward, held_out).await?;
+        let accuracy = accuracy(&reward, held_out).await.map_err(LabError::from)?;
         Ok(Self { reward, accuracy })
     }
 

@@ -55,20 +55,20 @@ impl Lab {
     /// # Errors
     /// If a setting is out of range, or the device fails.
     pub async fn new(settings: LabSettings, compute: Compute) -> Result<Self, LabError> {
-        Self::prepared(settings, compute, &mut |_, _| {}).await
+        Self::prepared(settings, compute, &mut |_, _| Ok(())).await
     }
 
     /// The same; while PPO's judge is trained, `progress` is told the steps that are done, and of how many.
     ///
     /// # Errors
-    /// As [`Lab::new`].
-    pub async fn prepared(
+    /// As [`Lab::new`], or what `progress` returns.
+    pub async fn prepared<E: From<LabError>>(
         settings: LabSettings,
         compute: Compute,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self, LabError> {
+        progress: &mut dyn FnMut(usize, usize) -> Result<(), E>,
+    ) -> Result<Self, E> {
         settings.check()?;
-        let policy = settings.model.policy(compute)?;
+        let policy = settings.model.policy(compute).map_err(LabError::from)?;
         let (data, mut gauge) = Gauge::new(&settings, &policy).await?;
         if settings.lanes.iter().any(|&method| settings.is_judged(method)) {
             gauge.judge = Some(Judge::train(&settings, (&policy, &data), &gauge.preferences, progress).await?);

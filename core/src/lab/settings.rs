@@ -7,7 +7,7 @@ use super::field::check_ranges;
 use super::words::ANSWER;
 use crate::consolidation::{Consolidation, Rule};
 use crate::engine::Engine;
-use crate::objective::{Dpo, Reward};
+use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
 use crate::schedule::{Aim, Method, Order, Preference, ScheduleSettings, Training, Warmup};
@@ -189,6 +189,9 @@ impl LabSettings {
             let rule = "paper, reference, relative or proportional; random is the method hbat-random";
             return refuse("importance", format!("{:?}", self.importance).to_lowercase(), rule.into());
         }
+        if self.preference == Preference::Rrhf {
+            return refuse("preference", "rrhf".into(), "dpo or ppo".into());
+        }
         if self.preference == Preference::Ppo && self.lanes.contains(&LaneMethod::Mix) {
             let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
             return refuse("lanes", "a list with mix".into(), rule.into());
@@ -232,6 +235,7 @@ impl LabSettings {
             preference: self.preference,
             dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
             ppo: self.training(self.ppo_learning_rate, Decay::Cosine),
+            rrhf: self.training(self.dpo_learning_rate, Decay::Cosine),
             reward: self.training(JUDGE_RATE, Decay::Cosine),
             consolidation: self.consolidation(method),
             freeze_fraction: 0.2,
@@ -253,7 +257,7 @@ impl LabSettings {
     /// of the policy's own.
     pub(super) fn sft_epochs(&self, method: LaneMethod) -> usize {
         let passes = match self.preference {
-            Preference::Dpo => 2,
+            Preference::Dpo | Preference::Rrhf => 2,
             Preference::Ppo => self.ppo().inner_epochs,
         };
         if method == LaneMethod::Sft { (1 + passes) * EPOCHS } else { EPOCHS }
@@ -292,6 +296,7 @@ impl LabSettings {
             pack: None,
             dpo: self.dpo(),
             ppo: self.ppo(),
+            rrhf: Rrhf::default(),
             reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,

@@ -83,7 +83,7 @@ impl Lab {
         let start = state.settings.model.policy(compute.clone())?;
         let (data, mut gauge) = Gauge::new(&state.settings, &start).await?;
         if let Some(accuracy) = state.judge {
-            let read = |unit: &Unit| read(&file, &name_of_judge(unit)).ok_or_else(|| unusable("a judge without its weights"));
+            let read = |unit: &Unit| fitting(read(&file, &name_of_judge(unit)), unit);
             gauge.judge = Some(Judge::load((&state.settings, accuracy), compute.clone(), read)?);
         }
         let mut lanes = Vec::with_capacity(state.lanes.len());
@@ -112,11 +112,7 @@ impl Saved<'_> {
         (state, progress): (LaneState, Progress),
     ) -> Result<Lane, LabError> {
         let policy = Policy::load(settings.model.config(), self.compute.clone(), |unit| {
-            let values = self.read(TensorSet::Weights, unit).ok_or_else(|| unusable(format!("no weights of {}", unit.name)))?;
-            if values.len() != unit.elements() {
-                return Err(unusable(format!("{} weights of {}", values.len(), unit.name)));
-            }
-            Ok(TensorData::new(values, unit.dims()))
+            Ok::<_, LabError>(TensorData::new(fitting(self.read(TensorSet::Weights, unit), unit)?, unit.dims()))
         })?;
         let material = (data.clone(), phases(&settings.schedule(method)));
         let mut read = |set, unit: &Unit| Ok::<_, Error>(self.read(set, unit));
@@ -127,6 +123,15 @@ impl Saved<'_> {
 
     fn read(&self, set: TensorSet, unit: &Unit) -> Option<Vec<f32>> {
         read(self.file, &name(self.lane, set, unit))
+    }
+}
+
+/// Weights, if they are there and all of them.
+fn fitting(values: Option<Vec<f32>>, unit: &Unit) -> Result<Vec<f32>, LabError> {
+    let values = values.ok_or_else(|| unusable(format!("no weights of {}", unit.name)))?;
+    match values.len() == unit.elements() {
+        true => Ok(values),
+        false => Err(unusable(format!("{} weights of {}", values.len(), unit.name))),
     }
 }
 

@@ -92,7 +92,10 @@ fn moments_measure_what_they_say() {
 fn a_judge_teaches_lanes_their_own_answers() {
     let mut told = Vec::new();
     let settings = LabSettings { examples: 256, lanes: vec![LaneMethod::TwoStage, LaneMethod::Sft], ..by_ppo() };
-    let progress = &mut |done, total| told.push((done, total));
+    let progress = &mut |done, total| {
+        told.push((done, total));
+        Ok::<_, LabError>(())
+    };
     let mut lab = block_on(Lab::prepared(settings, Compute::host(Device::flex()), progress)).unwrap();
     assert_eq!((told.len(), told.first(), told.last()), (32, Some(&(1, 32)), Some(&(32, 32))));
     assert!(lab.header().judge.unwrap().accuracy > 0.75, "{:?}", lab.header().judge);

@@ -80,14 +80,14 @@ pub async fn tune_beta(
 
 fn betas(preference: Preference) -> [f64; 5] {
     match preference {
-        Preference::Dpo => BETAS,
+        Preference::Dpo | Preference::Rrhf => BETAS,
         Preference::Ppo => KL_COEFFICIENTS,
     }
 }
 
 fn with_beta(settings: &LabSettings, beta: f64) -> LabSettings {
     match settings.preference {
-        Preference::Dpo => LabSettings { beta, ..settings.clone() },
+        Preference::Dpo | Preference::Rrhf => LabSettings { beta, ..settings.clone() },
         Preference::Ppo => LabSettings { kl_coefficient: beta, ..settings.clone() },
     }
 }

@@ -7,11 +7,13 @@
 mod dpo;
 mod ppo;
 mod reward;
+mod rrhf;
 mod sft;
 
 pub use dpo::Dpo;
 pub use ppo::{ClippedSurrogate, ClippedValue};
 pub use reward::Reward;
+pub use rrhf::Rrhf;
 pub use sft::Sft;
 
 use burn::tensor::{Int, Tensor, TensorData};

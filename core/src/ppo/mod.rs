@@ -36,8 +36,8 @@ pub struct Ppo {
     pub inner_epochs: usize,
     /// Optimizer steps of such a pass.
     pub mini_batches: usize,
-    /// The part of a step's answers, those with the best scores, that is judged and no more: ESRL's dynamic sampling (Wang et al. 2023, 0.3), with
-    /// the score for what a model can do already, as the paper has it (HBAT+ESRL). 0 trains on all.
+    /// The part of a step's answers, those with the best scores, that is judged and no more: the dynamic sampling of the paper's HBAT+ESRL, which takes
+    /// the score for what a model can do already (ESRL itself, Wang et al. 2023, takes how sure the model is; its part is 0.3). 0 trains on all.
     pub drop_fraction: f64,
     /// What the negative log-likelihood per token of demonstrations counts beside the policy's loss. Every optimizer step of the policy then has as
     /// many of them as answers. On plain text it is PPO-ptx (Ouyang et al. 2022, whose factor was 27.8).
@@ -85,9 +85,15 @@ impl Ppo {
         self.inner_epochs * kept.div_ceil(self.mini_batch(kept))
     }
 
+    /// The most answers that an optimizer step of so many has.
+    pub fn largest_update(&self, answers: usize) -> usize {
+        self.mini_batch(self.kept(answers))
+    }
+
     /// How many of so many answers are trained on.
     pub fn kept(&self, answers: usize) -> usize {
-        let dropped = (self.drop_fraction * answers as f64).ceil() as usize;
+        // A product that is a whole number but for its rounding is that number.
+        let dropped = (self.drop_fraction * answers as f64 - 1e-9).ceil() as usize;
         answers.saturating_sub(dropped).max(answers.min(1))
     }
 
@@ -158,7 +164,7 @@ mod tests {
         let kept = |drop_fraction: f64, answers| Ppo { drop_fraction, ..Ppo::default() }.kept(answers);
         assert_eq!([0, 1, 2, 3, 10, 64].map(|answers| kept(0.3, answers)), [0, 1, 1, 2, 7, 44]);
         assert_eq!([1, 10].map(|answers| kept(0.0, answers)), [1, 10]);
-        assert_eq!(kept(0.95, 10), 1);
+        assert_eq!([kept(0.95, 10), kept(0.28, 25), kept(0.07, 100)], [1, 18, 93]);
         let ppo = Ppo { drop_fraction: 0.3, inner_epochs: 2, mini_batches: 2, ..Ppo::default() };
         assert_eq!(ppo.updates(10), 4);
     }

@@ -26,7 +26,7 @@ use crate::engine::{Engine, Square};
 use crate::error::{Aftermath, Error};
 use crate::evaluate::sequence_scores;
 use crate::model::{Policy, Unit};
-use crate::objective::{Dpo, Reward};
+use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamW, Pull};
 use crate::ppo::{Critics, Ppo};
 use crate::reduce::{Alone, Reduce};
@@ -101,10 +101,12 @@ pub struct Settings {
     /// Rows of so many tokens hold several sequences each, and a forward pass `micro_batch` rows: few shapes, little padding.
     /// `None`: a row for every sequence.
     pub pack: Option<usize>,
-    /// The preference objective.
+    /// The objective of pairs, against the phase's start.
     pub dpo: Dpo,
     /// PPO, on the prompts of the preferences.
     pub ppo: Ppo,
+    /// The objective of pairs, by their likelihoods.
+    pub rrhf: Rrhf,
     /// The objective of reward models.
     pub reward: Reward,
     /// Where the weights of a phase's start are kept.

@@ -51,10 +51,11 @@ impl<R: Reduce> Trainer<R> {
         if item.aim == Aim::Ppo {
             return self.improve().await;
         }
-        let (dpo, reward) = (self.settings.dpo, self.settings.reward);
+        let (dpo, rrhf, reward) = (self.settings.dpo, self.settings.rrhf, self.settings.reward);
         let objective: &dyn Objective = match item.aim {
             Aim::Sft => &Sft,
             Aim::Dpo => &dpo,
+            Aim::Rrhf => &rrhf,
             Aim::Reward => &reward,
             Aim::Ppo => unreachable!("its steps are several"),
         };

@@ -6,7 +6,7 @@ Needs the packages of requirements.txt; `tokens` and `smollm2_logits` also need 
 import importlib
 import sys
 
-GENERATORS = ["tiny_llama", "dpo", "reward", "ppo", "ppo_trace", "adamw", "schedules", "consolidation", "hbat_trace",
+GENERATORS = ["tiny_llama", "dpo", "rrhf", "reward", "ppo", "ppo_trace", "adamw", "schedules", "consolidation", "hbat_trace",
               "generation", "rouge", "tokens", "smollm2_logits"]
 
 

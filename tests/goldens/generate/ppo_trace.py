@@ -15,7 +15,7 @@ of the rollout's log-probs, means over responses of sums; whitening is over the 
 mean negative log-likelihood per token of demonstrations added to it: in every update the next ones in their order, as many as
 the batch has prompts, beginning anew after the last; a cold step passes over as many. `dropping` is ppo-1 alone likewise, without
 demonstrations: of every batch the ceil(`drop_fraction` · n) answers with the best scores, but never all, are judged and not trained
-on (ESRL's dynamic sampling); its `scores` are of all answers, everything else of the rest. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
+on (the dynamic sampling of the paper's HBAT+ESRL); its `scores` are of all answers, everything else of the rest. `smallest_clip_margin` is the least distance of a ratio from 1 ± clip. `rounding` says how far the same run in f64 is from
 this one: as in hbat_trace.json for SFT steps and phases, and for `ppo` the largest difference over the largest number of
 that name.
 """
@@ -197,7 +197,7 @@ class Dropping(Run):
         self.gap = float("inf")
 
     def kept(self, rows: list, scores: list) -> tuple[list, list, list]:
-        dropped = min(math.ceil(DROPPED * len(rows)), len(rows) - 1)
+        dropped = min(math.ceil(DROPPED * len(rows) - 1e-9), len(rows) - 1)
         order = sorted(range(len(rows)), key=lambda answer: -scores[answer].item())
         if dropped:
             self.gap = min(self.gap, (scores[order[dropped - 1]] - scores[order[dropped]]).item())

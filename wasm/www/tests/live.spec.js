@@ -138,3 +138,17 @@ test("a judge learns from the pairs, and teaches every lane its own answers", as
   expect(distances.at(-1)).toBeGreaterThan(0.01);
   expect(await lab.figure("hbat", "Judge")).toBeGreaterThan(-20);
 });
+
+test("a start that is refused leaves the run that is shown, and ppo takes no mixed steps", async ({ lab, page }) => {
+  await lab.open({ ...SHORT, lanes: "two-stage,hbat,mix" });
+  await lab.reached(1);
+  await lab.pause();
+  await page.evaluate(() => (location.hash = "#seed=0&examples=32&preference=ppo&lanes=two-stage,hbat,mix"));
+  await expect(page.locator(".notices")).toContainText("Training could not start: `lanes` is a list with mix");
+  await lab.finish();
+  await expect(lab.lane("mix")).toBeVisible();
+  await page.locator("#set-preference").selectOption("dpo");
+  await page.locator("#set-preference").selectOption("ppo");
+  await lab.another(() => lab.button("Start again with these").click());
+  await expect(page.locator(".lane")).toHaveCount(2);
+});

@@ -49,7 +49,8 @@ impl<R: Reduce> Trainer<R> {
         self.stop_at("logit of an answer", if spoiled { f64::NAN } else { 0.0 }, item).await?;
         let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
         // A reward model's verdict counts at the last token.
-        let rewards = self.by_token(self.judges().reward(), &judged).await?;
+        let most = self.settings.ppo.largest_update(item.examples.len());
+        let rewards = self.by_token(self.judges().reward(), &judged, most).await?;
         let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
         let mut score = [scores.iter().map(|score| f64::from(*score)).sum()];
         self.stop_at("score of an answer", score[0], item).await?;
@@ -58,7 +59,7 @@ impl<R: Reduce> Trainer<R> {
         let mine = self.of_this_rank(&kept);
         let unfinished = mine.iter().filter(|&&answer| answers[answer].finish == Finish::Length).count();
         let mut groups: Vec<Group> = mine.iter().map(|&answer| answers[answer].group.clone()).collect();
-        let verdicts = self.verdicts(&groups, mine.iter().map(|&answer| scores[answer]).collect()).await?;
+        let verdicts = self.verdicts(&groups, mine.iter().map(|&answer| scores[answer]).collect(), most).await?;
         let worth = self.worth(&verdicts).await;
         for (answer, group) in groups.iter_mut().enumerate() {
             group.columns = [
@@ -113,14 +114,14 @@ impl<R: Reduce> Trainer<R> {
         if lost[0] == 0.0 { Ok(()) } else { self.check(quantity, f64::NAN, item, Aftermath::Untouched) }
     }
 
-    async fn verdicts(&self, groups: &[Group], scores: Vec<f32>) -> Result<Verdicts, Error> {
+    async fn verdicts(&self, groups: &[Group], scores: Vec<f32>, most: usize) -> Result<Verdicts, Error> {
         let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
             unreachable!("make_reference() was called")
         };
         Ok(Verdicts {
-            policy: self.by_token(&self.policy, groups).await?,
-            reference: self.by_token(reference, groups).await?,
-            values: self.by_token(self.judges().value(), groups).await?,
+            policy: self.by_token(&self.policy, groups, most).await?,
+            reference: self.by_token(reference, groups, most).await?,
+            values: self.by_token(self.judges().value(), groups, most).await?,
             scores,
         })
     }
@@ -175,11 +176,13 @@ impl<R: Reduce> Trainer<R> {
         Experience { groups, kept, metrics, kl: k1 / answers, tokens: tokens as usize }
     }
 
-    /// One number per response token of every group's only sequence, cut into the passes that training takes where a mini-batch is all of them:
-    /// as long as the policy is the one that answered, its ratio is 1 to the last bit then, and within rounding else.
-    async fn by_token(&self, model: &Policy, groups: &[Group]) -> Result<Vec<Vec<f32>>, Error> {
+    /// One number per response token of every group's only sequence. At most so many of them, as an optimizer step has, are cut into passes
+    /// together: nothing that only scores takes more memory than training, and where a mini-batch is all of them, passes are training's,
+    /// and as long as the policy is the one that answered, its ratio is 1 to the last bit; within rounding else.
+    async fn by_token(&self, model: &Policy, groups: &[Group], most: usize) -> Result<Vec<Vec<f32>>, Error> {
         let mut scores = vec![Vec::new(); groups.len()];
-        for part in passes(groups, (0..groups.len()).collect(), &self.settings) {
+        let all: Vec<usize> = (0..groups.len()).collect();
+        for part in all.chunks(most).flat_map(|few| passes(groups, few.to_vec(), &self.settings)) {
             let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
             let found = self.settings.engine.scores(model, &batch).into_data_async().await.map_err(Error::device)?;
             let found = floats(found)?;

@@ -4,6 +4,7 @@ export class LabWorker {
   #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "lab" });
   #waiting = new Map();
   #next = 0;
+  #ended = false;
 
   /** Called when the GPU is lost. */
   onlost = () => {};
@@ -23,6 +24,7 @@ export class LabWorker {
    * @returns {Promise<any>}
    */
   call(method, args = {}, onProgress = () => {}) {
+    if (this.#ended) return Promise.reject(new Stopped());
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject, onProgress });
@@ -32,6 +34,7 @@ export class LabWorker {
 
   /** Ends it; what it has not answered fails. */
   terminate() {
+    this.#ended = true;
     this.#worker.terminate();
     this.#failAll(new Stopped());
   }

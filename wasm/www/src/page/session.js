@@ -62,7 +62,7 @@ export class Session {
   }
 
   change(name, value) {
-    this.draft = { ...this.draft, [name]: value };
+    this.draft = fitting({ ...this.draft, [name]: value });
     this.#chosen = true;
     this.#compare();
   }
@@ -127,13 +127,23 @@ export class Session {
     const smaller = this.#chosen ? "" : `, with the ${MODELS.cpu} model`;
     if (!this.#chosen) this.draft = { ...this.draft, model: MODELS[backend] };
     if (notice) this.notices.tell(`${notice}${smaller}.`, "backend");
-    this.state.live?.stop();
     const worker = await this.#worker(backend);
-    const live = await Live.start(this.draft, backend, worker, (judging) => this.#tell(judging));
+    const live = await this.#live(backend, worker);
+    // Only now: what is shown goes on to be what it was if there is nothing to take its place.
+    this.state.live?.stop();
     live.addEventListener("recovered", ({ detail }) => this.#recovered(live, detail));
     this.state.show(live.run, live);
     history.replaceState(null, "", toFragment(this.fields, this.draft));
     this.state.player.play();
+  }
+
+  async #live(backend, worker) {
+    try {
+      return await Live.start(this.draft, backend, worker, (judging) => this.#tell(judging));
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    }
   }
 
   #tell(judging) {
@@ -171,4 +181,10 @@ export class Session {
     this.pending = !same;
     this.state.changed();
   }
+}
+
+/** A step of PPO is several, so nothing can be mixed step by step. */
+function fitting(draft) {
+  if (draft.preference !== "ppo") return draft;
+  return { ...draft, lanes: draft.lanes.filter((method) => method !== "mix") };
 }
