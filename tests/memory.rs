@@ -42,8 +42,8 @@ const BROAD: &str = r#"{"vocab_size": 24000, "hidden_size": 128, "intermediate_s
 
 struct Case {
     preference: Preference,
-    /// What demonstrations count beside the answers of PPO.
-    beside: f64,
+    /// Of PPO what the cases differ in.
+    ppo: Ppo,
     method: Method,
     model: &'static str,
     engine: Engine,
@@ -93,14 +93,7 @@ impl Case {
             pack: None,
             dpo: Dpo::default(),
             // All answers are as long as they may become: no token ends one.
-            ppo: Ppo {
-                cold_start: 0,
-                inner_epochs: 2,
-                max_new_tokens: self.batch.1 - self.batch.1 / 4,
-                drop_fraction: 0.0,
-                sft_coefficient: self.beside,
-                ..Ppo::default()
-            },
+            ppo: Ppo { cold_start: 0, inner_epochs: 2, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..self.ppo },
             rrhf: Rrhf::default(),
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
@@ -183,7 +176,7 @@ fn the_predicted_peak_is_the_measured_one() {
     let method = Method::Hbat;
     let of = |model, engine, batch, micro_batch, phase, tolerance| Case {
         preference: Preference::Dpo,
-        beside: 0.0,
+        ppo: Ppo::default(),
         method,
         model,
         engine,
@@ -221,7 +214,7 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
     // So few tokens that nearly all of it is a multiple of the model.
     let of = |model, compute, micro_batch, update| Case {
         preference: Preference::Dpo,
-        beside: 0.0,
+        ppo: Ppo::default(),
         method: Method::Hbat,
         model,
         engine: Engine::Segmented,
@@ -268,7 +261,7 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
     };
     let of = |compute, engine, (batch, micro_batch)| Case {
         preference: Preference::Ppo,
-        beside: 0.0,
+        ppo: Ppo::default(),
         method: Method::Hbat,
         model: SMALL,
         engine,
@@ -279,9 +272,12 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
         update: UpdateTiming::AfterBackward,
         compute,
     };
+    // A pass has room for all answers, and an update has but a few of them.
+    let few = Ppo { drop_fraction: 0.3, mini_batches: 16, rollout_batch: 2, ..Ppo::default() };
     check_all(&[
         of(host(), Engine::Segmented, ((4, 32), 2)),
-        Case { beside: 0.5, ..of(host(), Engine::Whole, ((8, 128), 4)) },
+        Case { ppo: Ppo { sft_coefficient: 0.5, ..Ppo::default() }, ..of(host(), Engine::Whole, ((8, 128), 4)) },
+        Case { ppo: few, ..of(host(), Engine::Segmented, ((128, 64), 64)) },
         of(device(Weights::F32, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Master, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
@@ -309,7 +305,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
         let peak = |method| {
             let case = Case {
                 preference: Preference::Dpo,
-                beside: 0.0,
+                ppo: Ppo::default(),
                 method,
                 model: SMALL,
                 engine,
