@@ -47,31 +47,28 @@ impl<R: Reduce> Trainer<R> {
         self.make_reference().await?;
         let (answers, spoiled) = (std::mem::take(&mut self.rolling_out().answers), self.rolling_out().spoiled);
         self.stop_at("logit of an answer", if spoiled { f64::NAN } else { 0.0 }, item).await?;
-        let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
-        // A reward model's verdict counts at the last token.
         let most = self.settings.ppo.largest_update(item.examples.len());
-        let rewards = self.by_token(self.judges().reward(), &judged, most).await?;
-        let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
-        let mut score = [scores.iter().map(|score| f64::from(*score)).sum()];
-        self.stop_at("score of an answer", score[0], item).await?;
-        self.reduce.sum(&mut score).await;
+        let (scores, score) = self.scores(&answers, item, most).await?;
         let kept = self.kept(&scores, item.examples.len()).await;
         let mine = self.of_this_rank(&kept);
         let unfinished = mine.iter().filter(|&&answer| answers[answer].finish == Finish::Length).count();
         let mut groups: Vec<Group> = mine.iter().map(|&answer| answers[answer].group.clone()).collect();
         let verdicts = self.verdicts(&groups, mine.iter().map(|&answer| scores[answer]).collect(), most).await?;
         let worth = self.worth(&verdicts).await;
-        for (answer, group) in groups.iter_mut().enumerate() {
-            group.columns = [
-                (Column::OldLogProb, verdicts.policy[answer].clone()),
-                (Column::Advantage, worth.advantages[answer].iter().map(|a| *a as f32).collect()),
-                (Column::OldValue, verdicts.values[answer].clone()),
-                (Column::Return, worth.returns[answer].clone()),
-            ]
-            .into();
-        }
-        let score = score[0] / item.examples.len() as f64;
+        fill(&mut groups, &verdicts, &worth);
         Ok(self.experience((groups, kept), &verdicts, &worth, (score, unfinished)).await)
+    }
+
+    /// The judge's scores of this rank's answers, and the mean of all ranks'.
+    async fn scores(&self, answers: &[Answer], item: &Item, most: usize) -> Result<(Vec<f32>, f64), Error> {
+        let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
+        let rewards = self.by_token(self.judges().reward(), &judged, most).await?;
+        // A reward model's verdict counts at the last token.
+        let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
+        let mut sum = [scores.iter().map(|score| f64::from(*score)).sum()];
+        self.stop_at("score of an answer", sum[0], item).await?;
+        self.reduce.sum(&mut sum).await;
+        Ok((scores, sum[0] / item.examples.len() as f64))
     }
 
     /// The places, among all ranks' answers of a step, of those that are trained on: not the best by their scores, of equals not the first.
@@ -191,5 +188,18 @@ impl<R: Reduce> Trainer<R> {
             }
         }
         Ok(scores)
+    }
+}
+
+/// Hands answers what the losses read.
+fn fill(groups: &mut [Group], verdicts: &Verdicts, worth: &Worth) {
+    for (answer, group) in groups.iter_mut().enumerate() {
+        group.columns = [
+            (Column::OldLogProb, verdicts.policy[answer].clone()),
+            (Column::Advantage, worth.advantages[answer].iter().map(|a| *a as f32).collect()),
+            (Column::OldValue, verdicts.values[answer].clone()),
+            (Column::Return, worth.returns[answer].clone()),
+        ]
+        .into();
     }
 }

@@ -20,7 +20,10 @@ fn main() {
     let (device, of) = (Device::cuda(0), FloatDType::BF16);
     let began = Instant::now();
     exactness(&device, of);
-    println!(r#"{{ "part": "next-attention", "what": "choice of kernels, small", "seconds": {:.1} }}"#, began.elapsed().as_secs_f64());
+    println!(
+        r#"{{ "part": "next-attention", "what": "choice of kernels, small", "seconds": {:.1} }}"#,
+        began.elapsed().as_secs_f64()
+    );
     if std::env::args().nth(1).as_deref() != Some("small") {
         timed("forward", &device, of, |read| drop(forward(read)));
         timed("forward and backward", &device, of, |read| drop(gradients(read, forward)));
