@@ -12,11 +12,10 @@ import argparse
 import itertools
 import json
 import pathlib
-import statistics
-import subprocess
 import tempfile
 
-METHODS = ("two-stage", "alternating", "hbat")
+import toy
+
 TRAINING = ("warmup_steps=10", "batch_size=32", "epochs=6")
 OBJECTIVES = {"dpo": ("dpo", ()), "dpo+nll": ("dpo", ("dpo.nll_coefficient=1",)), "rrhf": ("rrhf", ("rrhf.warmup_ratio=0.1",))}
 MEASURES = ("sft_nll", "accuracy", "exact match, covered", "exact match, uncovered", "casual, covered")
@@ -25,20 +24,16 @@ MEASURES = ("sft_nll", "accuracy", "exact match, covered", "exact match, uncover
 def main() -> None:
     options = arguments()
     cases = list(itertools.product(options.objectives, options.rates))
-    ends = {(*case, method): [] for case in cases for method in METHODS}
+    ends = {(*case, method): [] for case in cases for method in toy.METHODS}
     with tempfile.TemporaryDirectory() as folder:
         for seed, (name, rate) in itertools.product(range(options.seeds), cases):
             run = pathlib.Path(folder, f"{name}-{rate}-{seed}")
             train(options.hbat, run, seed, name, rate)
-            for method in METHODS:
-                ends[name, rate, method].append(end(run / method))
+            for method in toy.METHODS:
+                ends[name, rate, method].append(toy.end(run / method))
     print("| objective | rate | method | SFT loss | accuracy | exact match, covered | the others | casual | better than two-stage, worse |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (name, rate, method), values in ends.items():
-        medians = " | ".join(f"{statistics.median(value[measure] for value in values):.3f}" for measure in MEASURES)
-        pairs = list(zip(values, ends[name, rate, "two-stage"]))
-        wins, losses = (sum(better(*pair) for pair in side) for side in (pairs, [pair[::-1] for pair in pairs]))
-        print(f"| {name} | {rate} | {method} | {medians} | {'' if method == 'two-stage' else f'{wins}, {losses}'} |")
+    toy.rows(ends, MEASURES, "accuracy")
 
 
 def arguments() -> argparse.Namespace:
@@ -53,19 +48,8 @@ def arguments() -> argparse.Namespace:
 def train(hbat: str, output: pathlib.Path, seed: int, name: str, rate: str) -> None:
     preference, more = OBJECTIVES[name]
     of_section = (f"{preference}.{setting}" for setting in (f"learning_rate={rate}", *TRAINING))
-    settings = (f"seed={seed}", f"methods={json.dumps(METHODS)}", f'schedule.preference="{preference}"', *of_section, *more)
-    each = [argument for setting in settings for argument in ("--set", setting)]
-    subprocess.run([hbat, "train", "--quiet", "--output", output, *each], check=True, stdout=subprocess.DEVNULL)
-
-
-def end(run: pathlib.Path) -> dict[str, float]:
-    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    last = [record for record in records if record["kind"] == "evaluation"][-1]
-    return {"sft_nll": last["sft_nll"], "accuracy": last["accuracy"], **last["extra"]}
-
-
-def better(one: dict, other: dict) -> bool:
-    return one["sft_nll"] < other["sft_nll"] and one["accuracy"] > other["accuracy"]
+    settings = (f"methods={json.dumps(toy.METHODS)}", f'schedule.preference="{preference}"', *of_section, *more)
+    toy.train(hbat, output, seed, settings)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ import argparse
 import itertools
 import json
 import pathlib
-import statistics
-import subprocess
 import tempfile
 
-METHODS = ("two-stage", "alternating", "hbat")
+import toy
+
 JUDGE = ('methods=["reward-model"]', "reward.learning_rate=1e-3", "reward.batch_size=32", "reward.epochs=4")
 PPO = ('schedule.preference="ppo"', "ppo.max_new_tokens=24", "ppo.cold_start=2", "ppo.value_learning_rate=3e-3", "ppo.batch_size=64",
        "ppo.epochs=3", "ppo.weight_decay=0.0")
@@ -28,26 +27,22 @@ MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, unco
 def main() -> None:
     options = arguments()
     cases = list(itertools.product(options.rates, options.coefficients, options.drops))
-    ends = {(*case, method): [] for case in cases for method in METHODS}
+    ends = {(*case, method): [] for case in cases for method in toy.METHODS}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
             judge = pathlib.Path(folder, f"judge-{seed}")
-            train(options, judge, seed, JUDGE)
+            toy.train(options.hbat, judge, seed, JUDGE)
             for case in cases:
                 rate, coefficient, drop = case
                 run = pathlib.Path(folder, f"{rate}-{coefficient}-{drop}-{seed}")
-                methods = json.dumps(METHODS)
-                train(options, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}/best"', f"ppo.learning_rate={rate}",
+                methods = json.dumps(toy.METHODS)
+                toy.train(options.hbat, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}/best"', f"ppo.learning_rate={rate}",
                                            f"ppo.sft_coefficient={coefficient}", f"ppo.drop_fraction={drop}"))
-                for method in METHODS:
-                    ends[*case, method].append(end(run / method))
+                for method in toy.METHODS:
+                    ends[*case, method].append(toy.end(run / method))
     print("| rate | SFT beside | dropped | method | SFT loss | mean reward | exact match, covered | the others | better than two-stage, worse |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (*case, method), values in ends.items():
-        medians = " | ".join(f"{statistics.median(value[measure] for value in values):.3f}" for measure in MEASURES)
-        pairs = list(zip(values, ends[*case, "two-stage"]))
-        wins, losses = (sum(better(*pair) for pair in side) for side in (pairs, [pair[::-1] for pair in pairs]))
-        print(f"| {' | '.join(case)} | {method} | {medians} | {'' if method == 'two-stage' else f'{wins}, {losses}'} |")
+    toy.rows(ends, MEASURES, "mean reward")
 
 
 def arguments() -> argparse.Namespace:
@@ -58,21 +53,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--coefficients", nargs="+", default=["0"])
     parser.add_argument("--drops", nargs="+", default=["0"])
     return parser.parse_args()
-
-
-def train(options: argparse.Namespace, output: pathlib.Path, seed: int, settings: tuple[str, ...]) -> None:
-    each = [argument for setting in (f"seed={seed}", *settings) for argument in ("--set", setting)]
-    subprocess.run([options.hbat, "train", "--quiet", "--output", output, *each], check=True, stdout=subprocess.DEVNULL)
-
-
-def end(run: pathlib.Path) -> dict[str, float]:
-    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    last = [record for record in records if record["kind"] == "evaluation"][-1]
-    return {"sft_nll": last["sft_nll"], **last["extra"]}
-
-
-def better(one: dict, other: dict) -> bool:
-    return one["sft_nll"] < other["sft_nll"] and one["mean reward"] > other["mean reward"]
 
 
 if __name__ == "__main__":
