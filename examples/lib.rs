@@ -7,6 +7,7 @@ use hbat::model::{HeadKind, LlamaConfig, Policy};
 use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
+use hbat::rollout::Raft;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use hbat::toy::{random_policy, skill};
 use hbat::trainer::{Data, KeepStart, Settings, UpdateTiming};
@@ -53,6 +54,7 @@ pub fn settings() -> Settings {
         dpo: Dpo::default(),
         ppo: Ppo::default(),
         rrhf: Rrhf::default(),
+        raft: Raft::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,
@@ -66,10 +68,7 @@ pub fn schedule(method: Method) -> ScheduleSettings {
         subsets: 2,
         sft: training(2e-3, 4),
         preference: Preference::Dpo,
-        dpo: training(5e-4, 2),
-        ppo: training(5e-4, 2),
-        rrhf: training(5e-4, 2),
-        reward: training(5e-4, 2),
+        preference_training: training(5e-4, 2),
         consolidation: Consolidation { rule: Rule::Relative, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
         preference_probability: None,

@@ -18,6 +18,7 @@ use hbat::model::Policy;
 use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
+use hbat::rollout::Raft;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::toy::random_policy;
 use hbat::toy::skill::{EOS, PAD, Size, SkillSettings, generate, practice, score};
@@ -87,10 +88,7 @@ fn schedule() -> ScheduleSettings {
         method: Method::Sft,
         subsets: 1,
         preference: Preference::Dpo,
-        dpo: sft,
-        ppo: sft,
-        rrhf: sft,
-        reward: sft,
+        preference_training: sft,
         sft,
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
@@ -109,6 +107,7 @@ fn settings(seed: u64) -> Settings {
         dpo: Dpo::default(),
         ppo: Ppo::default(),
         rrhf: Rrhf::default(),
+        raft: Raft::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

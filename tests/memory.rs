@@ -13,6 +13,7 @@ use hbat::model::{HeadKind, LlamaConfig};
 use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::{Critics, Ppo};
+use hbat::rollout::Raft;
 use hbat::schedule::{Method, Order, Phase, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::Group;
 use hbat::toy::random_policy;
@@ -73,10 +74,7 @@ impl Case {
             subsets: 1,
             sft: training,
             preference: self.preference,
-            dpo,
-            ppo: dpo,
-            rrhf: dpo,
-            reward: dpo,
+            preference_training: dpo,
             consolidation: Consolidation::default(),
             freeze_fraction: 0.0,
             preference_probability: None,
@@ -95,6 +93,7 @@ impl Case {
             // All answers are as long as they may become: no token ends one.
             ppo: Ppo { cold_start: 0, inner_epochs: 2, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..self.ppo },
             rrhf: Rrhf::default(),
+            raft: Raft { answers: 3, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..Raft::default() },
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,
@@ -114,7 +113,7 @@ impl Case {
     /// The judge's configuration, where there is one.
     fn reward(&self, policy: &LlamaConfig) -> Option<LlamaConfig> {
         let reward = LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..policy.clone() };
-        (self.preference == Preference::Ppo).then_some(reward)
+        matches!(self.preference, Preference::Ppo | Preference::Raft).then_some(reward)
     }
 
     fn data(&self, vocabulary: usize) -> Data {
@@ -131,7 +130,10 @@ impl Case {
 async fn measured(case: &Case, config: LlamaConfig, data: Data) -> usize {
     let before = COUNTED.current_usage();
     let judge = |config: LlamaConfig| random_policy(config, case.compute.clone(), 1);
-    let critics = case.reward(&config).map(|config| Critics::new(&judge(config.clone()), judge(config), vec![]));
+    let critics = case.reward(&config).map(|config| match case.preference {
+        Preference::Raft => Critics::judge(&judge(config), vec![]),
+        _ => Critics::new(&judge(config.clone()), judge(config), vec![]),
+    });
     let models = (random_policy(config, case.compute.clone(), 0), critics);
     let mut trainer = Trainer::new(models, data, case.phases(), case.settings());
     loop {
@@ -255,7 +257,7 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
 
 /// The policy with its reference, the judge, the critic, and keys and values of answers.
 #[test]
-fn the_predicted_peak_of_ppo_is_the_measured_one() {
+fn the_predicted_peak_of_training_on_answers_is_the_measured_one() {
     let device = |weights, moments, sums| {
         Compute::device(Device::flex()).with(Precision { weights, moments, sums, products: Products::Plain })
     };
@@ -282,7 +284,15 @@ fn the_predicted_peak_of_ppo_is_the_measured_one() {
         of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2)),
         of(device(Weights::Bf16Master, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
         Case { update: UpdateTiming::InBackward, ..of(host(), Engine::Segmented, ((4, 32), 4)) },
+        by_raft(of(host(), Engine::Segmented, ((8, 64), 2))),
+        by_raft(of(host(), Engine::Whole, ((16, 128), 8))),
+        by_raft(of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2))),
     ]);
+}
+
+/// Judged, and without a critic.
+fn by_raft(case: Case) -> Case {
+    Case { preference: Preference::Raft, ..case }
 }
 
 fn host() -> Compute {

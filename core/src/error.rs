@@ -53,8 +53,8 @@ pub enum Error {
         /// How many.
         passes: usize,
     },
-    /// A phase of PPO whose judge is missing, or does not fit.
-    #[error("phase {phase} trains by PPO, {problem}")]
+    /// A phase of answers whose judge or critic is missing, or does not fit.
+    #[error("phase {phase} trains on the policy's own answers, {problem}")]
     Critics {
         /// The phase.
         phase: String,

@@ -20,6 +20,7 @@ pub mod ppo;
 pub mod random;
 pub mod records;
 pub mod reduce;
+pub mod rollout;
 pub mod schedule;
 pub mod slab;
 #[cfg(test)]

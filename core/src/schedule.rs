@@ -49,16 +49,12 @@ impl Method {
     ];
 
     /// What its steps minimise.
-    pub fn aims(self, preference: Preference) -> &'static [Aim] {
-        match (self, preference) {
-            (Self::Sft, _) => &[Aim::Sft],
-            (Self::RewardModel, _) => &[Aim::Reward],
-            (Self::PreferenceOnly, Preference::Dpo) => &[Aim::Dpo],
-            (Self::PreferenceOnly, Preference::Ppo) => &[Aim::Ppo],
-            (Self::PreferenceOnly, Preference::Rrhf) => &[Aim::Rrhf],
-            (_, Preference::Dpo) => &[Aim::Sft, Aim::Dpo],
-            (_, Preference::Ppo) => &[Aim::Sft, Aim::Ppo],
-            (_, Preference::Rrhf) => &[Aim::Sft, Aim::Rrhf],
+    pub fn aims(self, preference: Preference) -> Vec<Aim> {
+        match self {
+            Self::Sft => vec![Aim::Sft],
+            Self::RewardModel => vec![Aim::Reward],
+            Self::PreferenceOnly => vec![preference.aim()],
+            _ => vec![Aim::Sft, preference.aim()],
         }
     }
 }
@@ -74,6 +70,8 @@ pub enum Preference {
     Ppo,
     /// On the pairs themselves, by their likelihoods alone.
     Rrhf,
+    /// On the best of a few of the policy's own answers to each of the pairs' prompts, as a reward model judges them.
+    Raft,
 }
 
 impl Preference {
@@ -83,6 +81,7 @@ impl Preference {
             Self::Dpo => Aim::Dpo,
             Self::Ppo => Aim::Ppo,
             Self::Rrhf => Aim::Rrhf,
+            Self::Raft => Aim::Raft,
         }
     }
 }
@@ -109,18 +108,20 @@ pub enum Aim {
     Ppo,
     /// [`Rrhf`](crate::objective::Rrhf), on preferences.
     Rrhf,
+    /// [`Sft`](crate::objective::Sft), on the best of the answers that [`Raft`](crate::rollout::Raft) draws to the prompts of preferences.
+    Raft,
     /// [`Reward`](crate::objective::Reward), on preferences.
     Reward,
 }
 
 impl Aim {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Sft, Self::Dpo, Self::Ppo, Self::Rrhf, Self::Reward];
+    pub const ALL: [Self; 6] = [Self::Sft, Self::Dpo, Self::Ppo, Self::Rrhf, Self::Raft, Self::Reward];
 
     /// Sequences of an example.
     pub fn sequences(self) -> usize {
         match self {
-            Self::Sft | Self::Ppo => 1,
+            Self::Sft | Self::Ppo | Self::Raft => 1,
             Self::Dpo | Self::Rrhf | Self::Reward => 2,
         }
     }
@@ -129,8 +130,13 @@ impl Aim {
     pub fn side(self) -> Side {
         match self {
             Self::Sft => Side::Instruction,
-            Self::Dpo | Self::Ppo | Self::Rrhf | Self::Reward => Side::Preference,
+            Self::Dpo | Self::Ppo | Self::Rrhf | Self::Raft | Self::Reward => Side::Preference,
         }
+    }
+
+    /// Whether it trains on the policy's own answers, which a reward model judges.
+    pub fn rolls_out(self) -> bool {
+        matches!(self, Self::Ppo | Self::Raft)
     }
 
     /// The name that phases begin with, and a run file's section has.
@@ -140,6 +146,7 @@ impl Aim {
             Self::Dpo => "dpo",
             Self::Ppo => "ppo",
             Self::Rrhf => "rrhf",
+            Self::Raft => "raft",
             Self::Reward => "reward",
         }
     }
@@ -181,16 +188,11 @@ pub struct ScheduleSettings {
     pub subsets: usize,
     /// Training on demonstrations.
     pub sft: Training,
-    /// How the methods train on preferences, [`Method::Mix`] and [`Method::RewardModel`] aside.
+    /// How the methods train on preferences. [`Method::Mix`] does so by DPO, and [`Method::RewardModel`] has an objective of its own.
     pub preference: Preference,
-    /// Training on preferences by DPO.
-    pub dpo: Training,
-    /// The policy's training by PPO; `batch_size` counts prompts, and a step is all that is made of their answers.
-    pub ppo: Training,
-    /// Training on preferences by RRHF.
-    pub rrhf: Training,
-    /// Training of a reward model.
-    pub reward: Training,
+    /// Training on preferences, by whichever way; of a reward model, too. Where the policy answers, `batch_size` counts prompts, and a step is
+    /// all that is made of their answers.
+    pub preference_training: Training,
     /// The penalty of the methods that consolidate.
     pub consolidation: Consolidation,
     /// The part of the units that [`Method::HbatFreeze`] freezes; 0.2 in the paper.
@@ -241,7 +243,7 @@ pub enum Protection {
 /// One phase of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// Unique in the schedule: "sft-1", "dpo-1", "ppo-1" or "rrhf-1", …, "reward-1" or "mix".
+    /// Unique in the schedule: "sft-1", "dpo-1" or "ppo-1", …, "reward-1" or "mix".
     pub name: String,
     /// What it trains.
     pub work: Work,
@@ -258,8 +260,13 @@ impl Phase {
         }
     }
 
-    /// Whether its steps are those of PPO.
+    /// Whether it trains on the policy's own answers.
     pub fn rolls_out(&self) -> bool {
+        matches!(self.work, Work::One { aim, .. } if aim.rolls_out())
+    }
+
+    /// Whether it trains a critic, too.
+    pub fn has_critic(&self) -> bool {
         matches!(self.work, Work::One { aim: Aim::Ppo, .. })
     }
 }
@@ -282,8 +289,8 @@ pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
         Method::HbatFreeze => rounds(&alternating, n, freeze),
         Method::RewardModel => rounds(&[Aim::Reward], 1, Protection::None),
         Method::Mix => {
-            let work =
-                Work::Mixed { sft: settings.sft, dpo: settings.dpo, preference_probability: settings.preference_probability };
+            let ScheduleSettings { sft, preference_training: dpo, preference_probability, .. } = *settings;
+            let work = Work::Mixed { sft, dpo, preference_probability };
             vec![Phase { name: "mix".into(), work, protection: Protection::None }]
         }
     }
@@ -291,13 +298,7 @@ pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
 
 fn rounds(settings: &ScheduleSettings, order: &[Aim], subsets: usize, protection: Protection) -> Vec<Phase> {
     let phase = |subset: usize, aim: Aim| {
-        let training = match aim {
-            Aim::Sft => settings.sft,
-            Aim::Dpo => settings.dpo,
-            Aim::Ppo => settings.ppo,
-            Aim::Rrhf => settings.rrhf,
-            Aim::Reward => settings.reward,
-        };
+        let training = if aim == Aim::Sft { settings.sft } else { settings.preference_training };
         let work = Work::One { aim, training, subset, subsets };
         Phase { name: format!("{}-{}", aim.name(), subset + 1), work, protection }
     };
@@ -374,10 +375,7 @@ mod tests {
             subsets,
             sft: training,
             preference: Preference::Dpo,
-            dpo: training,
-            ppo: training,
-            rrhf: training,
-            reward: training,
+            preference_training: training,
             consolidation,
             freeze_fraction: 0.2,
             preference_probability: None,

@@ -18,7 +18,6 @@ import tempfile
 
 import toy
 
-JUDGE = ('methods=["reward-model"]', "reward.learning_rate=1e-3", "reward.batch_size=32", "reward.epochs=4")
 PPO = ('schedule.preference="ppo"', "ppo.max_new_tokens=24", "ppo.cold_start=2", "ppo.value_learning_rate=3e-3", "ppo.batch_size=64",
        "ppo.epochs=3", "ppo.weight_decay=0.0")
 MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, uncovered")
@@ -30,13 +29,12 @@ def main() -> None:
     ends = {(*case, method): [] for case in cases for method in toy.METHODS}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
-            judge = pathlib.Path(folder, f"judge-{seed}")
-            toy.train(options.hbat, judge, seed, JUDGE)
+            judge = toy.judge(options.hbat, folder, seed)
             for case in cases:
                 rate, coefficient, drop = case
                 run = pathlib.Path(folder, f"{rate}-{coefficient}-{drop}-{seed}")
                 methods = json.dumps(toy.METHODS)
-                toy.train(options.hbat, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}/best"', f"ppo.learning_rate={rate}",
+                toy.train(options.hbat, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}"', f"ppo.learning_rate={rate}",
                                            f"ppo.sft_coefficient={coefficient}", f"ppo.drop_fraction={drop}"))
                 for method in toy.METHODS:
                     ends[*case, method].append(toy.end(run / method))

@@ -6,11 +6,19 @@ import statistics
 import subprocess
 
 METHODS = ("two-stage", "alternating", "hbat")
+JUDGE = ('methods=["reward-model"]', "reward.learning_rate=1e-3", "reward.batch_size=32", "reward.epochs=4")
 
 
 def train(hbat: str, output: pathlib.Path, seed: int, settings: tuple[str, ...]) -> None:
     each = [argument for setting in (f"seed={seed}", *settings) for argument in ("--set", setting)]
     subprocess.run([hbat, "train", "--quiet", "--output", output, *each], check=True, stdout=subprocess.DEVNULL)
+
+
+def judge(hbat: str, folder: str, seed: int) -> pathlib.Path:
+    """A reward model of a seed's preferences."""
+    output = pathlib.Path(folder, f"judge-{seed}")
+    train(hbat, output, seed, JUDGE)
+    return output / "best"
 
 
 def end(run: pathlib.Path) -> dict[str, float]:

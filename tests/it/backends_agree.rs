@@ -21,8 +21,8 @@ use crate::support::skip;
 /// not.
 fn short(rule: Rule) -> ScheduleSettings {
     let mut schedule = schedule(Method::Hbat, rule);
-    (schedule.sft.epochs, schedule.dpo.epochs) = (1, 1);
-    for training in [&mut schedule.sft, &mut schedule.dpo] {
+    (schedule.sft.epochs, schedule.preference_training.epochs) = (1, 1);
+    for training in [&mut schedule.sft, &mut schedule.preference_training] {
         (training.batch_size, training.optimizer.eps) = (2, 1e-2);
     }
     schedule

@@ -169,7 +169,7 @@ fn tiny_demonstrations(golden: &Value) -> Vec<Group> {
 fn measured(policy: Policy, data: Data, method: Method) -> Vec<Vec<f32>> {
     let mut schedule = schedule(method, Rule::Fisher);
     schedule.sft.learning_rate = 0.0; // the weights stay those of the golden values
-    schedule.dpo.learning_rate = 0.0;
+    schedule.preference_training.learning_rate = 0.0;
     let mut phases = phases(&schedule);
     phases[1].protection = hbat::schedule::Protection::Consolidate(schedule.consolidation);
     let set = match phases[0].side() {

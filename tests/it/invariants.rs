@@ -134,7 +134,7 @@ fn telling_data(demonstrations: usize, preferences: usize) -> Data {
 /// Which examples each phase trained on how often, per objective.
 fn visits(method: Method, order: Order, data: Data) -> BTreeMap<(String, &'static str), BTreeMap<usize, usize>> {
     let mut schedule = ScheduleSettings { subsets: 3, ..schedule(method, Rule::Relative) };
-    (schedule.sft.batch_size, schedule.dpo.batch_size) = (1, 1);
+    (schedule.sft.batch_size, schedule.preference_training.batch_size) = (1, 1);
     let mut trainer = Trainer::new(start(), data, phases(&schedule), Settings { order, ..settings() });
     let mut visits: BTreeMap<_, BTreeMap<usize, usize>> = BTreeMap::new();
     for step in finish(&mut trainer).steps() {
@@ -266,7 +266,7 @@ fn random_importance_is_drawn_anew_for_every_phase() {
 #[test]
 fn a_phase_goes_on_from_the_weights_it_is_given() {
     let mut schedule = schedule(Method::AnchorOnly, Rule::Relative);
-    schedule.dpo.learning_rate = 0.0;
+    schedule.preference_training.learning_rate = 0.0;
     let mut trainer = Trainer::new(start(), data(7, 6), phases(&schedule), settings());
     finish_phase(&mut trainer);
     let best = random_policy(config(), start().compute().clone(), 77);
@@ -291,7 +291,7 @@ type Numbers = [Vec<Vec<f32>>; 2];
 /// A run whose second phase cannot stay finite, up to its error, with the numbers before and after the step that failed.
 fn diverge(compute: Compute) -> (Error, Numbers, Numbers) {
     let mut schedule = schedule(Method::TwoStage, Rule::Paper);
-    schedule.dpo.learning_rate = 1e25;
+    schedule.preference_training.learning_rate = 1e25;
     let policy = random_policy(config(), compute, 5);
     let mut trainer = Trainer::new(policy, data(7, 6), phases(&schedule), settings());
     loop {

@@ -26,6 +26,7 @@ mod packing;
 mod ppo;
 mod ppo_runs;
 mod precision;
+mod raft;
 mod ranks;
 mod resume_core;
 mod reward;

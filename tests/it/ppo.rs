@@ -149,10 +149,7 @@ fn traced_schedule(run: &Value) -> ScheduleSettings {
         subsets: 2,
         sft,
         preference: Preference::Ppo,
-        dpo: sft,
-        ppo,
-        rrhf: sft,
-        reward: sft,
+        preference_training: ppo,
         consolidation: Consolidation { rule: Rule::Relative, lambda: number(run, "lambda"), f_max: number(run, "F_max") },
         freeze_fraction: 0.2,
         preference_probability: None,
@@ -247,7 +244,7 @@ fn follows_pytorch(compute: &Compute, engine: Engine) {
         let squares = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         within(&format!("final Σθ² of {}", unit.name), squares(weights), squares(&expected), 0.0);
     }
-    let critic = trainer.critics().expect("critics").value();
+    let critic = trainer.critics().and_then(Critics::value).expect("a critic");
     for (index, unit) in critic.units().iter().enumerate() {
         let squares: f64 = numbers(&critic.exact(index)).iter().map(|v| f64::from(*v).powi(2)).sum();
         let expected = number(&golden["value_final"][&unit.name], "sum_of_squares");
@@ -327,7 +324,7 @@ fn without_a_judge_there_is_no_ppo() {
             Err(error) => break error.to_string(),
         }
     };
-    assert!(error.contains("phase ppo-1 trains by PPO, and there is no reward model"), "{error}");
+    assert!(error.contains("phase ppo-1 trains on the policy's own answers, and there is no reward model"), "{error}");
 }
 
 /// A run of PPO alone, with other settings than usual.
@@ -423,7 +420,7 @@ fn a_cold_start_trains_the_critic_alone() {
 #[test]
 fn the_policy_comes_to_answer_as_the_judge_likes() {
     let mut schedule = by_ppo(runs::schedule(Method::TwoStageReversed, Rule::Paper));
-    schedule.ppo = Training { epochs: 30, learning_rate: 5e-3, batch_size: 6, ..schedule.ppo };
+    schedule.preference_training = Training { epochs: 30, learning_rate: 5e-3, batch_size: 6, ..schedule.preference_training };
     let mut settings = runs::settings();
     settings.ppo = Ppo {
         cold_start: 2,
@@ -450,7 +447,7 @@ fn a_judge_of_fewer_tokens_is_refused() {
     let models = (policy(&golden["config"], &golden["start"], &cpu()), runs::critics(&by_ppo(schedule()), cpu()));
     let mut trainer = Trainer::new(models, traced_data(&golden), phases(&by_ppo(schedule())), runs::settings());
     let error = block_on(trainer.step()).unwrap_err().to_string();
-    assert!(error.contains("its reward model knows 23 of the policy's 61 tokens"), "{error}");
+    assert!(error.contains("the reward model knows 23 of the policy's 61 tokens"), "{error}");
 }
 
 fn schedule() -> ScheduleSettings {

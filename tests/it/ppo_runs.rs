@@ -109,7 +109,11 @@ fn what_cannot_judge_is_refused() {
         refused(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), folder.path(), code, parts);
         assert!(!folder.path().join("out").exists(), "a refused run leaves no folder");
     };
-    refused(&["ppo.reward_model=\"\""], 78, &["ppo.reward_model", "PPO needs a reward model", "methods = [\"reward-model\"]"]);
+    refused(
+        &["ppo.reward_model=\"\""],
+        78,
+        &["ppo.reward_model", "a reward model has to judge answers", "methods = [\"reward-model\"]"],
+    );
     refused(&["ppo.reward_model=\"nowhere\""], 78, &["ppo.reward_model", "there is no folder"]);
     refused(&["methods=[\"mix\"]"], 78, &["schedule.preference", "mix"]);
     refused(&["ppo.kl_horizon=8.0"], 78, &["ppo.kl_horizon", "leap", "10000"]);
@@ -140,7 +144,7 @@ fn a_run_does_not_go_on_with_another_judge() {
     std::fs::remove_dir_all(folder.path().join("judge")).unwrap();
     let more = [&JUDGE[..], &["reward.epochs=1"]].concat();
     assert!(run(&train("judge", &more), folder.path()).status.success());
-    refused(&["resume", "out"], folder.path(), 65, &["configuration and head of the reward model", "ppo.reward_model"]);
+    refused(&["resume", "out"], folder.path(), 65, &["configuration and head of the reward model", "reward_model"]);
 }
 
 #[test]

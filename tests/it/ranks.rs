@@ -13,7 +13,8 @@ use hbat::trainer::{Event, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu, numbers};
 use crate::runs::{
-    Outcome, by_ppo, close, comparable, critics, data, finish, judge, largest_difference, run, schedule, settings, start, weights,
+    Outcome, by_ppo, by_raft, close, comparable, critics, data, finish, judge, largest_difference, run, schedule, settings,
+    start, weights,
 };
 
 /// What a rank tells the others: which collective it is in, and its numbers.
@@ -105,7 +106,7 @@ fn trainer(schedule: &ScheduleSettings, link: Link) -> Trainer<Link> {
 /// AdamW divides rounding noise by itself where a gradient is almost zero; with this ε it does not.
 fn smooth(method: Method, rule: Rule, batch: usize) -> ScheduleSettings {
     let mut schedule = schedule(method, rule);
-    for training in [&mut schedule.sft, &mut schedule.dpo, &mut schedule.ppo] {
+    for training in [&mut schedule.sft, &mut schedule.preference_training] {
         training.optimizer.eps = 1e-2;
         training.batch_size = batch;
     }
@@ -144,7 +145,7 @@ fn check(world: usize, schedule: &ScheduleSettings) {
     let expected = run(schedule, settings());
     let outcomes = on_ranks(world, |link| finish(&mut trainer(schedule, link)));
     for (rank, found) in outcomes.iter().enumerate() {
-        compare(found, &expected, rank, |rank| rank >= schedule.dpo.batch_size);
+        compare(found, &expected, rank, |rank| rank >= schedule.preference_training.batch_size);
         assert!(found.weights == outcomes[0].weights, "ranks 0 and {rank} have different weights");
         assert_eq!(found.ledger, outcomes[0].ledger);
     }
@@ -176,6 +177,8 @@ fn ranks_agree_on_fisher_information_frozen_units_and_mixed_steps() {
 fn ranks_agree_on_answers_and_what_they_are_worth() {
     check(2, &by_ppo(smooth(Method::Hbat, Rule::Relative, 3)));
     check(3, &by_ppo(smooth(Method::Hbat, Rule::Paper, 2)));
+    check(2, &by_raft(smooth(Method::Hbat, Rule::Relative, 3)));
+    check(3, &by_raft(smooth(Method::Hbat, Rule::Paper, 2)));
 }
 
 #[test]

@@ -7,13 +7,14 @@ use hbat::compute::{Compute, Moments, Offload, Precision, Weights};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
 use hbat::model::{InitError, Policy, Unit};
+use hbat::ppo::Critics;
 use hbat::reduce::Alone;
 use hbat::schedule::{Method, ScheduleSettings, phases};
 use hbat::toy::random_policy;
 use hbat::trainer::{Data, Event, KeepStart, Progress, Settings, StoredWeights, TensorSet, Trainer};
 
 use crate::fixtures::{block_on, cpu};
-use crate::runs::{by_ppo, config, critics, data, schedule, settings, weights};
+use crate::runs::{by_ppo, by_raft, config, critics, data, schedule, settings, weights};
 
 /// What a checkpoint holds.
 #[derive(Clone)]
@@ -132,7 +133,7 @@ fn check_on(compute: Compute, schedule: &ScheduleSettings) {
     let mut whole = Driven::on(compute.clone(), schedule);
     let expected = rest(&mut whole);
     let (final_weights, ledger) = (weights(whole.trainer.policy()), whole.trainer.ledger().clone());
-    let critic = |driven: &Driven| driven.trainer.critics().map(|critics| weights(critics.value()));
+    let critic = |driven: &Driven| driven.trainer.critics().and_then(Critics::value).map(weights);
     let mut stopped = Driven::on(compute, schedule);
     let (mut calls, mut seen) = (0, 0);
     loop {
@@ -172,6 +173,12 @@ fn a_run_that_freezes_units_can_be_stopped_anywhere() {
 fn runs_without_protection_can_be_stopped_anywhere() {
     check(&schedule(Method::Alternating, Rule::Paper));
     check(&schedule(Method::Mix, Rule::Paper));
+}
+
+#[test]
+fn runs_of_raft_can_be_stopped_anywhere() {
+    check(&by_raft(schedule(Method::Hbat, Rule::Relative)));
+    check(&by_raft(schedule(Method::Hbat, Rule::Fisher)));
 }
 
 #[test]
@@ -241,12 +248,12 @@ fn progress_of_another_schedule_is_refused() {
     refused(&saved, &schedule(Method::TwoStage, Rule::Relative), stored(), "it has finished 3 phases, the schedule has 2");
     let reversed = saved_within(&schedule(Method::TwoStageReversed, Rule::Paper), "dpo-1", 1);
     refused(&reversed, &hbat, stored(), "it is in phase dpo-1, the schedule in");
-    let few = ScheduleSettings { dpo: hbatless(&hbat), ..hbat.clone() };
+    let few = ScheduleSettings { preference_training: hbatless(&hbat), ..hbat.clone() };
     refused(&edited(&saved, |p| running(p).steps = 9), &few, stored(), "it has taken 9 steps of phase dpo-2");
 }
 
 fn hbatless(schedule: &ScheduleSettings) -> hbat::schedule::Training {
-    hbat::schedule::Training { batch_size: 6, ..schedule.dpo }
+    hbat::schedule::Training { batch_size: 6, ..schedule.preference_training }
 }
 
 fn running(progress: &mut Progress) -> &mut hbat::trainer::RunningProgress {

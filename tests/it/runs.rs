@@ -9,6 +9,7 @@ use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::{Critics, KlControl, Ppo};
 use hbat::random::{below, stream};
 use hbat::reduce::Reduce;
+use hbat::rollout::Raft;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::toy::random_policy;
@@ -69,10 +70,7 @@ pub(crate) fn schedule(method: Method, rule: Rule) -> ScheduleSettings {
         subsets: 2,
         sft: training(3e-3, 2),
         preference: Preference::Dpo,
-        dpo: training(2e-3, 2),
-        ppo: training(2e-3, 2),
-        rrhf: training(2e-3, 2),
-        reward: training(2e-3, 2),
+        preference_training: training(2e-3, 2),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.5,
         preference_probability: None,
@@ -82,6 +80,11 @@ pub(crate) fn schedule(method: Method, rule: Rule) -> ScheduleSettings {
 /// The same with PPO on the preferences' prompts.
 pub(crate) fn by_ppo(schedule: ScheduleSettings) -> ScheduleSettings {
     ScheduleSettings { preference: Preference::Ppo, ..schedule }
+}
+
+/// The same with RAFT on them.
+pub(crate) fn by_raft(schedule: ScheduleSettings) -> ScheduleSettings {
+    ScheduleSettings { preference: Preference::Raft, ..schedule }
 }
 
 /// Everything that PPO can be told, on short answers.
@@ -105,12 +108,15 @@ pub(crate) fn judge(compute: Compute) -> Policy {
     random_policy(LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..config() }, compute, 6)
 }
 
-/// The same with a critic, where a schedule needs them.
+/// The same, and a critic, where a schedule needs them.
 pub(crate) fn critics(schedule: &ScheduleSettings, compute: Compute) -> Option<Critics> {
-    (schedule.preference == Preference::Ppo).then(|| {
-        let judge = judge(compute);
-        Critics::new(&judge, judge.clone(), vec![1, 2]).with_suffix(vec![4])
-    })
+    let (judge, eos) = (judge(compute), vec![1, 2]);
+    let critics = match schedule.preference {
+        Preference::Ppo => Critics::new(&judge, judge.clone(), eos),
+        Preference::Raft => Critics::judge(&judge, eos),
+        Preference::Dpo | Preference::Rrhf => return None,
+    };
+    Some(critics.with_suffix(vec![4]))
 }
 
 /// Shuffled, four sequences per forward pass.
@@ -125,6 +131,7 @@ pub(crate) fn settings() -> Settings {
         dpo: Dpo::default(),
         ppo: ppo(),
         rrhf: Rrhf::default(),
+        raft: Raft { answers: 3, max_new_tokens: 5, rollout_batch: 2, ..Raft::default() },
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

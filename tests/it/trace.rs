@@ -7,6 +7,7 @@ use hbat::engine::Engine;
 use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay};
 use hbat::ppo::Ppo;
+use hbat::rollout::Raft;
 use hbat::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use hbat::tokens::{Group, Sequence};
 use hbat::trainer::{Data, Event, KeepStart, PhaseEnded, PhaseStarted, Settings, StepReport, Trainer, UpdateTiming};
@@ -54,10 +55,7 @@ fn schedule(rule: Rule) -> ScheduleSettings {
         subsets: 2,
         sft: training(1e-3, 2, Warmup { steps: 0, fraction: 0.0 }),
         preference: Preference::Dpo,
-        dpo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
-        ppo: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
-        rrhf: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
-        reward: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
+        preference_training: training(5e-4, 1, Warmup { steps: 150, fraction: 0.1 }),
         consolidation: Consolidation { rule, lambda: 1.0, f_max: 100.0 },
         freeze_fraction: 0.2,
         preference_probability: None,
@@ -75,6 +73,7 @@ fn run(golden: &Value, rule: Rule, engine: Engine) -> (Trace, Trainer) {
         dpo: Dpo::default(),
         ppo: Ppo::default(),
         rrhf: Rrhf::default(),
+        raft: Raft::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Copy,
         update: UpdateTiming::AfterBackward,

@@ -29,7 +29,7 @@ fn bf16(weights: Weights) -> Compute {
 /// A schedule whose every step is one forward pass of six sequences or fewer.
 fn of(method: Method, rule: Rule, clip: f64) -> ScheduleSettings {
     let mut schedule = schedule(method, rule);
-    for training in [&mut schedule.sft, &mut schedule.dpo] {
+    for training in [&mut schedule.sft, &mut schedule.preference_training] {
         training.optimizer.clip = clip;
         training.optimizer.eps = 1e-4; // AdamW divides rounding noise by itself where a gradient is almost zero
     }
@@ -169,7 +169,7 @@ fn a_gpu_updates_within_the_backward_pass_and_elsewhere_as_the_cpu_does() {
         Err(error) => return skip(&error.to_string()),
     };
     let mut schedule = of(Method::Hbat, Rule::Relative, 0.5);
-    for training in [&mut schedule.sft, &mut schedule.dpo] {
+    for training in [&mut schedule.sft, &mut schedule.preference_training] {
         (training.batch_size, training.epochs) = (2, 1);
     }
     let expected = run(cpu(), &schedule, (Engine::Segmented, UpdateTiming::AfterBackward));

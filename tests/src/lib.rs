@@ -13,6 +13,7 @@ use hbat::objective::{Dpo, Objective, Reward, Rrhf};
 use hbat::optimizer::{AdamWSettings, Decay, Pull, Strength};
 use hbat::ppo::Ppo;
 use hbat::reduce::Alone;
+use hbat::rollout::Raft;
 use hbat::schedule::{Order, Training, Warmup};
 use hbat::slab::Slab;
 use hbat::tokens::{Batch, Sequence};
@@ -76,6 +77,7 @@ pub fn settings(rows: usize) -> Settings {
         dpo: Dpo::default(),
         ppo: Ppo::default(),
         rrhf: Rrhf::default(),
+        raft: Raft::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update: UpdateTiming::AfterBackward,

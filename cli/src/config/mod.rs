@@ -14,6 +14,7 @@ mod layers;
 mod layout;
 mod plan;
 mod preferences;
+mod ranges;
 mod run_file;
 mod suggest;
 
@@ -21,7 +22,7 @@ pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
 pub use layout::{layout, matmul};
 pub use plan::{Plan, Start};
-pub use preferences::{DpoSection, PpoSection, RewardSection, RrhfSection};
+pub use preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RrhfSection};
 pub use run_file::*;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hbat::compute::Layout;
 use hbat::consolidation::Consolidation;
-use hbat::schedule::{Aim, Method, Order, ScheduleSettings};
+use hbat::schedule::{Aim, Method, Order, Preference, ScheduleSettings};
 use hbat::trainer::{KeepStart, Settings};
 use hbat_backends::DeviceName;
 use toml::Table;
@@ -14,7 +14,7 @@ use super::error::ConfigError;
 use super::layers::Layers;
 use super::layout::layout;
 use super::preferences::{DpoSection, RewardSection, RrhfSection};
-use super::run_file::{AUTO, EngineSection, RunFile};
+use super::run_file::{AUTO, EngineSection, Judged, RunFile};
 use crate::store::fingerprint;
 
 /// Where the weights to start from come from.
@@ -77,7 +77,10 @@ impl Plan {
         run.sft = run.sft.batches_alone(rest.sft);
         run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };
         run.ppo = run.ppo.batches_alone(rest.ppo);
-        run.ppo.reward_model = named(&run.ppo.reward_model);
+        run.raft = run.raft.batches_alone(rest.raft);
+        for judge in [&mut run.ppo.reward_model, &mut run.raft.reward_model] {
+            *judge = named(judge);
+        }
         run.rrhf = RrhfSection { training: run.rrhf.training.batches_alone(rest.rrhf.training), ..rest.rrhf };
         run.reward = RewardSection { training: run.reward.training.batches_alone(rest.reward.training), ..rest.reward };
         run.consolidation.lambda = rest.consolidation.lambda;
@@ -113,11 +116,10 @@ impl Plan {
             let remedy = "name a folder with config.json, model.safetensors and tokenizer.json, or \"toy\"";
             return Err(self.layers.refuse("model.path", problem, remedy));
         }
-        let judge = &self.run.ppo.reward_model;
-        if self.run.trains(Aim::Ppo) && !judge.is_dir() {
-            let problem = format!("there is no folder \"{}\"", judge.display());
+        if let Some(Judged { section, reward_model, .. }) = self.run.judged().filter(|judged| !judged.reward_model.is_dir()) {
+            let problem = format!("there is no folder \"{}\"", reward_model.display());
             let remedy = "name the folder of a reward model, such as `hbat train` with methods = [\"reward-model\"] makes";
-            return Err(self.layers.refuse("ppo.reward_model", problem, remedy));
+            return Err(self.layers.refuse(&format!("{section}.reward_model"), problem, remedy));
         }
         for (key, files) in file_lists(&self.run) {
             if let Some(file) = files.iter().find(|file| !file.is_file()) {
@@ -156,10 +158,7 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
         subsets: run.schedule.subsets,
         sft: run.sft.training(),
         preference: run.schedule.preference,
-        dpo: run.dpo.training.training(),
-        ppo: run.ppo.training.training(),
-        rrhf: run.rrhf.training.training(),
-        reward: run.reward.training.training(),
+        preference_training: run.training(preference_aim(method, run.schedule.preference)).training(),
         consolidation: Consolidation {
             rule: run.consolidation.rule,
             lambda: run.consolidation.lambda,
@@ -168,6 +167,11 @@ fn schedule(run: &RunFile, method: Method) -> ScheduleSettings {
         freeze_fraction: run.schedule.freeze_fraction,
         preference_probability: run.schedule.preference_probability.value(),
     }
+}
+
+/// What a method trains on preferences.
+fn preference_aim(method: Method, preference: Preference) -> Aim {
+    if method == Method::RewardModel { Aim::Reward } else { preference.aim() }
 }
 
 fn settings(run: &RunFile) -> Settings {
@@ -182,6 +186,7 @@ fn settings(run: &RunFile) -> Settings {
         dpo: run.dpo.objective(),
         ppo: run.ppo.ppo(),
         rrhf: run.rrhf.objective(),
+        raft: run.raft.raft(),
         reward: run.reward.objective(),
         // Every phase begins with a checkpoint, which holds its start.
         keep_start: KeepStart::Stored,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hbat::generate::{Sampling, Warp};
 use hbat::objective::{Dpo, Reward, Rrhf};
 use hbat::ppo::{KlControl, Ppo};
+use hbat::rollout::Raft;
 use serde::{Deserialize, Serialize};
 
 use super::run_file::TrainingSection;
@@ -69,7 +70,7 @@ pub struct PpoSection {
     pub temperature: f64,
     /// Likewise.
     pub top_p: f64,
-    /// Prompts that are answered together.
+    /// Answers that are written together.
     pub rollout_batch: usize,
     /// The rest.
     #[serde(flatten)]
@@ -129,6 +130,45 @@ impl RrhfSection {
     /// The objective.
     pub fn objective(&self) -> Rrhf {
         Rrhf { length_exponent: self.length_exponent, nll_coefficient: self.nll_coefficient }
+    }
+}
+
+/// Training on the best of the policy's own answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RaftSection {
+    /// The judge's folder; empty: none.
+    pub reward_model: PathBuf,
+    /// K.
+    pub answers: usize,
+    /// The longest answer.
+    pub max_new_tokens: usize,
+    /// How answers are drawn.
+    pub temperature: f64,
+    /// Likewise.
+    pub top_p: f64,
+    /// Answers that are written together.
+    pub rollout_batch: usize,
+    /// The rest.
+    #[serde(flatten)]
+    pub training: TrainingSection,
+}
+
+impl RaftSection {
+    /// The same in core's terms.
+    pub fn raft(&self) -> Raft {
+        let warp = Warp { temperature: self.temperature, top_p: self.top_p, top_k: None };
+        Raft {
+            answers: self.answers,
+            max_new_tokens: self.max_new_tokens,
+            sampling: Sampling::Sample(warp),
+            rollout_batch: self.rollout_batch,
+        }
+    }
+
+    /// As the defaults, but for which examples a step trains on and who judges.
+    pub(super) fn batches_alone(&self, defaults: Self) -> Self {
+        let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
+        Self { reward_model, training, ..defaults }
     }
 }
 

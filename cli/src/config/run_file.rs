@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
 use super::defaults;
-use super::preferences::{DpoSection, PpoSection, RewardSection, RrhfSection};
+use super::preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RrhfSection};
 use crate::data::{TemplateChoice, TooLong};
 
 /// The value of `model.path` that means the start model inside the program.
@@ -56,6 +56,8 @@ pub struct RunFile {
     pub ppo: PpoSection,
     /// `[rrhf]`.
     pub rrhf: RrhfSection,
+    /// `[raft]`.
+    pub raft: RaftSection,
     /// `[reward]`.
     pub reward: RewardSection,
     /// `[consolidation]`.
@@ -104,8 +106,19 @@ impl RunFile {
             Aim::Dpo => self.dpo.training,
             Aim::Ppo => self.ppo.training,
             Aim::Rrhf => self.rrhf.training,
+            Aim::Raft => self.raft.training,
             Aim::Reward => self.reward.training,
         }
+    }
+
+    /// Who judges the policy's answers, if a method trains on them.
+    pub fn judged(&self) -> Option<Judged<'_>> {
+        let aim = self.aims().find(|aim| aim.rolls_out())?;
+        let (reward_model, max_new_tokens) = match aim {
+            Aim::Raft => (&self.raft.reward_model, self.raft.max_new_tokens),
+            _ => (&self.ppo.reward_model, self.ppo.max_new_tokens),
+        };
+        Some(Judged { section: aim.name(), reward_model, max_new_tokens })
     }
 
     /// Sequences of an optimizer step.
@@ -118,6 +131,17 @@ impl RunFile {
     pub fn largest_step(&self) -> usize {
         self.aims().map(|aim| self.sequences(aim)).max().unwrap_or(0)
     }
+}
+
+/// The answers that a run trains on.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// The section that says so.
+    pub section: &'static str,
+    /// The judge's folder; empty: none.
+    pub reward_model: &'a Path,
+    /// The longest answer.
+    pub max_new_tokens: usize,
 }
 
 impl ModelSection {

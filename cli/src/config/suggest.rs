@@ -132,8 +132,8 @@ mod tests {
     fn other_programs_names_are_recognised() {
         check("sft.lr", "did you mean `sft.learning_rate`?");
         check("dpo.num_train_epochs", "did you mean `dpo.epochs`?");
-        let every = "did you mean `sft.learning_rate` or `dpo.learning_rate` or `ppo.learning_rate` or `rrhf.learning_rate` or `reward.learning_rate`?";
-        check("lr", every);
+        let every = ["sft", "dpo", "ppo", "rrhf", "raft", "reward"].map(|section| format!("`{section}.learning_rate`"));
+        check("lr", &format!("did you mean {}?", every.join(" or ")));
         check("data.max_seq_length", "did you mean `data.max_length`?");
         check("output_dir", "did you mean `output`?");
     }

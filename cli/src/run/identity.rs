@@ -91,7 +91,7 @@ impl Identity {
     fn differs(&self, now: &Self) -> Option<(&'static str, &'static str)> {
         [
             (self.model != now.model, "sizes and constants in the model's config.json", "model.path"),
-            (self.judge != now.judge, "configuration and head of the reward model", "ppo.reward_model"),
+            (self.judge != now.judge, "configuration and head of the reward model", "reward_model"),
             (self.demonstrations != now.demonstrations, "demonstrations", "data.demonstrations"),
             (self.preferences != now.preferences, "preferences", "data.preferences"),
             (

@@ -13,7 +13,7 @@ use hbat::trainer::Data;
 use serde_json::{Map, Value, json};
 
 use super::judge::{End, JudgeFolder};
-use crate::config::{Plan, Start};
+use crate::config::{Judged, Plan, Start};
 use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
 use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
@@ -23,7 +23,7 @@ use crate::text::TextError;
 pub(crate) struct Inputs {
     pub(crate) folder: Arc<ModelFolder>,
     pub(crate) data: Data,
-    /// Who judges answers, in a run of PPO.
+    /// Who judges answers, in a run that trains on them.
     pub(crate) judge: Option<JudgeFolder>,
     pub(crate) validation_demonstrations: Vec<Group>,
     pub(crate) validation_preferences: Vec<Group>,
@@ -65,7 +65,8 @@ impl Inputs {
             .map_err(|error| plan.refuse("toy", error.to_string(), "change the counts or probabilities"))?;
         let folder = headed(plan, toy_folder(plan.run.toy.size)?)?;
         let end = End { eos: skill::EOS, suffix: Vec::new() };
-        let judge = plan.run.trains(Aim::Ppo).then(|| JudgeFolder::open(plan, &folder, end)).transpose()?;
+        let open = |judged: Judged<'_>| JudgeFolder::open(judged.reward_model, &folder, end);
+        let judge = plan.run.judged().map(open).transpose()?;
         Ok(Self {
             judge,
             folder: Arc::new(folder),
@@ -107,11 +108,12 @@ impl Inputs {
         let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
         let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
         let (validation_demonstrations, validation_preferences) = validated;
-        let judge = match plan.run.trains(Aim::Ppo) {
-            true => Some(JudgeFolder::open(plan, &folder, end(&codec, &preferences, say)?)?),
-            false => None,
+        let judged = plan.run.judged();
+        let judge = match judged {
+            Some(Judged { reward_model, .. }) => Some(JudgeFolder::open(reward_model, &folder, end(&codec, &preferences, say)?)?),
+            None => None,
         };
-        let answered = if plan.run.trains(Aim::Ppo) { plan.run.ppo.max_new_tokens } else { 0 };
+        let answered = judged.map_or(0, |judged| judged.max_new_tokens);
         let written = preferences.iter().map(|group| group.sequences[0].prompt().len() + answered);
         let read = demonstrations.iter().chain(&preferences).map(Group::longest);
         let longest = read.chain(written).max().unwrap_or(0);
@@ -119,7 +121,7 @@ impl Inputs {
         if longest > made_for {
             say(&format!(
                 "warning: the longest text may have {longest} tokens, and the model was made for {made_for}: lower data.max_length{}",
-                if answered > 0 { " or ppo.max_new_tokens" } else { "" }
+                judged.map_or(String::new(), |judged| format!(" or {}.max_new_tokens", judged.section))
             ));
         }
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
@@ -137,7 +139,7 @@ impl Inputs {
 fn end(codec: &Codec, preferences: &[Group], say: &mut dyn FnMut(&str)) -> Result<End, TextError> {
     let eos = codec.tokenizer().end()?;
     Ok(End::of(eos, preferences).unwrap_or_else(|| {
-        say("warning: responses of the preferences do not all end with the tokenizer's eos_token: answers may run to ppo.max_new_tokens");
+        say("warning: responses of the preferences do not all end with the tokenizer's eos_token: answers may run to max_new_tokens");
         End { eos, suffix: Vec::new() }
     }))
 }

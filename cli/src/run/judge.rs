@@ -1,4 +1,6 @@
-//! Who judges the answers of PPO: a reward model that reads the policy's own tokens.
+//! Who judges answers: a reward model that reads the policy's own tokens.
+
+use std::path::Path;
 
 use hbat::compute::Compute;
 use hbat::generate::{Finish, GenerateSettings, generate};
@@ -7,7 +9,6 @@ use hbat::ppo::Critics;
 use hbat::tokens::{Group, Sequence};
 use serde_json::Value;
 
-use crate::config::Plan;
 use crate::evaluation::Scorer;
 use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
@@ -46,12 +47,12 @@ pub(crate) struct Judge {
 }
 
 impl JudgeFolder {
-    /// Opens the folder that a run of PPO names.
+    /// Opens a folder.
     ///
     /// # Errors
     /// If there is no reward model in it, or one that reads other tokens than the policy.
-    pub(super) fn open(plan: &Plan, policy: &ModelFolder, end: End) -> Result<Self, ModelError> {
-        let folder = ModelFolder::open(&plan.run.ppo.reward_model)?;
+    pub(super) fn open(folder: &Path, policy: &ModelFolder, end: End) -> Result<Self, ModelError> {
+        let folder = ModelFolder::open(folder)?;
         if folder.config().head != HeadKind::Value {
             return Err(ModelError::LanguageModel { path: folder.path().to_path_buf() });
         }
@@ -83,7 +84,7 @@ impl JudgeFolder {
     ///
     /// # Errors
     /// If its weights cannot be read.
-    pub(super) fn critics(&self, judge: &Judge, compute: &Compute) -> anyhow::Result<Critics> {
+    pub(super) fn with_critic(&self, judge: &Judge, compute: &Compute) -> anyhow::Result<Critics> {
         let critic = self.weights("critic", compute)?;
         Ok(Critics::new(&judge.reward, critic, vec![self.end.eos]).with_suffix(self.end.suffix.clone()))
     }
@@ -95,6 +96,11 @@ impl JudgeFolder {
 }
 
 impl Judge {
+    /// The judge alone.
+    pub(super) fn alone(&self) -> Critics {
+        Critics::judge(&self.reward, vec![self.end.eos]).with_suffix(self.end.suffix.clone())
+    }
+
     /// The mean reward of a policy's likeliest answers to the prompts of these preferences.
     ///
     /// # Errors

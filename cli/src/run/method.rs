@@ -36,7 +36,7 @@ pub(crate) struct MethodRun<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) schedule: &'a ScheduleSettings,
     pub(crate) inputs: &'a Inputs,
-    /// Of a run of PPO.
+    /// Of a run that trains on answers.
     pub(crate) judge: Option<&'a Judge>,
     pub(crate) validation: &'a Validation,
     pub(crate) compute: &'a Compute,
@@ -143,12 +143,12 @@ impl MethodRun<'_> {
         Ok(Trainer::new((policy, self.critics(compute)?), self.inputs.data.clone(), phases(self.schedule), self.plan.settings))
     }
 
-    /// Judge and critic, for methods that have a use for them.
+    /// The judge and perhaps a critic, for methods that have a use for them.
     fn critics(&self, compute: &Compute) -> anyhow::Result<Option<Critics>> {
+        let phases = phases(self.schedule);
         match (&self.inputs.judge, self.judge) {
-            (Some(folder), Some(judge)) if phases(self.schedule).iter().any(Phase::rolls_out) => {
-                folder.critics(judge, compute).map(Some)
-            }
+            (Some(folder), Some(judge)) if phases.iter().any(Phase::has_critic) => folder.with_critic(judge, compute).map(Some),
+            (_, Some(judge)) if phases.iter().any(Phase::rolls_out) => Ok(Some(judge.alone())),
             _ => Ok(None),
         }
     }

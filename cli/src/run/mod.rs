@@ -278,7 +278,8 @@ async fn validation(
         }
     };
     let judgement = Judgement::Likelihood { reference, dpo: settings.dpo };
-    let answers = judge.map(|judge| Answers { judge, max_new_tokens: settings.ppo.max_new_tokens });
+    let answers = judge.zip(plan.run.judged());
+    let answers = answers.map(|(judge, judged)| Answers { judge, max_new_tokens: judged.max_new_tokens });
     Ok(Validation { demonstrations, preferences, scorer, judgement, answers, toy: inputs.toy.clone() })
 }
 

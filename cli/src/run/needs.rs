@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::identity;
 use super::inputs::Inputs;
-use crate::config::{self, Plan};
+use crate::config::{self, Judged, Plan};
 use crate::report;
 
 /// What all methods of a run need, and what there is.
@@ -36,7 +36,7 @@ pub struct Needs {
     pub free_disk: Option<u64>,
     #[serde(skip)]
     pub(super) config: LlamaConfig,
-    /// Of the judge and the critic of PPO.
+    /// Of who judges answers, and of the critic of PPO.
     #[serde(skip)]
     reward: Option<LlamaConfig>,
     #[serde(skip)]
@@ -73,7 +73,7 @@ impl Disk {
         let bytes = |config: &LlamaConfig| config.units().iter().map(|unit: &Unit| 4 * unit.elements() as u64).sum::<u64>();
         let moments = |model| if plan.layout.precision.moments == Moments::Bf16 { model } else { 2 * model };
         let model = bytes(config);
-        let critic = reward.map_or(0, |reward| bytes(reward) + moments(bytes(reward)));
+        let critic = reward.filter(|_| plan.run.trains(Aim::Ppo)).map_or(0, |reward| bytes(reward) + moments(bytes(reward)));
         let fisher = if plan.run.consolidation.rule == Rule::Fisher { 2 * model } else { 0 };
         let checkpoint = 2 * model + moments(model) + fisher + critic;
         let checkpoints = checkpoint * (plan.run.checkpoints.keep as u64 + 1);
@@ -212,13 +212,13 @@ impl Needs {
                 "no setting makes it fit, for weights, gradients, moments and anchor alone take {}: take a smaller model or another device",
                 report::size(least as u64)
             ),
-            false if plan.run.trains(Aim::Ppo) => {
-                "no setting of [engine] makes it fit: lower ppo.rollout_batch, ppo.max_new_tokens or data.max_length".into()
-            }
-            false => {
-                "no setting of [engine] makes it fit: lower data.max_length, or engine.bucket or engine.pack if they are longer"
-                    .into()
-            }
+            false => match plan.run.judged() {
+                Some(Judged { section, .. }) => format!(
+                    "no setting of [engine] makes it fit: lower {section}.rollout_batch, {section}.max_new_tokens or data.max_length"
+                ),
+                None => "no setting of [engine] makes it fit: lower data.max_length, or engine.bucket or engine.pack if they are longer"
+                    .into(),
+            },
         }
     }
 }

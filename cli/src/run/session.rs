@@ -175,8 +175,8 @@ impl Session<'_> {
         let saving_seconds = std::mem::take(&mut self.saved_for);
         let answering = std::mem::take(&mut self.answered_for);
         let mut cost = StepCost { saving_seconds, ..self.meter.cost(report.tokens, answering + ended - began, &spans) };
-        if report.objective == "ppo" {
-            // Its tokens go through several models, some of them many times.
+        if report.metrics.iter().any(|(name, _)| *name == "score") {
+            // Answers go through several models, some of them many times.
             cost.utilisation = None;
         }
         self.metrics.append(&step_record(report, &cost, self.steps))?;

@@ -45,7 +45,7 @@ pub struct Memory {
     pub activations: usize,
     /// Logits of response tokens.
     pub logits: usize,
-    /// What PPO has besides: the reference, the judge, the critic with all it takes, or keys and values of answers.
+    /// What training on answers has besides: the judge, of PPO the reference and the critic with all it takes, or keys and values of answers.
     pub critics: usize,
     /// What comes and goes within a layer or the head.
     pub workspace: usize,
@@ -143,9 +143,12 @@ impl<'a> Sizes<'a> {
         let (_, key) = self.projections();
         let cached = |texts: &Pass| self.narrow() * self.config.num_hidden_layers * 2 * key * self.positions(texts);
         let logits = 2 * F32 * texts.rows * self.config.vocab_size;
-        let layer = self.narrow()
-            * (2 * self.input(prompts) + self.kept(prompts) + self.positions(prompts) * self.config.intermediate_size);
-        (cached(texts) + logits).max(cached(prompts) + layer)
+        (cached(texts) + logits).max(cached(prompts) + self.going_forward(prompts))
+    }
+
+    /// Of a pass that goes forward and keeps nothing, within a layer.
+    pub(super) fn going_forward(&self, pass: &Pass) -> usize {
+        self.narrow() * (2 * self.input(pass) + self.kept(pass) + self.positions(pass) * self.config.intermediate_size)
     }
 
     /// Bytes in ordinary memory besides during a pass: what is offloaded, with updates the gradients they are computed from, and

@@ -4,8 +4,8 @@
 //! from what the engines hold at the moments at which they hold most; the allocator's own share and the program's code
 //! come on top.
 
+mod answers;
 mod memory;
-mod ppo;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -23,8 +23,8 @@ use crate::model::LlamaConfig;
 use crate::schedule::{Aim, Phase, Protection};
 use crate::trainer::agenda::{Agenda, Item};
 use crate::trainer::{Data, KeepStart, Settings, UpdateTiming};
+use answers::Answers;
 use memory::{Holdings, Sizes};
-use ppo::Answers;
 
 /// What one phase needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,7 +35,7 @@ pub struct PhaseBudget {
     pub steps: usize,
     /// Optimizer steps; of PPO those of policy and critic.
     pub updates: usize,
-    /// Sequences that go forward and backward, all steps together; of PPO the answers that are trained on, each once.
+    /// Sequences that go forward and backward, all steps together; of answers those that are trained on, each once.
     pub sequences: usize,
     /// Their tokens.
     pub tokens: usize,
@@ -54,7 +54,7 @@ pub struct PhaseBudget {
 pub struct Configs<'a> {
     /// What is trained.
     pub policy: &'a LlamaConfig,
-    /// The judge and the critic of PPO, if there are any.
+    /// Who judges answers, if somebody does, and of PPO the critic.
     pub reward: Option<&'a LlamaConfig>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> From<&'a LlamaConfig> for Configs<'a> {
     }
 }
 
-/// What the phases need where numbers are laid out so. Of PPO, whose answers are as long as they become, it is the most.
+/// What the phases need where numbers are laid out so. Of answers, which are as long as they become, it is the most.
 ///
 /// # Errors
 /// If a data set is too small for the schedule, or a step takes several passes where updates need it to be one.
@@ -77,10 +77,13 @@ pub fn budget<'a>(
 ) -> Result<Vec<PhaseBudget>, Error> {
     let Configs { policy, reward } = configs.into();
     let sizes = |config, update| Sizes::new(config, layout, (settings.engine, update));
+    // The critic's gradients are all there before it is updated.
+    let reward = reward.map(|reward| (reward, sizes(reward, UpdateTiming::AfterBackward)));
+    let critic = reward.as_ref().filter(|_| phases.iter().any(Phase::has_critic));
     let run = Run {
         policy: (policy, sizes(policy, settings.update)),
-        // The critic's gradients are all there before it is updated.
-        critic: reward.map(|reward| (reward, sizes(reward, UpdateTiming::AfterBackward))),
+        waiting: [reward.as_ref().map(|(_, judge)| judge.read_only()), critic.map(|(_, critic)| answers::waiting(critic))],
+        reward,
         data,
         settings,
     };
@@ -91,8 +94,10 @@ pub fn budget<'a>(
 /// What all phases have in common.
 struct Run<'a> {
     policy: (&'a LlamaConfig, Sizes<'a>),
-    /// Of PPO, the judge and the critic.
-    critic: Option<(&'a LlamaConfig, Sizes<'a>)>,
+    /// The judge, and of PPO the critic.
+    reward: Option<(&'a LlamaConfig, Sizes<'a>)>,
+    /// Bytes of each while neither is at work.
+    waiting: [Option<usize>; 2],
     data: &'a Data,
     settings: &'a Settings,
 }
@@ -124,15 +129,14 @@ impl Run<'_> {
         };
         let rounds = rounds(self.settings.update, agenda.optimizer.clip);
         for item in &agenda.items {
-            let of_item = if item.aim == Aim::Ppo { Self::rolled_out } else { Self::step };
+            let of_item = if item.aim.rolls_out() { Self::rolled_out } else { Self::step };
             budget.add(of_item(self, item, phase, holdings, rounds)?);
         }
         Ok(budget)
     }
 
-    /// Bytes of judge and critic while neither is at work.
     fn waiting(&self) -> usize {
-        self.critic.as_ref().map_or(0, |(_, critic)| ppo::waiting(critic))
+        self.waiting.iter().flatten().sum()
     }
 
     fn step(&self, item: &Item, phase: &Phase, holdings: &Holdings, rounds: f64) -> Result<Needs, Error> {
@@ -153,22 +157,28 @@ impl Run<'_> {
         })
     }
 
-    /// A step of PPO.
+    /// A step on answers.
     fn rolled_out(&self, item: &Item, phase: &Phase, holdings: &Holdings, rounds: f64) -> Result<Needs, Error> {
-        let ((config, sizes), Some((reward, critic))) = (&self.policy, &self.critic) else {
-            let problem = "and nobody says which reward model judges its answers".into();
+        let ((config, sizes), Some((reward, judge))) = (&self.policy, &self.reward) else {
+            let problem = "and nobody says which reward model judges them".into();
             return Err(Error::Critics { phase: phase.name.clone(), problem });
         };
-        let answers = Answers::new(self.data, &item.examples, self.settings);
+        let (models, sizes) = ((*config, *reward), (sizes, judge));
+        let by_ppo = item.aim == Aim::Ppo;
+        let answers = if by_ppo { Answers::of_ppo } else { Answers::of_raft };
+        let answers = answers(self.data, &item.examples, self.settings);
         fits_a_pass(answers.update_passes(), self.settings, phase)?;
-        Ok(Needs {
-            updates: 2 * self.settings.ppo.updates(item.examples.len()),
-            sequences: answers.trained.sequences,
-            tokens: answers.trained.tokens,
-            flops: answers.flops((config, reward), rounds, self.settings),
-            peak: answers.peak((sizes, critic), holdings),
-            host: answers.host((sizes, critic), holdings),
-        })
+        let (updates, flops, peak) = match by_ppo {
+            true => (
+                2 * self.settings.ppo.updates(item.examples.len()),
+                answers.flops_of_ppo(models, rounds, self.settings),
+                answers.peak_of_ppo(sizes, holdings),
+            ),
+            false => (1, answers.flops_of_raft(models, rounds, self.settings), answers.peak_of_raft(sizes, holdings)),
+        };
+        let host = answers.host(sizes.0, by_ppo.then_some(sizes.1), holdings);
+        let Pass { sequences, tokens, .. } = answers.trained;
+        Ok(Needs { updates, sequences, tokens, flops, peak, host })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::consolidation::Consolidation;
 use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
+use crate::rollout::Raft;
 use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup, phases};
 use crate::tokens::{Group, Sequence};
 
@@ -40,10 +41,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         subsets: 1,
         sft: training(sequences),
         preference: Preference::Dpo,
-        dpo: training(sequences / 2),
-        ppo: training(sequences),
-        rrhf: training(sequences / 2),
-        reward: training(sequences / 2),
+        preference_training: training(sequences / 2),
         consolidation: Consolidation::default(),
         freeze_fraction: 0.0,
         preference_probability: None,
@@ -58,6 +56,7 @@ fn peak(model: &str, layout: Layout, update: UpdateTiming) -> (Memory, usize) {
         dpo: Dpo::default(),
         ppo: Ppo::default(),
         rrhf: Rrhf::default(),
+        raft: Raft::default(),
         reward: Reward::default(),
         keep_start: KeepStart::Stored,
         update,

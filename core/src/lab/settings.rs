@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
+use crate::rollout::Raft;
 use crate::schedule::{Aim, Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use crate::toy::skill::{Size, SkillSettings};
 use crate::trainer::{KeepStart, Settings, UpdateTiming};
@@ -189,8 +190,8 @@ impl LabSettings {
             let rule = "paper, reference, relative or proportional; random is the method hbat-random";
             return refuse("importance", format!("{:?}", self.importance).to_lowercase(), rule.into());
         }
-        if self.preference == Preference::Rrhf {
-            return refuse("preference", "rrhf".into(), "dpo or ppo".into());
+        if !matches!(self.preference, Preference::Dpo | Preference::Ppo) {
+            return refuse("preference", self.preference.aim().name().into(), "dpo or ppo".into());
         }
         if self.preference == Preference::Ppo && self.lanes.contains(&LaneMethod::Mix) {
             let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
@@ -233,10 +234,7 @@ impl LabSettings {
             subsets: self.subsets,
             sft: Training { epochs: self.sft_epochs(method), ..self.training(self.sft_learning_rate, Decay::Cosine) },
             preference: self.preference,
-            dpo: self.training(self.dpo_learning_rate, Decay::Cosine),
-            ppo: self.training(self.ppo_learning_rate, Decay::Cosine),
-            rrhf: self.training(self.dpo_learning_rate, Decay::Cosine),
-            reward: self.training(JUDGE_RATE, Decay::Cosine),
+            preference_training: self.training(self.preference_rate(), Decay::Cosine),
             consolidation: self.consolidation(method),
             freeze_fraction: 0.2,
             preference_probability: None,
@@ -245,7 +243,12 @@ impl LabSettings {
 
     /// The judge's phases.
     pub(super) fn judging(&self) -> ScheduleSettings {
-        ScheduleSettings { method: Method::RewardModel, ..self.schedule(LaneMethod::Sft) }
+        let preference_training = self.training(JUDGE_RATE, Decay::Cosine);
+        ScheduleSettings { method: Method::RewardModel, preference_training, ..self.schedule(LaneMethod::Sft) }
+    }
+
+    fn preference_rate(&self) -> f64 {
+        if self.preference == Preference::Ppo { self.ppo_learning_rate } else { self.dpo_learning_rate }
     }
 
     /// Whether a method's answers need a judge.
@@ -257,8 +260,8 @@ impl LabSettings {
     /// of the policy's own.
     pub(super) fn sft_epochs(&self, method: LaneMethod) -> usize {
         let passes = match self.preference {
-            Preference::Dpo | Preference::Rrhf => 2,
             Preference::Ppo => self.ppo().inner_epochs,
+            _ => 2,
         };
         if method == LaneMethod::Sft { (1 + passes) * EPOCHS } else { EPOCHS }
     }
@@ -297,6 +300,7 @@ impl LabSettings {
             dpo: self.dpo(),
             ppo: self.ppo(),
             rrhf: Rrhf::default(),
+            raft: Raft::default(),
             reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,

@@ -80,15 +80,15 @@ pub async fn tune_beta(
 
 fn betas(preference: Preference) -> [f64; 5] {
     match preference {
-        Preference::Dpo | Preference::Rrhf => BETAS,
         Preference::Ppo => KL_COEFFICIENTS,
+        _ => BETAS,
     }
 }
 
 fn with_beta(settings: &LabSettings, beta: f64) -> LabSettings {
     match settings.preference {
-        Preference::Dpo | Preference::Rrhf => LabSettings { beta, ..settings.clone() },
         Preference::Ppo => LabSettings { kl_coefficient: beta, ..settings.clone() },
+        _ => LabSettings { beta, ..settings.clone() },
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generate::{Sampling, Warp};
 use crate::model::{Policy, Readout};
+use crate::rollout::Rollout;
 
 /// The constants of PPO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ pub struct Ppo {
     pub max_new_tokens: usize,
     /// How answers are drawn. Anything but the policy's own distribution biases the estimate of the distance.
     pub sampling: Sampling,
-    /// Prompts that are answered together: a matter of memory and speed.
+    /// Answers that are written together: a matter of memory and speed.
     pub rollout_batch: usize,
 }
 
@@ -79,6 +80,12 @@ impl Default for Ppo {
 }
 
 impl Ppo {
+    /// How a step's prompts are answered.
+    pub fn rollout(&self) -> Rollout {
+        let Self { max_new_tokens, sampling, rollout_batch, .. } = *self;
+        Rollout { answers: 1, max_new_tokens: max_new_tokens.max(1), sampling, batch: rollout_batch.max(1) }
+    }
+
     /// Optimizer steps made of a batch of so many answers.
     pub fn updates(&self, answers: usize) -> usize {
         let kept = self.kept(answers);
@@ -103,13 +110,13 @@ impl Ppo {
     }
 }
 
-/// What PPO needs besides a policy.
+/// What training on answers needs besides a policy.
 #[derive(Debug, Clone)]
 pub struct Critics {
     /// Judges finished answers; it is not trained.
     reward: Policy,
-    /// Estimates before every token what the rest of the answer will be worth. Trained along, it keeps what it learned from phase to phase.
-    pub(crate) value: Policy,
+    /// PPO's: estimates before every token what the rest of the answer will be worth. Trained along, it keeps what it learned from phase to phase.
+    pub(crate) value: Option<Policy>,
     /// An answer ends with the first of these.
     eos: Vec<u32>,
     /// What follows the end of every response that the judge learned from.
@@ -123,8 +130,15 @@ impl Critics {
     /// # Panics
     /// If a model has no value head.
     pub fn new(reward: &Policy, value: Policy, eos: Vec<u32>) -> Self {
-        let (reward, value) = (reward.as_seen().reading(Readout::ValueAfter), value.reading(Readout::ValueBefore));
-        Self { reward, value, eos, suffix: Vec::new() }
+        Self { value: Some(value.reading(Readout::ValueBefore)), ..Self::judge(reward, eos) }
+    }
+
+    /// A judge alone, which is all that RAFT needs.
+    ///
+    /// # Panics
+    /// If it has no value head.
+    pub fn judge(reward: &Policy, eos: Vec<u32>) -> Self {
+        Self { reward: reward.as_seen().reading(Readout::ValueAfter), value: None, eos, suffix: Vec::new() }
     }
 
     /// Lets the judge read these tokens behind every finished answer, because it learned from responses that end so: chat templates put a
@@ -144,9 +158,9 @@ impl Critics {
         &self.suffix
     }
 
-    /// The critic as it is now.
-    pub fn value(&self) -> &Policy {
-        &self.value
+    /// The critic as it is now, if there is one.
+    pub fn value(&self) -> Option<&Policy> {
+        self.value.as_ref()
     }
 
     /// The judge.

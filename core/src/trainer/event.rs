@@ -16,14 +16,14 @@ pub enum Event {
         /// Of how many.
         total: usize,
     },
-    /// A few more prompts of a step of PPO are answered.
+    /// A few more answers of a step are there.
     Answered {
-        /// Prompts answered so far.
+        /// Answers so far.
         done: usize,
         /// Of how many.
         total: usize,
     },
-    /// An optimizer step was taken; of PPO, all that were made of a batch of answers.
+    /// An optimizer step was taken; of PPO, all that are made of a batch of answers.
     Step(StepReport),
     /// The Fisher information of a few more examples was added up.
     Measured {

@@ -4,9 +4,11 @@
 //! asks for: a command line loops, a browser calls once per frame. Between any two calls its state can be saved.
 
 pub(crate) mod agenda;
+mod answers;
 mod event;
 mod ppo;
 mod protection;
+mod raft;
 mod state;
 mod term;
 mod train;
@@ -30,11 +32,13 @@ use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamW, Pull};
 use crate::ppo::{Critics, Ppo};
 use crate::reduce::{Alone, Reduce};
+use crate::rollout::Raft;
 use crate::schedule::{Order, Phase};
 use crate::slab::Slab;
 use crate::tokens::{Batch, Group};
 use agenda::{Agenda, first_pass};
-use ppo::RollingOut;
+use answers::Answers;
+use ppo::PpoPhase;
 use protection::Protected;
 
 /// The examples of both sides.
@@ -107,6 +111,8 @@ pub struct Settings {
     pub ppo: Ppo,
     /// The objective of pairs, by their likelihoods.
     pub rrhf: Rrhf,
+    /// RAFT, on the prompts of the preferences.
+    pub raft: Raft,
     /// The objective of reward models.
     pub reward: Reward,
     /// Where the weights of a phase's start are kept.
@@ -143,8 +149,8 @@ struct Running {
     references: BTreeMap<usize, Vec<f32>>,
     unscored: Vec<usize>,
     done: usize,
-    /// Of a phase of PPO.
-    rolling_out: Option<RollingOut>,
+    answers: Answers,
+    ppo: Option<PpoPhase>,
     fisher: Option<Fisher>,
 }
 
@@ -162,14 +168,14 @@ pub struct Models {
     critics: Option<Critics>,
 }
 
-/// Enough for every phase but those of PPO.
+/// Enough for every phase but those that train on answers.
 impl From<Policy> for Models {
     fn from(policy: Policy) -> Self {
         Self { policy, critics: None }
     }
 }
 
-/// Those of PPO need critics.
+/// Those need critics.
 impl From<(Policy, Option<Critics>)> for Models {
     fn from((policy, critics): (Policy, Option<Critics>)) -> Self {
         Self { policy, critics }
@@ -210,7 +216,7 @@ impl<R: Reduce> Trainer<R> {
         &self.policy
     }
 
-    /// The judge and the critic of PPO, where there are any.
+    /// Who judges answers, where somebody does.
     pub fn critics(&self) -> Option<&Critics> {
         self.critics.as_ref()
     }
@@ -283,7 +289,7 @@ impl<R: Reduce> Trainer<R> {
         }
     }
 
-    /// Does the next piece of work, the largest of which is one optimizer step, or all that PPO makes of a batch of answers.
+    /// Does the next piece of work, the largest of which is one optimizer step, or all that is made of a batch of answers.
     ///
     /// # Errors
     /// See [`Error`]; what [`Error::NotFinite`] leaves of the weights, its [`Aftermath`] tells.
@@ -330,17 +336,18 @@ impl<R: Reduce> Trainer<R> {
             (None, KeepStart::Copy) => (None, Start::Copy(copies(&self.policy).await?)),
             (None, KeepStart::Stored) => (None, Start::Stored(None)),
         };
-        let rolling_out = match phase.rolls_out() {
-            true => {
-                let critic = self.checked_critics(phase)?.value();
-                let optimizer = AdamW::new(agenda.optimizer, critic.units().len());
-                Some(RollingOut::new(&self.settings.ppo, optimizer, &self.policy))
-            }
-            false => None,
-        };
+        if phase.rolls_out() {
+            self.check_critics(phase)?;
+        }
+        let critic = self.critics.as_ref().and_then(Critics::value).filter(|_| phase.has_critic());
+        let ppo = critic.map(|critic| {
+            let optimizer = AdamW::new(agenda.optimizer, critic.units().len());
+            PpoPhase::new(&self.settings.ppo, optimizer, &self.policy)
+        });
         Ok(Running {
             optimizer: AdamW::new(agenda.optimizer, self.policy.units().len()),
-            rolling_out,
+            answers: Answers::default(),
+            ppo,
             pull,
             frozen: protected.frozen.clone(),
             start,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{Data, Models, Running, Settings, Start, Trainer};
 use crate::consolidation::{Ledger, Side};
 use crate::error::Error;
-use crate::model::Unit;
+use crate::model::{Policy, Unit};
 use crate::optimizer::{AdamW, Pull};
+use crate::ppo::Critics;
 use crate::reduce::Reduce;
 use crate::schedule::Phase;
 use crate::slab::Slab;
@@ -127,10 +128,10 @@ impl<R: Reduce> Trainer<R> {
             phase: self.phases[self.position].name.clone(),
             steps: running.done,
             references: running.references.clone(),
-            ppo: running.rolling_out.as_ref().map(|rolling| PpoProgress {
-                kl_coefficient: rolling.beta,
+            ppo: running.ppo.as_ref().map(|ppo| PpoProgress {
+                kl_coefficient: ppo.beta,
                 updates: running.optimizer.steps(),
-                value_updates: rolling.optimizer.steps(),
+                value_updates: ppo.optimizer.steps(),
             }),
         });
         Progress { phases_done: self.position, running, ledger: self.ledger.clone() }
@@ -138,11 +139,16 @@ impl<R: Reduce> Trainer<R> {
 
     /// The units that a set is about; none of the critic's without one.
     pub fn units(&self, set: TensorSet) -> &[Unit] {
-        match (set.is_of_critic(), &self.critics) {
+        match (set.is_of_critic(), self.value()) {
             (false, _) => self.policy.units(),
-            (true, Some(critics)) => critics.value().units(),
+            (true, Some(critic)) => critic.units(),
             (true, None) => &[],
         }
+    }
+
+    /// PPO's critic.
+    fn value(&self) -> Option<&Policy> {
+        self.critics.as_ref().and_then(Critics::value)
     }
 
     /// Whether the state has this unit in this set.
@@ -155,9 +161,9 @@ impl<R: Reduce> Trainer<R> {
     /// # Errors
     /// If the device fails.
     pub async fn values(&self, set: TensorSet, unit: usize) -> Result<Option<Vec<f32>>, Error> {
-        match (set, &self.critics) {
+        match (set, self.value()) {
             (TensorSet::Weights, _) => return self.policy.values(unit).await.map(Some),
-            (TensorSet::ValueWeights, Some(critics)) => return critics.value().values(unit).await.map(Some),
+            (TensorSet::ValueWeights, Some(critic)) => return critic.values(unit).await.map(Some),
             _ => {}
         }
         match self.slab(set, unit) {
@@ -168,7 +174,7 @@ impl<R: Reduce> Trainer<R> {
 
     fn slab(&self, set: TensorSet, unit: usize) -> Option<&Slab> {
         let running = self.current.as_ref();
-        let critic = running.and_then(|r| r.rolling_out.as_ref()).map(|rolling| &rolling.optimizer);
+        let critic = running.and_then(|r| r.ppo.as_ref()).map(|ppo| &ppo.optimizer);
         match set {
             TensorSet::Weights | TensorSet::ValueWeights => None,
             TensorSet::ValueFirstMoment => critic.and_then(|critic| critic.first()[unit].as_ref()),
@@ -229,13 +235,13 @@ impl<R: Reduce> Trainer<R> {
 
     /// Reads the critic's weights, which only a schedule with PPO has.
     fn read_critic(&mut self, read: ReadTensor<'_>) -> Result<(), Error> {
-        let Some(critics) = &mut self.critics else { return Ok(()) };
-        let (units, device) = (critics.value.units().clone(), critics.value.compute().device.clone());
+        let Some(critic) = self.critics.as_mut().and_then(|critics| critics.value.as_mut()) else { return Ok(()) };
+        let (units, device) = (critic.units().clone(), critic.compute().device.clone());
         for (index, unit) in units.iter().enumerate() {
             let values = read(TensorSet::ValueWeights, unit)?;
             let values = values.ok_or_else(|| Error::ForeignState(format!("the critic's {} was not saved", unit.name)))?;
             check_elements(TensorSet::ValueWeights, unit, &values)?;
-            critics.value.put(index, Tensor::from_data(TensorData::new(values, unit.dims()), &device));
+            critic.put(index, Tensor::from_data(TensorData::new(values, unit.dims()), &device));
         }
         Ok(())
     }
@@ -270,7 +276,7 @@ impl<R: Reduce> Trainer<R> {
             let (found, planned) = (progress.steps, running.agenda.items.len());
             return Err(Error::ForeignState(format!("it has taken {found} steps of phase {}, which has {planned}", phase.name)));
         }
-        if running.rolling_out.is_some() && progress.ppo.is_none() {
+        if running.ppo.is_some() && progress.ppo.is_none() {
             return Err(Error::ForeignState(format!("it says nothing of the critic in phase {}", phase.name)));
         }
         let updates = progress.ppo.map_or(progress.steps as u64, |ppo| ppo.updates);
@@ -280,14 +286,14 @@ impl<R: Reduce> Trainer<R> {
             running.optimizer = AdamW::restore(running.agenda.optimizer, first, second, updates);
             self.policy.compute().settled();
         }
-        if let (Some(rolling), Some(ppo)) = (&mut running.rolling_out, progress.ppo.filter(|ppo| ppo.value_updates > 0)) {
+        if let (Some(phase), Some(ppo)) = (&mut running.ppo, progress.ppo.filter(|ppo| ppo.value_updates > 0)) {
             let (first, second) =
                 (self.slabs(TensorSet::ValueFirstMoment, read)?, self.slabs(TensorSet::ValueSecondMoment, read)?);
             self.check_moments(&vec![false; first.len()], (TensorSet::ValueWeights, [&first, &second]))?;
-            rolling.optimizer = AdamW::restore(running.agenda.optimizer, first, second, ppo.value_updates);
-            rolling.beta = ppo.kl_coefficient;
+            phase.optimizer = AdamW::restore(running.agenda.optimizer, first, second, ppo.value_updates);
+            phase.beta = ppo.kl_coefficient;
             // The policy has moved.
-            rolling.reference = None;
+            phase.reference = None;
         }
         if let Some(Pull { anchor, .. }) = &mut running.pull {
             *anchor = all(self.slabs(TensorSet::Anchor, read)?)

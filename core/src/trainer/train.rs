@@ -48,8 +48,10 @@ impl<R: Reduce> Trainer<R> {
             let running = self.running_now();
             (running.agenda.items[running.done].clone(), running.done + 1, running.agenda.items.len())
         };
-        if item.aim == Aim::Ppo {
-            return self.improve().await;
+        match item.aim {
+            Aim::Ppo => return self.improve().await,
+            Aim::Raft => return self.learn_the_best().await,
+            _ => {}
         }
         let (dpo, rrhf, reward) = (self.settings.dpo, self.settings.rrhf, self.settings.reward);
         let objective: &dyn Objective = match item.aim {
@@ -57,7 +59,7 @@ impl<R: Reduce> Trainer<R> {
             Aim::Dpo => &dpo,
             Aim::Rrhf => &rrhf,
             Aim::Reward => &reward,
-            Aim::Ppo => unreachable!("its steps are several"),
+            Aim::Ppo | Aim::Raft => unreachable!("they begin with answers"),
         };
         let (batches, tokens) = self.batches(&item);
         let term = Term { objective, batches, factor: 1.0 };
@@ -203,6 +205,11 @@ impl<R: Reduce> Trainer<R> {
     ) -> Error {
         let phase = self.phases[self.position].name.clone();
         Error::NotFinite { quantity, value, phase, step, examples, aftermath }
+    }
+
+    /// This rank's examples of a step.
+    pub(super) fn share(&self, item: &Item) -> Vec<usize> {
+        item.examples.iter().copied().skip(self.reduce.rank()).step_by(self.reduce.world()).collect()
     }
 
     /// This rank's share of a step, cut into forward passes, and the number of tokens of the whole step.

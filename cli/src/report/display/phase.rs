@@ -23,9 +23,9 @@ impl Watched {
     }
 }
 
-/// What a step is watched by: its loss, but for PPO's, which says little: there it is the score of the answers.
+/// What a step is watched by: its loss, but where a judge scores answers, whose mean says more.
 pub(super) fn watched(report: &StepReport) -> (&'static str, f64) {
-    let score = report.metrics.iter().find(|(name, _)| report.objective == "ppo" && *name == "score");
+    let score = report.metrics.iter().find(|(name, _)| *name == "score");
     score.copied().unwrap_or(("loss", report.loss))
 }
 

@@ -97,8 +97,8 @@ impl<'a> Losses<'a> {
 }
 
 fn title(objective: &str, axis: &Axis) -> String {
-    if objective == "ppo" {
-        return format!("Score of answers in training (PPO){}", scale_note(axis));
+    if matches!(objective, "ppo" | "raft") {
+        return format!("Score of answers in training ({}){}", objective.to_uppercase(), scale_note(axis));
     }
     let unit = if objective == "sft" { ", nats per token" } else { "" };
     let name = if objective == "reward" { "Reward model's".into() } else { objective.to_uppercase() };

@@ -63,7 +63,7 @@ impl Shape {
         match phase.map(kind) {
             None => Self::Ring,
             Some("sft") => Self::Square,
-            Some("dpo" | "ppo" | "rrhf") => Self::Triangle,
+            Some("dpo" | "ppo" | "rrhf" | "raft") => Self::Triangle,
             Some(_) => Self::Diamond,
         }
     }

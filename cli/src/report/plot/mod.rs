@@ -65,7 +65,7 @@ pub struct StepLoss {
 }
 
 impl StepLoss {
-    /// What is drawn: the loss, of PPO the score, for its loss says little.
+    /// What is drawn: the loss, but of answers the score, which says more.
     fn shown(&self) -> Option<f64> {
         self.score.or(self.loss).filter(|shown| shown.is_finite())
     }

@@ -1,14 +1,12 @@
 //! What the answers of a step are worth, token by token.
 
-use super::{Answer, RollingOut};
-use crate::error::{Aftermath, Error};
+use super::PpoPhase;
+use crate::error::Error;
 use crate::generate::Finish;
-use crate::model::Policy;
 use crate::ppo::{KlEstimates, explained_variance, generalized_advantages, token_rewards, whiten};
 use crate::reduce::Reduce;
-use crate::slab::floats;
-use crate::tokens::{Column, Group, Sequence};
-use crate::trainer::agenda::{Item, passes};
+use crate::tokens::{Column, Group};
+use crate::trainer::agenda::Item;
 use crate::trainer::{Running, Trainer};
 
 /// What this rank's answers of a step came to.
@@ -45,8 +43,7 @@ impl<R: Reduce> Trainer<R> {
     /// Appraises the answers of the step under way.
     pub(super) async fn appraise(&mut self, item: &Item) -> Result<Experience, Error> {
         self.make_reference().await?;
-        let (answers, spoiled) = (std::mem::take(&mut self.rolling_out().answers), self.rolling_out().spoiled);
-        self.stop_at("logit of an answer", if spoiled { f64::NAN } else { 0.0 }, item).await?;
+        let answers = self.take_answers(item).await?;
         let most = self.settings.ppo.largest_update(item.examples.len());
         let (scores, score) = self.scores(&answers, item, most).await?;
         let kept = self.kept(&scores, item.examples.len()).await;
@@ -57,18 +54,6 @@ impl<R: Reduce> Trainer<R> {
         let worth = self.worth(&verdicts).await;
         fill(&mut groups, &verdicts, &worth);
         Ok(self.experience((groups, kept), &verdicts, &worth, (score, unfinished)).await)
-    }
-
-    /// The judge's scores of this rank's answers, and the mean of all ranks'.
-    async fn scores(&self, answers: &[Answer], item: &Item, most: usize) -> Result<(Vec<f32>, f64), Error> {
-        let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
-        let rewards = self.by_token(self.judges().reward(), &judged, most).await?;
-        // A reward model's verdict counts at the last token.
-        let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
-        let mut sum = [scores.iter().map(|score| f64::from(*score)).sum()];
-        self.stop_at("score of an answer", sum[0], item).await?;
-        self.reduce.sum(&mut sum).await;
-        Ok((scores, sum[0] / item.examples.len() as f64))
     }
 
     /// The places, among all ranks' answers of a step, of those that are trained on: not the best by their scores, of equals not the first.
@@ -93,38 +78,20 @@ impl<R: Reduce> Trainer<R> {
         places.iter().filter(|place| *place % world == rank).map(|place| place / world).collect()
     }
 
-    /// An answer as the judge reads it.
-    fn judged(&self, answer: &Answer) -> Group {
-        let (sequence, suffix) = (&answer.group.sequences[0], self.judges().suffix());
-        if answer.finish == Finish::Length || suffix.is_empty() {
-            return answer.group.clone();
-        }
-        let response = [sequence.response(), suffix].concat();
-        let sequence = Sequence::new(sequence.prompt().to_vec(), &response).expect("neither is empty");
-        Group::demonstration(answer.group.index, sequence)
-    }
-
-    /// Stops all ranks if a number of one is none.
-    async fn stop_at(&self, quantity: &'static str, value: f64, item: &Item) -> Result<(), Error> {
-        let mut lost = [f64::from(u8::from(!value.is_finite()))];
-        self.reduce.sum(&mut lost).await;
-        if lost[0] == 0.0 { Ok(()) } else { self.check(quantity, f64::NAN, item, Aftermath::Untouched) }
-    }
-
     async fn verdicts(&self, groups: &[Group], scores: Vec<f32>, most: usize) -> Result<Verdicts, Error> {
-        let Some(Running { rolling_out: Some(RollingOut { reference: Some(reference), .. }), .. }) = &self.current else {
+        let Some(Running { ppo: Some(PpoPhase { reference: Some(reference), .. }), .. }) = &self.current else {
             unreachable!("make_reference() was called")
         };
         Ok(Verdicts {
             policy: self.by_token(&self.policy, groups, most).await?,
             reference: self.by_token(reference, groups, most).await?,
-            values: self.by_token(self.judges().value(), groups, most).await?,
+            values: self.by_token(self.critic(), groups, most).await?,
             scores,
         })
     }
 
     async fn worth(&mut self, verdicts: &Verdicts) -> Worth {
-        let (ppo, beta) = (self.settings.ppo, self.rolling_out().beta);
+        let (ppo, beta) = (self.settings.ppo, self.ppo_phase().beta);
         let answers = verdicts.scores.len();
         let reward = |i: usize| {
             let score = f64::from(verdicts.scores[i]).clamp(-ppo.score_clip, ppo.score_clip);
@@ -171,23 +138,6 @@ impl<R: Reduce> Trainer<R> {
             ("explained_variance", explained),
         ];
         Experience { groups, kept, metrics, kl: k1 / answers, tokens: tokens as usize }
-    }
-
-    /// One number per response token of every group's only sequence. At most so many of them, as an optimizer step has, are cut into passes
-    /// together: nothing that only scores takes more memory than training, and where a mini-batch is all of them, passes are training's,
-    /// and as long as the policy is the one that answered, its ratio is 1 to the last bit; within rounding else.
-    async fn by_token(&self, model: &Policy, groups: &[Group], most: usize) -> Result<Vec<Vec<f32>>, Error> {
-        let mut scores = vec![Vec::new(); groups.len()];
-        let all: Vec<usize> = (0..groups.len()).collect();
-        for part in all.chunks(most).flat_map(|few| passes(groups, few.to_vec(), &self.settings)) {
-            let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
-            let found = self.settings.engine.scores(model, &batch).into_data_async().await.map_err(Error::device)?;
-            let found = floats(found)?;
-            for (&answer, tokens) in part.iter().zip(&batch.sequences) {
-                scores[answer] = found[tokens.clone()].to_vec();
-            }
-        }
-        Ok(scores)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::RollingOut;
+use super::PpoPhase;
 use super::experience::Experience;
 use crate::engine::Accumulate;
 use crate::error::{Aftermath, Error};
@@ -52,7 +52,7 @@ impl<R: Reduce> Trainer<R> {
         let running = self.running_now();
         let (item, done, steps) = (running.agenda.items[running.done].clone(), running.done, running.agenda.items.len());
         let experience = self.appraise(&item).await?;
-        let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::rolls_out);
+        let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::has_critic);
         let (mut policy, mut critic, mut beside) = (Totals::default(), Totals::default(), 0.0);
         for (update, mini_batch) in self.mini_batches(&experience.kept, done).into_iter().enumerate() {
             let batches = self.laid_out(&experience.groups, mini_batch);
@@ -70,7 +70,7 @@ impl<R: Reduce> Trainer<R> {
         }
         self.running_now().done += 1;
         let phase = self.phases[self.position].name.clone();
-        let beta = if cold { self.rolling_out().beta } else { self.next_beta(experience.kl, experience.kept.len()) };
+        let beta = if cold { self.ppo_phase().beta } else { self.next_beta(experience.kl, experience.kept.len()) };
         let tokens = experience.tokens;
         let mut metrics = metrics(experience, &policy, &critic, (beta, self.value_rate(&item)));
         if self.settings.ppo.sft_coefficient > 0.0 {
@@ -95,9 +95,9 @@ impl<R: Reduce> Trainer<R> {
     /// β of the step that was taken; the next one's follows its distance.
     fn next_beta(&mut self, kl: f64, answers: usize) -> f64 {
         let control = self.settings.ppo.kl_control;
-        let rolling = self.rolling_out();
-        let beta = rolling.beta;
-        rolling.beta = control.map_or(beta, |control| control.next(beta, kl, answers));
+        let phase = self.ppo_phase();
+        let beta = phase.beta;
+        phase.beta = control.map_or(beta, |control| control.next(beta, kl, answers));
         beta
     }
 
@@ -127,18 +127,18 @@ impl<R: Reduce> Trainer<R> {
     async fn improve_critic(&mut self, batches: Vec<Batch>, item: &Item) -> Result<(TermReport, StepNorms), Error> {
         let ppo = self.settings.ppo;
         let rate = self.value_rate(item);
-        let (Some(critics), Some(Running { rolling_out: Some(RollingOut { optimizer, .. }), .. })) =
-            (&mut self.critics, &mut self.current)
+        let (Some(critics), Some(Running { ppo: Some(PpoPhase { optimizer, .. }), .. })) = (&mut self.critics, &mut self.current)
         else {
             unreachable!("a phase of PPO has both")
         };
+        let critic = critics.value.as_mut().expect("a phase of PPO begins with one");
         let objective = ClippedValue { clip: ppo.value_clip };
         let term = Term { objective: &objective, batches, factor: 1.0 };
-        let mut sink = Accumulate::of(&critics.value);
-        let reports = accumulate(self.settings.engine, &critics.value, &[term], &mut sink, &self.reduce).await?;
+        let mut sink = Accumulate::of(critic);
+        let reports = accumulate(self.settings.engine, critic, &[term], &mut sink, &self.reduce).await?;
         let report = reports.into_iter().next().unwrap_or_default();
-        let hands = Hands { optimizer, pull: None, frozen: &vec![false; critics.value.units().len()] };
-        let norms = apply(&mut critics.value, hands, sink, rate, &self.reduce).await?;
+        let hands = Hands { optimizer, pull: None, frozen: &vec![false; critic.units().len()] };
+        let norms = apply(critic, hands, sink, rate, &self.reduce).await?;
         self.check("loss of the value model", report.loss, item, Aftermath::Spoiled)?;
         self.check("gradient norm of the value model", norms.gradient, item, Aftermath::Spoiled)?;
         Ok((report, norms))
