@@ -218,3 +218,49 @@ fn a_plan_counts_the_judge_alone() {
     let disk = |plan: &Value| number(&plan["disk"], "checkpoint");
     assert!(disk(&raft) == disk(&dpo) && disk(&raft) < disk(&ppo));
 }
+
+/// Files of prompts are enough, for training and for validation: nothing but the judge says what is good.
+#[test]
+fn prompts_alone_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    judge(folder.path());
+    assert!(run(&train("plain", &["methods=[\"sft\"]"]), folder.path()).status.success());
+    let prompts: String =
+        (0..40).map(|i| format!("{{\"prompt\": \"sort {} {} {} =\"}}\n", i % 10, i / 4, (7 * i) % 10)).collect();
+    std::fs::write(folder.path().join("prompts.jsonl"), prompts).unwrap();
+    let files = [
+        "methods=[\"preference-only\"]",
+        "model.path=\"plain/best\"",
+        "data.preferences=[\"prompts.jsonl\"]",
+        "validation.preferences=[\"prompts.jsonl\"]",
+    ];
+    for preference in ["raft", "ppo"] {
+        let chosen = format!("schedule.preference=\"{preference}\"");
+        let more = [
+            chosen.as_str(),
+            "ppo.reward_model=\"judge/best\"",
+            "ppo.max_new_tokens=12",
+            "ppo.batch_size=16",
+            "ppo.cold_start=0",
+        ];
+        let output = run(&train(preference, &[&SMALL[2..], &files, &more].concat()), folder.path());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !told.contains("eos_token"), "answers end as the template ends them: {told}");
+        let records = metrics(&folder.path().join(preference));
+        let evaluated: Vec<&Value> = records.iter().filter(|record| record["kind"] == "evaluation").collect();
+        assert!(
+            evaluated.len() == 2 && evaluated.iter().all(|r| r["accuracy"].is_null() && r["extra"]["mean reward"].is_number())
+        );
+    }
+    let by_dpo = train("out", &[&files[..], &["schedule.preference=\"dpo\""]].concat());
+    refused(&by_dpo, folder.path(), 65, &["prompts.jsonl", "its columns (prompt) fit no format of preferences"]);
+    let named = train("out", &[&files[..], &["data.preference_format=\"prompt\""]].concat());
+    refused(&named, folder.path(), 78, &["data.preference_format", "prompts alone are for training on the policy's own answers"]);
+    let shown = run(&["data", "inspect", "prompts.jsonl", "-m", "plain/best", "-n", "1"], folder.path());
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(
+        text.contains("[prompt: sort 0 0 0 =]") && text.contains("40 examples"),
+        "{text} {}",
+        String::from_utf8_lossy(&shown.stderr)
+    );
+}

@@ -6,6 +6,7 @@ use hbat::consolidation::Side;
 use hbat::schedule::{Aim, Method, Preference};
 use hbat_backends::DeviceName;
 
+use super::choice::FormatChoice;
 use super::combinations;
 use super::error::ConfigError;
 use super::layers::Layers;
@@ -81,13 +82,22 @@ fn judge(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 }
 
 fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
-    let wrong = |choice, kind| Option::from(choice).is_some_and(|format: Format| format.kind() != kind);
-    if wrong(run.data.demonstration_format, Kind::Demonstrations) {
-        let problem = "this is a format of preferences";
+    let wrong = |choice, kinds: &[Kind]| {
+        let kind = Option::from(choice).map(Format::kind);
+        kind.filter(|kind| !kinds.contains(kind)).map(|kind| format!("this is a format of {}", kind.name()))
+    };
+    if let Some(problem) = wrong(run.data.demonstration_format, &[Kind::Demonstrations]) {
         return Err(layers.refuse("data.demonstration_format", problem, "set data.preference_format, or take \"auto\" here"));
     }
-    if wrong(run.data.preference_format, Kind::Preferences) {
-        let problem = "this is a format of demonstrations";
+    if run.judged().is_none() && run.data.preference_format == FormatChoice::Named(Format::Prompt) {
+        let problem = "prompts alone are for training on the policy's own answers";
+        return Err(layers.refuse(
+            "data.preference_format",
+            problem,
+            "set schedule.preference to \"ppo\" or \"raft\", or name files of pairs",
+        ));
+    }
+    if let Some(problem) = wrong(run.data.preference_format, &[Kind::Preferences, Kind::Prompts]) {
         return Err(layers.refuse("data.preference_format", problem, "set data.demonstration_format, or take \"auto\" here"));
     }
     Ok(())

@@ -70,7 +70,7 @@ pub fn written(prompt: &Text, answer: &str, finish: Finish) -> Map<String, Value
 /// # Errors
 /// As [`super::load_demonstrations`].
 pub fn load_answers(path: &Path, style: Style, options: &ReadOptions) -> Result<Vec<Answer>, DataError> {
-    let (format, records) = records(&Kind::ALL, path, options, options.limit.unwrap_or(usize::MAX))?;
+    let (format, records) = records(&Kind::ANSWERED, path, options, options.limit.unwrap_or(usize::MAX))?;
     let answer = |mut record: Record| {
         let place = record.place.clone();
         let (column, [_, length]) = FINISH;
@@ -78,6 +78,7 @@ pub fn load_answers(path: &Path, style: Style, options: &ReadOptions) -> Result<
         let (prompt, response) = match format.example(&mut record, style)? {
             Example::Demonstration(demonstration) => (demonstration.prompt, demonstration.response),
             Example::Preference(preference) => (preference.prompt, preference.chosen),
+            Example::Prompt(_) => unreachable!("only what is answered was read"),
         };
         Ok(Answer { place, prompt, response, finish })
     };

@@ -191,8 +191,10 @@ impl Codec {
         let mut encoded =
             Encoded { group: None, lengths: Vec::new(), truncated: 0, shortened: prompt.shortened == Shortened::Yes };
         let mut sequences = Vec::new();
+        // Nobody answers a prompt that stands alone: what follows it is the end that an answer will have.
+        let author = if matches!(example, Example::Prompt(_)) { Author::Model } else { author };
         for (name, response) in example.responses() {
-            let tokens = self.encode_response(&prompt, example.prompt(), response)?;
+            let tokens = self.encode_response(&prompt, example.prompt(), &response)?;
             let tokens = match (tokens, author) {
                 (Said::Nothing(_), Author::DataSet) => return Err(ExampleFault::EmptyResponse { response: name }),
                 (Said::Nothing(tokens) | Said::Something(tokens), _) => tokens,

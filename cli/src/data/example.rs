@@ -1,7 +1,9 @@
 //! What every format is read into.
 
+use std::borrow::Cow;
+
 use super::format::tldr::Post;
-use crate::text::Message;
+use crate::text::{Message, Role};
 
 /// One side of an example.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,14 @@ impl Text {
                 [only] => only.readable(),
                 many => many.iter().map(|m| format!("{}: {}", m.role().name(), m.readable())).collect::<Vec<_>>().join("\n\n"),
             },
+        }
+    }
+
+    /// An answer to it that says nothing.
+    fn silence(&self) -> Self {
+        match self {
+            Text::Chat(_) => Text::Chat(vec![Message::new(Role::Assistant, "")]),
+            _ => Text::Plain(String::new()),
         }
     }
 
@@ -67,28 +77,36 @@ pub enum Kind {
     Demonstrations,
     /// Prompts with two responses, for DPO and reward models.
     Preferences,
+    /// Prompts alone, to be answered.
+    Prompts,
 }
 
 impl Kind {
-    /// Both.
-    pub const ALL: [Kind; 2] = [Kind::Demonstrations, Kind::Preferences];
+    /// Every kind.
+    pub const ALL: [Kind; 3] = [Kind::Demonstrations, Kind::Preferences, Kind::Prompts];
+
+    /// Those with a response.
+    pub const ANSWERED: [Kind; 2] = [Kind::Demonstrations, Kind::Preferences];
 
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Demonstrations => "demonstrations",
             Kind::Preferences => "preferences",
+            Kind::Prompts => "prompts",
         }
     }
 }
 
-/// An example of either kind.
+/// An example of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Example {
     /// A demonstration.
     Demonstration(Demonstration),
     /// A preference.
     Preference(Preference),
+    /// A prompt alone.
+    Prompt(Text),
 }
 
 impl Example {
@@ -97,16 +115,19 @@ impl Example {
         match self {
             Example::Demonstration(demonstration) => &demonstration.prompt,
             Example::Preference(preference) => &preference.prompt,
+            Example::Prompt(prompt) => prompt,
         }
     }
 
-    /// The responses, the chosen one first, with the names messages give them.
-    pub fn responses(&self) -> Vec<(&'static str, &Text)> {
+    /// The responses, the chosen one first, with the names messages give them; of a prompt alone one that says nothing.
+    pub fn responses(&self) -> Vec<(&'static str, Cow<'_, Text>)> {
+        let named = |name, response| (name, Cow::Borrowed(response));
         match self {
-            Example::Demonstration(demonstration) => vec![("response", &demonstration.response)],
+            Example::Demonstration(demonstration) => vec![named("response", &demonstration.response)],
             Example::Preference(preference) => {
-                vec![("chosen response", &preference.chosen), ("rejected response", &preference.rejected)]
+                vec![named("chosen response", &preference.chosen), named("rejected response", &preference.rejected)]
             }
+            Example::Prompt(prompt) => vec![("end of an answer", Cow::Owned(prompt.silence()))],
         }
     }
 }

@@ -71,6 +71,15 @@ pub fn load_preferences(paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
     load(&[Kind::Preferences], paths, options, codec)
 }
 
+/// Loads what is to be answered: preferences, as [`load_preferences`] does, or prompts alone, groups of one sequence whose response is but the end
+/// that answers have.
+///
+/// # Errors
+/// As [`load_demonstrations`].
+pub fn load_answerable(paths: &[PathBuf], options: &ReadOptions, codec: &Codec) -> Result<Loaded, DataError> {
+    load(&[Kind::Preferences, Kind::Prompts], paths, options, codec)
+}
+
 /// What a model is given, and its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {

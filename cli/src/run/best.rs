@@ -13,15 +13,18 @@ pub(crate) fn improves(moments: &[Moment]) -> bool {
     if [newest.accuracy, newest.sft_nll].into_iter().flatten().any(f64::is_nan) {
         return false;
     }
-    let unmeasured = newest.accuracy.is_none() && newest.sft_nll.is_none();
+    let unmeasured = newest.accuracy.is_none() && newest.sft_nll.is_none() && reward(newest).is_none();
     newest.phase.is_some() && (unmeasured || earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m)))
+}
+
+fn reward(moment: &Moment) -> Option<f64> {
+    moment.extra.iter().find(|(name, _)| name == REWARD).map(|(_, reward)| *reward)
 }
 
 fn better(candidate: &Moment, than: &Moment) -> bool {
     let measures = |m: &Moment| {
-        let reward = m.extra.iter().find(|(name, _)| name == REWARD).map(|(_, reward)| *reward);
         let high = |measure: Option<f64>| measure.unwrap_or(f64::NEG_INFINITY);
-        (high(reward), high(m.accuracy), -m.sft_nll.unwrap_or(f64::INFINITY))
+        (high(reward(m)), high(m.accuracy), -m.sft_nll.unwrap_or(f64::INFINITY))
     };
     measures(candidate) > measures(than)
 }
@@ -57,6 +60,8 @@ mod tests {
         assert!(improves(&[judged(0.5, 0.9), judged(0.6, 0.1)]));
         assert!(!improves(&[judged(0.5, 0.9), judged(0.4, 1.0)]));
         assert!(improves(&[judged(0.5, 0.8), judged(0.5, 0.9)]));
+        let alone = |reward: f64| Moment { accuracy: None, sft_nll: None, ..judged(reward, 0.0) };
+        assert!(improves(&[alone(0.5), alone(0.6)]) && !improves(&[alone(0.5), alone(0.4)]));
     }
 
     #[test]

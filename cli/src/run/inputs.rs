@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::judge::{End, JudgeFolder};
 use crate::config::{Judged, Plan, Start};
-use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions, load_demonstrations, load_preferences};
+use crate::data::{Codec, CodecOptions, DataError, Format, Kind, Loaded, ReadOptions};
+use crate::data::{load_answerable, load_demonstrations, load_preferences};
 use crate::model::{ModelError, ModelFolder};
 use crate::report::Bar;
 use crate::text::TextError;
@@ -87,10 +88,12 @@ impl Inputs {
         for tensor in folder.unused_tensors() {
             say(&format!("tensor {tensor} of the model is not used"));
         }
+        let judged = plan.run.judged();
+        let preferences: Load = if judged.is_some() { load_answerable } else { load_preferences };
         let mut read = |what: &str, kind: Kind, files: &[PathBuf], limit: Option<usize>| {
             let (format, columns, load): (Option<Format>, _, Load) = match kind {
                 Kind::Demonstrations => (data.demonstration_format.into(), &data.demonstration_columns, load_demonstrations),
-                Kind::Preferences => (data.preference_format.into(), &data.preference_columns, load_preferences),
+                Kind::Preferences | Kind::Prompts => (data.preference_format.into(), &data.preference_columns, preferences),
             };
             if files.is_empty() {
                 return Ok(Vec::new());
@@ -108,7 +111,6 @@ impl Inputs {
         let limits = [validation.limit_demonstrations.count(), validation.limit_preferences.count()];
         let validated = pair("validation ", [&validation.demonstrations, &validation.preferences], limits)?;
         let (validation_demonstrations, validation_preferences) = validated;
-        let judged = plan.run.judged();
         let judge = match judged {
             Some(Judged { reward_model, .. }) => Some(JudgeFolder::open(reward_model, &folder, end(&codec, &preferences, say)?)?),
             None => None,

@@ -250,7 +250,7 @@ async fn validation(
 ) -> anyhow::Result<Validation> {
     let settings = plan.settings;
     let scorer = Scorer { engine: settings.engine, micro_batch: rows(plan), bucket: settings.bucket };
-    let (demonstrations, preferences) =
+    let (demonstrations, mut preferences) =
         (std::mem::take(&mut inputs.validation_demonstrations), std::mem::take(&mut inputs.validation_preferences));
     if plan.run.trains(Aim::Reward) {
         // It answers no prompts, and there is no likelihood to measure.
@@ -263,6 +263,8 @@ async fn validation(
             toy: None,
         });
     }
+    let prompts = if judge.is_some() { preferences.clone() } else { Vec::new() };
+    preferences.retain(|group| group.sequences.len() == 2);
     let path = run.path().join("reference.json");
     let known = Reference::read(&path, preferences.len()).unwrap_or_else(|problem| {
         tell(format_args!("warning: {problem:#}: the initial weights score the validation preferences again"));
@@ -270,6 +272,7 @@ async fn validation(
     });
     let reference = match known {
         Some(reference) => reference,
+        None if preferences.is_empty() => Reference::default(),
         None => {
             let policy = inputs.policy(compute)?;
             let reference = Reference::of(&preferences, scorer, &policy, interrupt).await?;
@@ -279,7 +282,7 @@ async fn validation(
     };
     let judgement = Judgement::Likelihood { reference, dpo: settings.dpo };
     let answers = judge.zip(plan.run.judged());
-    let answers = answers.map(|(judge, judged)| Answers { judge, max_new_tokens: judged.max_new_tokens });
+    let answers = answers.map(|(judge, judged)| Answers { prompts, judge, max_new_tokens: judged.max_new_tokens });
     Ok(Validation { demonstrations, preferences, scorer, judgement, answers, toy: inputs.toy.clone() })
 }
 

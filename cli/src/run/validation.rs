@@ -23,13 +23,15 @@ pub(crate) struct Validation {
     pub(crate) preferences: Vec<Group>,
     pub(crate) scorer: Scorer,
     pub(crate) judgement: Judgement,
-    /// Of a run of PPO.
+    /// Of a run that trains on answers.
     pub(crate) answers: Option<Answers>,
     pub(crate) toy: Option<ToyTask>,
 }
 
-/// The policy's own answers to the prompts of the preferences, and who judges them.
+/// The policy's own answers, and who judges them.
 pub(crate) struct Answers {
+    /// What is answered: preferences or prompts alone.
+    pub(crate) prompts: Vec<Group>,
     pub(crate) judge: Arc<Judge>,
     pub(crate) max_new_tokens: usize,
 }
@@ -101,7 +103,7 @@ impl Validation {
         progress: &mut dyn FnMut(usize, usize) -> Result<(), Interrupted>,
     ) -> anyhow::Result<Moment> {
         let (demonstrations, preferences) = (self.demonstrations.len(), self.preferences.len());
-        let total = demonstrations + preferences * (1 + usize::from(self.answers.is_some()));
+        let total = demonstrations + preferences + self.answers.as_ref().map_or(0, |answers| answers.prompts.len());
         let mut moment = Moment {
             method: method.into(),
             phase: phase.map(Into::into),
@@ -120,10 +122,10 @@ impl Validation {
             let (accuracy, margin) = self.preferred(&scores)?;
             (moment.accuracy, moment.margin) = (Some(accuracy), Some(finite("margin", margin, phase)?));
         }
-        if let Some(answers) = self.answers.as_ref().filter(|_| preferences > 0) {
+        if let Some(answers) = self.answers.as_ref().filter(|answers| !answers.prompts.is_empty()) {
             let mut report = |done| progress(demonstrations + preferences + done, total);
             let how = (self.scorer, answers.max_new_tokens);
-            let reward = answers.judge.mean_reward((policy, &self.preferences), how, &mut report).await?;
+            let reward = answers.judge.mean_reward((policy, &answers.prompts), how, &mut report).await?;
             moment.extra.push((best::REWARD.into(), finite("reward", reward, phase)?));
         }
         if let Some(toy) = &self.toy {

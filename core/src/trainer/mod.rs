@@ -46,7 +46,7 @@ use protection::Protected;
 pub struct Data {
     /// One sequence per group.
     pub demonstrations: Vec<Group>,
-    /// Two sequences per group, the chosen one first.
+    /// Two sequences per group, the chosen one first. Phases on answers read the first one's prompt alone, and need no second.
     pub preferences: Vec<Group>,
 }
 

@@ -27,6 +27,8 @@ pub enum Format {
     Tldr,
     /// `text` to model from its beginning on.
     Text,
+    /// `prompt` alone, text or chat messages: to be answered.
+    Prompt,
     /// `prompt`, `chosen`, `rejected`: texts or chat messages. Without a prompt of messages, `chosen` and `rejected` are whole
     /// conversations and what they share is the prompt.
     PromptChosenRejected,
@@ -40,12 +42,13 @@ pub enum Format {
 
 impl Format {
     /// All formats, demonstrations first.
-    pub const ALL: [Format; 9] = [
+    pub const ALL: [Format; 10] = [
         Format::PromptCompletion,
         Format::Messages,
         Format::Alpaca,
         Format::Tldr,
         Format::Text,
+        Format::Prompt,
         Format::PromptChosenRejected,
         Format::AlpacaFarm,
         Format::HhRlhf,
@@ -60,6 +63,7 @@ impl Format {
             Format::Alpaca => "alpaca",
             Format::Tldr => "tldr",
             Format::Text => "text",
+            Format::Prompt => "prompt",
             Format::PromptChosenRejected => "prompt-chosen-rejected",
             Format::AlpacaFarm => "alpaca-farm",
             Format::HhRlhf => "hh-rlhf",
@@ -71,6 +75,7 @@ impl Format {
     pub fn kind(self) -> Kind {
         match self {
             Format::PromptCompletion | Format::Messages | Format::Alpaca | Format::Tldr | Format::Text => Kind::Demonstrations,
+            Format::Prompt => Kind::Prompts,
             Format::PromptChosenRejected | Format::AlpacaFarm | Format::HhRlhf | Format::TldrComparisons => Kind::Preferences,
         }
     }
@@ -83,6 +88,7 @@ impl Format {
             Format::Alpaca => &["instruction", "output"],
             Format::Tldr => &["subreddit", "title", "post", "summary"],
             Format::Text => &["text"],
+            Format::Prompt => &["prompt"],
             Format::PromptChosenRejected => &["prompt", "chosen", "rejected"],
             Format::AlpacaFarm => &["instruction", "output_1", "output_2", "preference"],
             Format::HhRlhf => &["chosen", "rejected"],
@@ -102,9 +108,20 @@ impl Format {
             Format::PromptChosenRejected if conversations => true,
             Format::HhRlhf => self.has_columns(record) && !conversations && !record.has("prompt"),
             // Data sets of other formats carry a rendered `text` along.
-            Format::Text => self.has_columns(record) && !Self::ALL.iter().any(|other| *other != self && other.fits(record)),
+            Format::Text => self.has_columns(record) && !Self::of_several_columns().any(|other| other.fits(record)),
+            Format::Prompt => self.has_columns(record) && !Self::says_more_than_a_prompt(record),
             _ => self.has_columns(record),
         }
+    }
+
+    fn of_several_columns() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|format| !matches!(format, Format::Text | Format::Prompt))
+    }
+
+    /// Whether a record is of another format, or lacks but a part of one.
+    fn says_more_than_a_prompt(record: &Record) -> bool {
+        let answered = ["text", "completion", "chosen", "rejected"].iter().any(|column| record.has(column));
+        answered || Self::of_several_columns().any(|other| other.fits(record))
     }
 
     fn has_columns(self, record: &Record) -> bool {
@@ -120,8 +137,9 @@ impl Format {
         let (wanted, others): (Vec<Format>, Vec<Format>) = fitting.into_iter().partition(|format| kinds.contains(&format.kind()));
         let fault = match (wanted.as_slice(), others.first()) {
             ([only], _) => return Ok(*only),
+            // What has a prompt and no known response may have one under another name.
+            ([], None | Some(Format::Prompt)) => mismatch(kinds, record),
             ([], Some(other)) => return other.check(kinds, record),
-            ([], None) => mismatch(kinds, record),
             (several, _) => {
                 FileFault::Ambiguous { setting: setting(kinds), found: record.columns(), formats: list(several.iter().copied()) }
             }
@@ -151,6 +169,7 @@ impl Format {
             Format::Alpaca => alpaca::demonstration(record, style).map(Example::Demonstration),
             Format::Tldr => tldr::demonstration(record).map(Example::Demonstration),
             Format::Text => text(record).map(Example::Demonstration),
+            Format::Prompt => record.prompt("prompt").map(Example::Prompt),
             Format::PromptChosenRejected => paired::chosen_rejected(record).map(Example::Preference),
             Format::AlpacaFarm => alpaca::preference(record, style).map(Example::Preference),
             Format::HhRlhf => hh::preference(record).map(Example::Preference),
@@ -174,6 +193,7 @@ fn list(formats: impl Iterator<Item = Format>) -> String {
 fn names(kinds: &[Kind]) -> &'static str {
     match kinds {
         [only] => only.name(),
+        [Kind::Preferences, Kind::Prompts] => "preferences or prompts",
         _ => "examples",
     }
 }
@@ -182,7 +202,7 @@ fn names(kinds: &[Kind]) -> &'static str {
 fn setting(kinds: &[Kind]) -> &'static str {
     match kinds {
         [Kind::Demonstrations] => "demonstration_format in a run file, or --format",
-        [Kind::Preferences] => "preference_format in a run file, or --format",
+        [Kind::Preferences, ..] => "preference_format in a run file, or --format",
         _ => "--format (or, of the OTHERS of `hbat compare`, --others-format)",
     }
 }
@@ -191,7 +211,7 @@ fn setting(kinds: &[Kind]) -> &'static str {
 fn mapping(kinds: &[Kind]) -> &'static str {
     match kinds {
         [Kind::Demonstrations] => ", or map them in a run file: demonstration_columns = { prompt = \"yours\" }",
-        [Kind::Preferences] => ", or map them in a run file: preference_columns = { prompt = \"yours\" }",
+        [Kind::Preferences, ..] => ", or map them in a run file: preference_columns = { prompt = \"yours\" }",
         _ => "",
     }
 }
@@ -231,10 +251,8 @@ mod tests {
     use super::super::record::tests::record;
     use super::*;
 
-    const BOTH: [Kind; 2] = [Kind::Demonstrations, Kind::Preferences];
-
     fn recognised(fields: Value) -> Result<Format, String> {
-        Format::recognise(&BOTH, &record(fields)).map_err(|error| error.to_string())
+        Format::recognise(&Kind::ALL, &record(fields)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -246,6 +264,8 @@ mod tests {
         check(json!({"instruction": "", "input": "", "output": "", "text": ""}), Format::Alpaca);
         check(json!({"id": "", "subreddit": "", "title": "", "post": "", "summary": ""}), Format::Tldr);
         check(json!({"text": "", "meta": {}}), Format::Text);
+        check(json!({"prompt": "", "id": 1}), Format::Prompt);
+        check(json!({"prompt": [], "instruction": ""}), Format::Prompt);
         check(json!({"prompt": "", "chosen": "", "rejected": ""}), Format::PromptChosenRejected);
         check(json!({"chosen": [], "rejected": []}), Format::PromptChosenRejected);
         check(json!({"prompt": "", "chosen": [], "rejected": []}), Format::PromptChosenRejected);
