@@ -19,8 +19,8 @@ pub(super) fn run_file(settings: &LabSettings, method: LaneMethod) -> String {
     let method_name = serde_json::json!(method.method());
     let sft_epochs = settings.sft_epochs(method);
     let preference = serde_json::json!(settings.preference);
-    let (task, engine, ppo) =
-        (task(settings), engine(settings), if settings.is_judged(method) { ppo(settings) } else { String::new() });
+    let (task, engine, dpo) = (task(settings), engine(settings), training(*dpo_learning_rate));
+    let ppo = if settings.is_judged(method) { ppo(settings) } else { String::new() };
     format!(
         r#"# {label}, as the browser lab trained it: `hbat train` with this file repeats it.{before}
 methods = [{method_name}]
@@ -36,13 +36,8 @@ batch_size = {BATCH}
 epochs = {sft_epochs}
 
 [dpo]
-learning_rate = {dpo_learning_rate:?}
 beta = {beta:?}
-decay = "cosine"
-warmup_steps = 0
-warmup_ratio = 0.0
-batch_size = {BATCH}
-epochs = {EPOCHS}
+{dpo}
 {ppo}
 [consolidation]
 rule = {rule}
@@ -55,18 +50,13 @@ f_max = {f_max:?}
 /// The run file with which `hbat train` repeats the judge, where there is one.
 pub(super) fn judge_file(settings: &LabSettings) -> Option<String> {
     settings.lanes.iter().any(|&method| settings.is_judged(method)).then(|| {
-        let (task, engine) = (task(settings), engine(settings));
+        let (task, engine, reward) = (task(settings), engine(settings), training(JUDGE_RATE));
         format!(
             r#"# The judge of the browser lab: `hbat train` with this file and `--output {JUDGE}` repeats it.
 methods = ["reward-model"]
 {task}
 [reward]
-learning_rate = {JUDGE_RATE:?}
-decay = "cosine"
-warmup_steps = 0
-warmup_ratio = 0.0
-batch_size = {BATCH}
-epochs = {EPOCHS}
+{reward}
 {engine}"#
         )
     })
@@ -96,24 +86,31 @@ q_l = {q_l:?}
 }
 
 fn ppo(settings: &LabSettings) -> String {
-    let (ppo, rate) = (settings.ppo(), settings.ppo_learning_rate);
+    let (ppo, training) = (settings.ppo(), training(settings.ppo_learning_rate));
     let (kl_coefficient, cold_start, max_new_tokens) = (ppo.kl_coefficient, ppo.cold_start, ppo.max_new_tokens);
     format!(
         r#"
 [ppo]
 reward_model = "{JUDGE}/last"
-learning_rate = {rate:?}
 value_learning_rate = {VALUE_RATE:?}
 kl_coefficient = {kl_coefficient:?}
 cold_start = {cold_start}
 max_new_tokens = {max_new_tokens}
+weight_decay = 0.0
+{training}
+"#
+    )
+}
+
+/// How preferences are trained on, by whichever way.
+fn training(learning_rate: f64) -> String {
+    format!(
+        r#"learning_rate = {learning_rate:?}
 decay = "cosine"
 warmup_steps = 0
 warmup_ratio = 0.0
-weight_decay = 0.0
 batch_size = {BATCH}
-epochs = {EPOCHS}
-"#
+epochs = {EPOCHS}"#
     )
 }
 

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use crate::compute::Compute;
 use crate::model::{Policy, to_safetensors};
-use crate::trainer::Models;
+use crate::trainer::{Data, Models};
 use gauge::Gauge;
 use judge::Judge;
 use lane::Lane;
@@ -47,6 +47,29 @@ pub struct Lab {
     /// The moment at the start, which is the same for all lanes and measured once.
     start: Option<Moment>,
     lanes: Vec<Lane>,
+}
+
+/// What lanes have in common, whatever their β.
+struct Ground {
+    policy: Policy,
+    data: Data,
+    gauge: Arc<Gauge>,
+}
+
+impl Ground {
+    async fn prepare<E: From<LabError>>(
+        settings: &LabSettings,
+        compute: Compute,
+        progress: &mut dyn FnMut(usize, usize) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        settings.check()?;
+        let policy = settings.model.policy(compute).map_err(LabError::from)?;
+        let (data, mut gauge) = Gauge::new(settings, &policy).await?;
+        if settings.lanes.iter().any(|&method| settings.is_judged(method)) {
+            gauge.judge = Some(Judge::train(settings, (&policy, &data), &gauge.preferences, progress).await?);
+        }
+        Ok(Self { policy, data, gauge: Arc::new(gauge) })
+    }
 }
 
 impl Lab {
@@ -67,16 +90,15 @@ impl Lab {
         compute: Compute,
         progress: &mut dyn FnMut(usize, usize) -> Result<(), E>,
     ) -> Result<Self, E> {
-        settings.check()?;
-        let policy = settings.model.policy(compute).map_err(LabError::from)?;
-        let (data, mut gauge) = Gauge::new(&settings, &policy).await?;
-        if settings.lanes.iter().any(|&method| settings.is_judged(method)) {
-            gauge.judge = Some(Judge::train(&settings, (&policy, &data), &gauge.preferences, progress).await?);
-        }
-        let lane = |&method| Lane::new(method, &settings, (models(method, &settings, &policy, &gauge), data.clone()));
+        let ground = Ground::prepare(&settings, compute, progress).await?;
+        Ok(Self::on(&ground, settings)?)
+    }
+
+    fn on(Ground { policy, data, gauge }: &Ground, settings: LabSettings) -> Result<Self, LabError> {
+        let lane = |&method| Lane::new(method, &settings, (models(method, &settings, policy, gauge), data.clone()));
         let lanes = settings.lanes.iter().map(lane).collect::<Result<Vec<_>, LabError>>()?;
         let units = policy.units().iter().map(|unit| unit.name.clone()).collect();
-        Ok(Self { settings, gauge: Arc::new(gauge), units, start: None, lanes })
+        Ok(Self { settings, gauge: gauge.clone(), units, start: None, lanes })
     }
 
     /// What the lab was made from.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::lane::Lane;
 use super::plane::{Corner, hypervolume};
 use super::settings::LaneMethod;
-use super::{Lab, LabError, LabSettings};
+use super::{Ground, Lab, LabError, LabSettings};
 use crate::compute::Compute;
 use crate::schedule::Preference;
 use crate::trainer::Event;
@@ -62,9 +62,9 @@ pub async fn tune_beta(
     let mut lanes: Vec<TunedLane> =
         settings.lanes.iter().map(|&method| TunedLane { method, tried: Vec::new(), best: 0, front: 0.0 }).collect();
     let mut done = 0;
+    let ground = Ground::prepare(settings, compute.clone(), &mut |_, _| Ok::<_, LabError>(())).await?;
     for beta in betas(settings.preference) {
-        let settings = with_beta(settings, beta);
-        let mut lab = Lab::new(settings, compute.clone()).await?;
+        let mut lab = Lab::on(&ground, with_beta(settings, beta))?;
         let total = BETAS.len() * lab.lanes.iter().map(Lane::steps).sum::<usize>();
         for (lane, tuned) in lab.lanes.iter_mut().zip(&mut lanes) {
             while train(lane).await? {

@@ -218,7 +218,8 @@ fn mapping(kinds: &[Kind]) -> &'static str {
 
 /// No format fits: the nearest one is that which lacks the fewest columns, misspelt ones counting half.
 fn mismatch(kinds: &[Kind], record: &Record) -> FileFault {
-    let nearest = of(kinds).min_by_key(|format| {
+    // What says more than a prompt lacks nothing of one, and is none.
+    let nearest = of(kinds).filter(|format| *format != Format::Prompt || !record.has("prompt")).min_by_key(|format| {
         let lacking = lacking(*format, record);
         let misspelt = lacking.iter().filter(|(_, like)| like.is_some()).count();
         (1000 * (2 * lacking.len() - misspelt)) / format.columns().len()
