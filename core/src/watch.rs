@@ -18,11 +18,29 @@ pub enum Part {
     Optimizer,
     /// Between a device's memory and the host's: gradients, weights and anchors that are not kept where they are used.
     Transfer,
+    /// The policy's writing of answers, of which no parts are told apart.
+    Answers,
+    /// What models say about answers before they are trained on; likewise.
+    Verdicts,
 }
 
 impl Part {
     /// Every part, in the order of a step.
-    pub const ALL: [Self; 6] = [Self::Forward, Self::Head, Self::Recompute, Self::Backward, Self::Optimizer, Self::Transfer];
+    pub const ALL: [Self; 8] = [
+        Self::Answers,
+        Self::Verdicts,
+        Self::Forward,
+        Self::Head,
+        Self::Recompute,
+        Self::Backward,
+        Self::Optimizer,
+        Self::Transfer,
+    ];
+
+    /// Whether what lies within it belongs to it.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Answers | Self::Verdicts)
+    }
 
     /// The name that reports use.
     pub fn name(self) -> &'static str {
@@ -33,6 +51,8 @@ impl Part {
             Self::Backward => "backward",
             Self::Optimizer => "optimizer",
             Self::Transfer => "transfer",
+            Self::Answers => "answers",
+            Self::Verdicts => "verdicts",
         }
     }
 }

@@ -91,6 +91,9 @@ impl Watch for Recorder {
         let now = self.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((part, from, within)) = state.open.pop() else { return };
+        if state.open.iter().any(|(outer, ..)| outer.is_whole()) {
+            return;
+        }
         if let Some((.., outer)) = state.open.last_mut() {
             *outer += now - from;
         }
@@ -116,5 +119,20 @@ mod tests {
         assert!(recompute.own() >= 5e-3 && (backward.within - recompute.own()).abs() < 1e-9);
         assert!(backward.own() < backward.to - backward.from - 4e-3);
         assert!(recorder.take().is_empty());
+    }
+
+    #[test]
+    fn what_lies_within_a_whole_belongs_to_it() {
+        let recorder = Recorder::new(End::Told);
+        for part in [Part::Answers, Part::Forward, Part::Head] {
+            recorder.begin(part);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        for part in [Part::Head, Part::Forward, Part::Answers] {
+            recorder.end(part);
+        }
+        let spans = recorder.take();
+        let [answers] = spans[..] else { panic!("{spans:?}") };
+        assert!(answers.part == Part::Answers && answers.own() >= 2e-3);
     }
 }

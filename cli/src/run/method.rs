@@ -22,7 +22,7 @@ use super::inputs::Inputs;
 use super::judge::Judge;
 use super::needs::{Needs, refused};
 use super::references::ReferenceCache;
-use super::session::{Ended, Saving, Session};
+use super::session::{Answering, Ended, Saving, Session};
 use super::validation::Validation;
 use super::{Manner, Volume};
 use crate::config::{self, CheckpointsSection, Plan};
@@ -107,7 +107,7 @@ impl MethodRun<'_> {
             recorder,
             profile: self.manner.profile.map(Profile::new),
             saved_for: 0.0,
-            answered_for: 0.0,
+            answering: Answering::default(),
             trainer,
             run,
             whole: self.whole.to_path_buf(),

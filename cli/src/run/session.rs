@@ -17,7 +17,7 @@ use super::references::ReferenceCache;
 use super::validation::{Diverged, Validation};
 use crate::config::{Background, ContinueFrom};
 use crate::model::{Export, ModelFolder};
-use crate::profile::{Meter, Profile, Recorder};
+use crate::profile::{Meter, Profile, Recorder, Span};
 use crate::report::{Display, Moment};
 use crate::signal::{Interrupt, Interrupted};
 use crate::store::{MetricsLog, RunDir};
@@ -78,8 +78,17 @@ pub(crate) struct Session<'a> {
     pub(crate) profile: Option<Profile>,
     /// Seconds that checkpoints have kept training waiting since the last step.
     pub(crate) saved_for: f64,
-    /// Seconds that the prompts of the step under way have taken to be answered.
-    pub(crate) answered_for: f64,
+    pub(crate) answering: Answering,
+}
+
+/// The answers of the step under way, as far as they are there.
+#[derive(Debug, Default)]
+pub(crate) struct Answering {
+    /// When the first of them was begun.
+    began: Option<f64>,
+    /// Seconds that they have taken.
+    seconds: f64,
+    spans: Vec<Span>,
 }
 
 impl Session<'_> {
@@ -126,7 +135,9 @@ impl Session<'_> {
                 Event::PhaseStarted(started) => self.started(&started).await?,
                 Event::Scored { done, total } => self.scored(done, total)?,
                 Event::Answered { done, total } => {
-                    self.answered_for += self.recorder.now() - began;
+                    self.answering.began.get_or_insert(began);
+                    self.answering.seconds += self.recorder.now() - began;
+                    self.answering.spans.extend(self.recorder.take());
                     self.display.answered(done, total);
                 }
                 Event::Measured { done, total } => self.display.measured(done, total),
@@ -170,10 +181,11 @@ impl Session<'_> {
     }
 
     async fn stepped(&mut self, report: &StepReport, began: f64) -> anyhow::Result<()> {
-        let (ended, spans) = (self.recorder.now(), self.recorder.take());
+        let ended = self.recorder.now();
+        let Answering { began: answered, seconds: answering, mut spans } = std::mem::take(&mut self.answering);
+        spans.extend(self.recorder.take());
         self.steps += 1;
         let saving_seconds = std::mem::take(&mut self.saved_for);
-        let answering = std::mem::take(&mut self.answered_for);
         let mut cost = StepCost { saving_seconds, ..self.meter.cost(report.tokens, answering + ended - began, &spans) };
         if report.metrics.iter().any(|(name, _)| *name == "score") {
             // Answers go through several models, some of them many times.
@@ -182,7 +194,7 @@ impl Session<'_> {
         self.metrics.append(&step_record(report, &cost, self.steps))?;
         self.display.step(report, &cost);
         if let Some(profile) = &mut self.profile {
-            profile.note(report, (began, ended), spans);
+            profile.note(report, (answered.unwrap_or(began), ended), spans);
         }
         let due = |every: usize| every > 0 && report.step.is_multiple_of(every) && report.step < report.steps;
         if due(self.validate_every) {

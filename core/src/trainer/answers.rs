@@ -14,6 +14,7 @@ use crate::rollout::Rollout;
 use crate::schedule::{Aim, Phase, Work};
 use crate::slab::floats;
 use crate::tokens::{Group, Sequence};
+use crate::watch::Part;
 
 /// This rank's answers of the step under way. They are not saved: the same come again.
 #[derive(Default)]
@@ -73,7 +74,10 @@ impl<R: Reduce> Trainer<R> {
         // Of every prompt all answers, one after the other, each with a stream of its own.
         let few = done..(done + rollout.batch).min(total);
         let places: Vec<(usize, usize)> = few.map(|place| (share[place / rollout.answers], place % rollout.answers)).collect();
-        let completions = match self.completions(&places, "answers", step as u64).await {
+        let writing = self.policy.compute().under(Part::Answers);
+        let completions = self.completions(&places, "answers", step as u64).await;
+        drop(writing);
+        let completions = match completions {
             Err(GenerateError::NotFinite { .. }) => {
                 self.running_now().answers.spoiled = true;
                 return Ok(Event::Answered { done, total });
@@ -166,6 +170,7 @@ impl<R: Reduce> Trainer<R> {
     /// together: nothing that only scores takes more memory than training, and where a mini-batch is all of them, passes are training's,
     /// and as long as the policy is the one that answered, its ratio is 1 to the last bit; within rounding else.
     pub(super) async fn by_token(&self, model: &Policy, groups: &[Group], most: usize) -> Result<Vec<Vec<f32>>, Error> {
+        let _verdicts = self.policy.compute().under(Part::Verdicts);
         let mut scores = vec![Vec::new(); groups.len()];
         let all: Vec<usize> = (0..groups.len()).collect();
         for part in all.chunks(most).flat_map(|few| passes(groups, few.to_vec(), &self.settings)) {
