@@ -28,7 +28,7 @@ impl Span {
 
 /// Seconds of a part, without parts within it.
 pub fn seconds(spans: &[Span], part: Part) -> f64 {
-    spans.iter().filter(|span| span.part == part).map(Span::own).sum()
+    spans.iter().filter(|span| span.part == part).fold(0.0, |sum, span| sum + span.own())
 }
 
 /// What a recorder counts as the end of a part.

@@ -83,6 +83,8 @@ mod tests {
         assert!(text.contains("| anything else | 1000.000 | 50.0% |"), "{text}");
         assert!(text.contains("| step | 2000.000 | 100.0% |") && text.ends_with("Steps: 2 of sft, 1 of dpo.\n"), "{text}");
         assert!(!text.contains("transfer"), "{text}");
+        let other = table(&[step("sft-1", 2), Recorded { spans: vec![], ..step("dpo-1", 2) }]);
+        assert!(other.contains("| forward | 500.000 | 25.0% | 0.000 | 0.0% |"), "{other}");
     }
 
     #[test]
