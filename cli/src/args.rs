@@ -169,7 +169,7 @@ pub enum Data {
 /// `hbat data inspect`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Inspect {
-    /// A file of demonstrations or preferences.
+    /// A file of demonstrations, preferences or prompts.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The model's folder, for its tokenizer and chat template.

@@ -131,7 +131,10 @@ fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError
         return unset("data.demonstrations", remedy);
     }
     if run.data.preferences.is_empty() && run.reads(Side::Preference) {
-        return unset("data.preferences", "name files of prompts with two responses, or train with methods = [\"sft\"]");
+        return unset(
+            "data.preferences",
+            "name files of prompts with two responses (PPO and RAFT need the prompts alone), or train with methods = [\"sft\"]",
+        );
     }
     let validated = !run.validation.demonstrations.is_empty() || !run.validation.preferences.is_empty();
     if run.schedule.continue_from == ContinueFrom::Best && !validated {

@@ -15,8 +15,13 @@ use super::run_file::{AUTO, NONE, RunFile, TOY};
 use super::suggest;
 
 /// Settings that are a path, or one of these words that stand for one.
-const PATHS: [(&str, &[&str]); 4] =
-    [("model.path", &[TOY]), ("output", &[AUTO]), ("ppo.reward_model", &[]), ("checkpoints.reference_cache", &[AUTO, NONE])];
+const PATHS: [(&str, &[&str]); 5] = [
+    ("model.path", &[TOY]),
+    ("output", &[AUTO]),
+    ("ppo.reward_model", &[]),
+    ("raft.reward_model", &[]),
+    ("checkpoints.reference_cache", &[AUTO, NONE]),
+];
 
 /// Settings that are lists of files.
 const FILES: [&str; 4] = ["data.demonstrations", "data.preferences", "validation.demonstrations", "validation.preferences"];
