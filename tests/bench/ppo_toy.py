@@ -12,9 +12,6 @@ loss and in reward.
 
 import argparse
 import itertools
-import json
-import pathlib
-import tempfile
 
 import toy
 
@@ -25,19 +22,13 @@ MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, unco
 
 def main() -> None:
     options = arguments()
-    cases = list(itertools.product(options.rates, options.coefficients, options.drops))
-    ends = {(*case, method): [] for case in cases for method in toy.METHODS}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(options.seeds):
-            judge = toy.judge(options.hbat, folder, seed)
-            for case in cases:
-                rate, coefficient, drop = case
-                run = pathlib.Path(folder, f"{rate}-{coefficient}-{drop}-{seed}")
-                methods = json.dumps(toy.METHODS)
-                toy.train(options.hbat, run, seed, (*PPO, f"methods={methods}", f'ppo.reward_model="{judge}"', f"ppo.learning_rate={rate}",
-                                           f"ppo.sft_coefficient={coefficient}", f"ppo.drop_fraction={drop}"))
-                for method in toy.METHODS:
-                    ends[*case, method].append(toy.end(run / method))
+    cases = {
+        (rate, coefficient, drop): (
+            *PPO, f"ppo.learning_rate={rate}", f"ppo.sft_coefficient={coefficient}", f"ppo.drop_fraction={drop}"
+        )  # fmt: skip
+        for rate, coefficient, drop in itertools.product(options.rates, options.coefficients, options.drops)
+    }
+    ends = toy.judged(options.hbat, options.seeds, "ppo", cases)
     print("| rate | SFT beside | dropped | method | SFT loss | mean reward | exact match, covered | the others | better than two-stage, worse |")
     print("|---|---|---|---|---|---|---|---|---|")
     toy.rows(ends, MEASURES, "mean reward")

@@ -8,9 +8,6 @@ Every seed has data, a reward model and runs of its own; a phase of RAFT goes ov
 
 import argparse
 import itertools
-import json
-import pathlib
-import tempfile
 
 import toy
 
@@ -20,17 +17,11 @@ MEASURES = ("sft_nll", "mean reward", "exact match, covered", "exact match, unco
 
 def main() -> None:
     options = arguments()
-    cases = list(itertools.product(options.answers, options.rates))
-    ends = {(*case, method): [] for case in cases for method in toy.METHODS}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(options.seeds):
-            judge = toy.judge(options.hbat, folder, seed)
-            for answers, rate in cases:
-                run = pathlib.Path(folder, f"{answers}-{rate}-{seed}")
-                of_case = (f"raft.answers={answers}", f"raft.learning_rate={rate}", f"methods={json.dumps(toy.METHODS)}")
-                toy.train(options.hbat, run, seed, (*RAFT, f'raft.reward_model="{judge}"', *of_case))
-                for method in toy.METHODS:
-                    ends[answers, rate, method].append(toy.end(run / method))
+    cases = {
+        (answers, rate): (*RAFT, f"raft.answers={answers}", f"raft.learning_rate={rate}")
+        for answers, rate in itertools.product(options.answers, options.rates)
+    }
+    ends = toy.judged(options.hbat, options.seeds, "raft", cases)
     print("| answers | rate | method | SFT loss | mean reward | exact match, covered | the others | casual | better than two-stage, worse |")
     print("|---|---|---|---|---|---|---|---|---|")
     toy.rows(ends, MEASURES, "mean reward")

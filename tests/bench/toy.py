@@ -4,6 +4,7 @@ import json
 import pathlib
 import statistics
 import subprocess
+import tempfile
 
 METHODS = ("two-stage", "alternating", "hbat")
 JUDGE = ('methods=["reward-model"]', "reward.learning_rate=1e-3", "reward.batch_size=32", "reward.epochs=4")
@@ -19,6 +20,20 @@ def judge(hbat: str, folder: str, seed: int) -> pathlib.Path:
     output = pathlib.Path(folder, f"judge-{seed}")
     train(hbat, output, seed, JUDGE)
     return output / "best"
+
+
+def judged(hbat: str, seeds: int, section: str, cases: dict[tuple[str, ...], tuple[str, ...]]) -> dict[tuple, list[dict]]:
+    """Where every method ends in every case, each of settings of its own, seed by seed, as a judge of the seed teaches it."""
+    ends = {(*case, method): [] for case in cases for method in METHODS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(seeds):
+            reward_model = judge(hbat, folder, seed)
+            for case, settings in cases.items():
+                run = pathlib.Path(folder, "-".join((*case, str(seed))))
+                train(hbat, run, seed, (*settings, f'{section}.reward_model="{reward_model}"', f"methods={json.dumps(METHODS)}"))
+                for method in METHODS:
+                    ends[*case, method].append(end(run / method))
+    return ends
 
 
 def end(run: pathlib.Path) -> dict[str, float]:

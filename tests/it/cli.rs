@@ -114,6 +114,37 @@ pub(crate) fn killed(arguments: &[&str], folder: &Path, milliseconds: u64) -> bo
     running
 }
 
+/// A run with these settings that is killed once and resumed ends as `whole` in the same folder did: after the first of so many milliseconds
+/// that hits it.
+#[track_caller]
+pub(crate) fn goes_on_after_a_kill(settings: &[&str], folder: &Path, mut pauses: impl Iterator<Item = u64>) {
+    let (cut, mut hit) = (folder.join("cut"), false);
+    while !hit {
+        let _ = std::fs::remove_dir_all(&cut);
+        let pause = pauses.next().expect("no kill hit the run");
+        hit = killed(&train("cut", settings), folder, pause) && cut.join("config.toml").is_file();
+    }
+    assert!(run(&["resume", "cut"], folder).status.success());
+    same_run(&cut, &folder.join("whole"));
+}
+
+/// A judge of the toy in a second.
+pub(crate) const JUDGE: [&str; 4] =
+    ["methods=[\"reward-model\"]", "reward.learning_rate=1e-3", "reward.batch_size=8", "reward.epochs=6"];
+
+/// Trains it into the folder's `judge`.
+#[track_caller]
+pub(crate) fn judge(folder: &Path) {
+    let output = run(&train("judge", &JUDGE), folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A number of a record.
+#[track_caller]
+pub(crate) fn number(record: &Value, key: &str) -> f64 {
+    record[key].as_f64().unwrap_or_else(|| panic!("no {key} in {record}"))
+}
+
 #[test]
 fn a_run_killed_ten_times_ends_like_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();

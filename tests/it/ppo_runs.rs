@@ -1,13 +1,8 @@
 //! PPO as its users run it: a judge, a run that it judges, and what is refused.
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::cli::{killed, metrics, refused, run, same_run, train};
-
-/// A judge of the toy in a second.
-const JUDGE: [&str; 4] = ["methods=[\"reward-model\"]", "reward.learning_rate=1e-3", "reward.batch_size=8", "reward.epochs=6"];
+use crate::cli::{JUDGE, judge, killed, metrics, number, refused, run, same_run, train};
 
 /// HBAT by PPO on what that judge says.
 const SMALL: [&str; 11] = [
@@ -23,15 +18,6 @@ const SMALL: [&str; 11] = [
     "ppo.value_learning_rate=3e-3",
     "ppo.kl_target=2.0",
 ];
-
-fn judge(folder: &Path) {
-    let output = run(&train("judge", &JUDGE), folder);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn number(record: &Value, key: &str) -> f64 {
-    record[key].as_f64().unwrap_or_else(|| panic!("no {key} in {record}"))
-}
 
 #[test]
 fn a_run_answers_is_judged_and_keeps_what_the_judge_likes_best() {

@@ -1,7 +1,5 @@
 //! RAFT: of a few answers the best is a demonstration.
 
-use std::path::Path;
-
 use hbat::consolidation::Rule;
 use hbat::engine::Engine;
 use hbat::evaluate::sequence_scores;
@@ -14,7 +12,7 @@ use hbat::trainer::{Data, Event, Settings, StepReport, Trainer, UpdateTiming};
 use rand::RngExt;
 use serde_json::Value;
 
-use crate::cli::{killed, metrics, refused, run, same_run, train};
+use crate::cli::{goes_on_after_a_kill, judge, metrics, number, refused, run, train};
 use crate::fixtures::{block_on, cpu};
 use crate::runs::{self, by_raft, finish};
 
@@ -130,9 +128,6 @@ fn the_policy_comes_to_answer_as_the_judge_likes() {
     assert_eq!(answered.max(), Some(18), "three answers to each of six prompts");
 }
 
-/// A judge of the toy in a second.
-const JUDGE: [&str; 4] = ["methods=[\"reward-model\"]", "reward.learning_rate=1e-3", "reward.batch_size=8", "reward.epochs=6"];
-
 const SMALL: [&str; 9] = [
     "methods=[\"hbat\"]",
     "schedule.preference=\"raft\"",
@@ -144,15 +139,6 @@ const SMALL: [&str; 9] = [
     "raft.learning_rate=2e-3",
     "checkpoints.every=1",
 ];
-
-fn judge(folder: &Path) {
-    let output = run(&train("judge", &JUDGE), folder);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn number(record: &Value, key: &str) -> f64 {
-    record[key].as_f64().unwrap_or_else(|| panic!("no {key} in {record}"))
-}
 
 #[test]
 fn a_run_is_judged_and_goes_on_bit_by_bit() {
@@ -171,14 +157,7 @@ fn a_run_is_judged_and_goes_on_bit_by_bit() {
         records.iter().filter(|r| r["kind"] == "evaluation").map(|r| number(&r["extra"], "mean reward")).collect();
     assert!(rewards.len() == 5 && rewards[4] > rewards[0] + 0.5, "{rewards:?}");
 
-    let mut pause = 150;
-    while !killed(&train("cut", &SMALL), folder.path(), pause) || !folder.path().join("cut/config.toml").is_file() {
-        let _ = std::fs::remove_dir_all(folder.path().join("cut"));
-        pause += 40;
-        assert!(pause < 4000, "no kill hit the run");
-    }
-    assert!(run(&["resume", "cut"], folder.path()).status.success());
-    same_run(&folder.path().join("cut"), &folder.path().join("whole"));
+    goes_on_after_a_kill(&SMALL, folder.path(), (150..4000).step_by(40));
 }
 
 #[test]

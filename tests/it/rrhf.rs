@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::{killed, metrics, refused, run, same_run, train};
+use crate::cli::{goes_on_after_a_kill, metrics, number, refused, run, train};
 
 const SMALL: [&str; 5] = [
     "methods=[\"hbat\"]",
@@ -11,10 +11,6 @@ const SMALL: [&str; 5] = [
     "rrhf.batch_size=16",
     "checkpoints.every=1",
 ];
-
-fn number(record: &Value, key: &str) -> f64 {
-    record[key].as_f64().unwrap_or_else(|| panic!("no {key} in {record}"))
-}
 
 #[test]
 fn a_run_ranks_pairs_without_a_reference_and_goes_on_bit_by_bit() {
@@ -34,14 +30,7 @@ fn a_run_ranks_pairs_without_a_reference_and_goes_on_bit_by_bit() {
     let mut accuracies = records.iter().filter(|r| r["kind"] == "evaluation").map(|r| number(r, "accuracy"));
     assert!(accuracies.next_back() > Some(0.8), "the pairs' order is learned");
 
-    let mut pause = 60;
-    while !killed(&train("cut", &SMALL), folder.path(), pause) || !folder.path().join("cut/config.toml").is_file() {
-        let _ = std::fs::remove_dir_all(folder.path().join("cut"));
-        pause += 20;
-        assert!(pause < 2000, "no kill hit the run");
-    }
-    assert!(run(&["resume", "cut"], folder.path()).status.success());
-    same_run(&folder.path().join("cut"), &folder.path().join("whole"));
+    goes_on_after_a_kill(&SMALL, folder.path(), (60..2000).step_by(20));
 }
 
 #[test]
