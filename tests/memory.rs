@@ -56,6 +56,30 @@ struct Case {
     tolerance: f64,
     update: UpdateTiming,
     compute: Compute,
+    /// The same of RAFT.
+    raft: Raft,
+    /// Tokens of the first preference's prompt, if it is longer than others.
+    long_prompt: Option<usize>,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self {
+            preference: Preference::Dpo,
+            ppo: Ppo::default(),
+            method: Method::Hbat,
+            model: SMALL,
+            engine: Engine::Segmented,
+            batch: (4, 16),
+            micro_batch: 2,
+            phase: 1,
+            tolerance: 0.1,
+            update: UpdateTiming::AfterBackward,
+            compute: host(),
+            raft: Raft { answers: 3, ..Raft::default() },
+            long_prompt: None,
+        }
+    }
 }
 
 impl Case {
@@ -93,7 +117,7 @@ impl Case {
             // All answers are as long as they may become: no token ends one.
             ppo: Ppo { cold_start: 0, inner_epochs: 2, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..self.ppo },
             rrhf: Rrhf::default(),
-            raft: Raft { answers: 3, max_new_tokens: self.batch.1 - self.batch.1 / 4, ..Raft::default() },
+            raft: Raft { max_new_tokens: self.batch.1 - self.batch.1 / 4, ..self.raft },
             reward: Reward::default(),
             keep_start: KeepStart::Stored,
             update: self.update,
@@ -119,10 +143,12 @@ impl Case {
     fn data(&self, vocabulary: usize) -> Data {
         let (rows, width) = self.batch;
         let sequence = |row| sequence(row, (width / 4, width), vocabulary);
-        Data {
-            demonstrations: (0..rows).map(|row| Group::demonstration(row, sequence(row))).collect(),
-            preferences: (0..rows / 2).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect(),
+        let mut preferences: Vec<Group> =
+            (0..rows / 2).map(|i| Group::preference(i, sequence(2 * i), sequence(2 * i + 1))).collect();
+        if let Some(tokens) = self.long_prompt {
+            preferences[0] = Group::demonstration(0, self::sequence(0, (tokens, tokens + 1), vocabulary));
         }
+        Data { demonstrations: (0..rows).map(|row| Group::demonstration(row, sequence(row))).collect(), preferences }
     }
 }
 
@@ -175,19 +201,14 @@ async fn check(case: &Case) {
 
 #[test]
 fn the_predicted_peak_is_the_measured_one() {
-    let method = Method::Hbat;
     let of = |model, engine, batch, micro_batch, phase, tolerance| Case {
-        preference: Preference::Dpo,
-        ppo: Ppo::default(),
-        method,
         model,
         engine,
         batch,
         micro_batch,
         phase,
         tolerance,
-        update: UpdateTiming::AfterBackward,
-        compute: host(),
+        ..Case::default()
     };
     let in_backward = |case| Case { update: UpdateTiming::InBackward, ..case };
     let cases = [
@@ -214,19 +235,8 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
     let split = || device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16);
     let master = || device(Weights::Bf16Master, Moments::F32, Sums::F32);
     // So few tokens that nearly all of it is a multiple of the model.
-    let of = |model, compute, micro_batch, update| Case {
-        preference: Preference::Dpo,
-        ppo: Ppo::default(),
-        method: Method::Hbat,
-        model,
-        engine: Engine::Segmented,
-        batch: (4, 16),
-        micro_batch,
-        phase: 1,
-        tolerance: 0.05,
-        update,
-        compute,
-    };
+    let of =
+        |model, compute, micro_batch, update| Case { model, micro_batch, tolerance: 0.05, update, compute, ..Case::default() };
     let active = |engine, (batch, micro_batch), compute| Case {
         engine,
         batch,
@@ -263,19 +273,16 @@ fn the_predicted_peak_of_training_on_answers_is_the_measured_one() {
     };
     let of = |compute, engine, (batch, micro_batch)| Case {
         preference: Preference::Ppo,
-        ppo: Ppo::default(),
-        method: Method::Hbat,
-        model: SMALL,
         engine,
         batch,
         micro_batch,
-        phase: 1,
-        tolerance: 0.1,
-        update: UpdateTiming::AfterBackward,
         compute,
+        ..Case::default()
     };
     // A pass has room for all answers, and an update has but a few of them.
     let few = Ppo { drop_fraction: 0.3, mini_batches: 16, rollout_batch: 2, ..Ppo::default() };
+    // Two answers are written at a time: then it is judging that could take many to the long prompt.
+    let many = Raft { answers: 24, rollout_batch: 2, ..Raft::default() };
     check_all(&[
         of(host(), Engine::Segmented, ((4, 32), 2)),
         Case { ppo: Ppo { sft_coefficient: 0.5, ..Ppo::default() }, ..of(host(), Engine::Whole, ((8, 128), 4)) },
@@ -285,6 +292,7 @@ fn the_predicted_peak_of_training_on_answers_is_the_measured_one() {
         of(device(Weights::Bf16Master, Moments::F32, Sums::F32), Engine::Segmented, ((4, 32), 2)),
         Case { update: UpdateTiming::InBackward, ..of(host(), Engine::Segmented, ((4, 32), 4)) },
         by_raft(of(host(), Engine::Segmented, ((8, 64), 2))),
+        Case { long_prompt: Some(1900), raft: many, ..by_raft(of(host(), Engine::Segmented, ((48, 24), 24))) },
         by_raft(of(host(), Engine::Whole, ((16, 128), 8))),
         by_raft(of(device(Weights::Bf16Split, Moments::Bf16, Sums::Bf16), Engine::Segmented, ((4, 32), 2))),
     ]);
@@ -313,19 +321,7 @@ fn the_penalty_takes_an_anchor_and_no_more() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for engine in [Engine::Whole, Engine::Segmented] {
         let peak = |method| {
-            let case = Case {
-                preference: Preference::Dpo,
-                ppo: Ppo::default(),
-                method,
-                model: SMALL,
-                engine,
-                batch: (4, 256),
-                micro_batch: 4,
-                phase: 1,
-                tolerance: 0.0,
-                update: UpdateTiming::AfterBackward,
-                compute: host(),
-            };
+            let case = Case { method, engine, batch: (4, 256), micro_batch: 4, ..Case::default() };
             let config: LlamaConfig = serde_json::from_str(case.model).unwrap();
             let data = case.data(config.vocab_size);
             let anchor: usize = config.units().iter().map(|unit| 4 * unit.elements()).sum();

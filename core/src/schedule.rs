@@ -243,7 +243,7 @@ pub enum Protection {
 /// One phase of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// Unique in the schedule: "sft-1", "dpo-1" or "ppo-1", …, "reward-1" or "mix".
+    /// Unique in the schedule: "sft-1", then "dpo-1" (or "rrhf-1", "ppo-1", "raft-1"), …, "reward-1" or "mix".
     pub name: String,
     /// What it trains.
     pub work: Work,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hbat::tokens::Group;
 use hbat_cli::data::{Codec, CodecOptions, InspectOptions, Kind, Loaded, Paint, ReadOptions, TemplateChoice, TooLong};
-use hbat_cli::data::{Format, inspect, load_demonstrations, load_preferences};
+use hbat_cli::data::{Format, inspect, load_answerable, load_demonstrations, load_preferences};
 use hbat_cli::text::Special;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -295,6 +295,27 @@ fn truncation_cuts_the_responses_end() {
     check(5, ["<s>4", "wxy", "lm</s>"], 2);
     check(4, ["<s>4", "wx", "lm"], 2);
     check(2, ["4", "w", "l"], 2);
+}
+
+/// An answer is to end as the others do, so that no prompt may lose that end.
+#[test]
+fn truncation_leaves_a_lone_prompts_end() {
+    let model = Model::new(Begin::Bos, None);
+    let (long, short) = (json!({"prompt": "123456789"}), json!({"prompt": "123", "answer": "of another"}));
+    let path = model.file("x.jsonl", format!("{long}\n{short}"));
+    let check = |max_length, expected: [&str; 2], cut: usize| {
+        let codec = model.codec(TemplateChoice::Auto, max_length, TooLong::Truncate);
+        let Loaded { groups, report } = load_answerable(&[path.clone()], &ReadOptions::default(), &codec).unwrap();
+        assert_eq!(texts(&groups[0], &codec), expected, "{max_length}");
+        assert_eq!((report.truncated, report.cut_prompts), (0, cut));
+        assert_eq!((report.unanswered, report.response_tokens), ([0, 1].into(), 0));
+    };
+    check(11, ["<s>123456789", "</s>"], 0);
+    check(10, ["<s>6789", "</s>"], 1);
+    check(6, ["<s>89", "</s>"], 1);
+    let codec = model.codec(TemplateChoice::Auto, 10, TooLong::Drop);
+    let Loaded { groups, report } = load_answerable(&[path], &ReadOptions::default(), &codec).unwrap();
+    assert_eq!((groups.len(), report.dropped.as_slice()), (1, &[0][..]));
 }
 
 #[test]

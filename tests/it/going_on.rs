@@ -137,6 +137,39 @@ fn an_interrupted_run_of_several_methods_names_itself_and_not_the_method() {
     assert!(said(&output).contains("/run`") && !said(&output).contains("two-stage`"), "{}", said(&output));
 }
 
+/// The step that was to be evaluated is, though nothing but the evaluation had been left of it.
+#[cfg(unix)]
+#[test]
+fn a_signal_during_an_evaluation_within_a_phase_does_not_lose_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = [
+        "methods=[\"two-stage\"]",
+        "sft.batch_size=16",
+        "dpo.batch_size=32",
+        "validation.every=1",
+        "schedule.continue_from=\"best\"",
+        "toy.validation_demonstrations=2000",
+        "toy.validation_preferences=2000",
+    ];
+    assert!(run(&train("whole", &settings), folder).status.success());
+    let stopped = folder.join("stopped");
+    let recorded = |kind: &str| {
+        let text = fs::read_to_string(stopped.join("metrics.jsonl")).unwrap_or_default();
+        text.lines().last().is_some_and(|line| line.contains(kind))
+    };
+    let mut child =
+        Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder).stderr(Stdio::null()).spawn().unwrap();
+    while !recorded("\"kind\":\"step\"") {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(recorded("\"kind\":\"step\""), "the signal did not come during the evaluation");
+    assert!(run(&["resume", "stopped"], folder).status.success());
+    same_run(&stopped, &folder.join("whole"));
+}
+
 /// The settings of a method's folder are those it goes on with.
 #[test]
 fn a_changed_setting_reaches_the_methods_own_folders() {

@@ -225,6 +225,7 @@ fn prompts_alone_are_answered() {
         let output = run(&train(preference, &[&SMALL[2..], &files, &more].concat()), folder.path());
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !told.contains("eos_token"), "answers end as the template ends them: {told}");
+        assert!(told.contains("40 examples read, 40 of them prompts alone, 40 kept"), "{told}");
         let records = metrics(&folder.path().join(preference));
         let evaluated: Vec<&Value> = records.iter().filter(|record| record["kind"] == "evaluation").collect();
         assert!(
@@ -232,14 +233,26 @@ fn prompts_alone_are_answered() {
         );
     }
     let by_dpo = train("out", &[&files[..], &["schedule.preference=\"dpo\""]].concat());
-    refused(&by_dpo, folder.path(), 65, &["prompts.jsonl", "its columns (prompt) fit no format of preferences"]);
+    refused(
+        &by_dpo,
+        folder.path(),
+        65,
+        &["prompts.jsonl", "its columns (prompt) fit no format of preferences", "answers, by PPO or RAFT"],
+    );
+    let pair = "{\"prompt\": \"sort 1 2 3 =\"}\n{\"prompt\": \"sort 1 2 3 =\", \"chosen\": \"1 2 3\", \"rejected\": \"3\"}";
+    std::fs::write(folder.path().join("pair.jsonl"), pair).unwrap();
+    let by_raft =
+        train("out", &[&SMALL[2..], &files, &["schedule.preference=\"raft\"", "data.preferences=[\"pair.jsonl\"]"]].concat());
+    refused(
+        &by_raft,
+        folder.path(),
+        65,
+        &["pair.jsonl, line 2", "(prompt, chosen, rejected)", "preference_format in a run file"],
+    );
     let named = train("out", &[&files[..], &["data.preference_format=\"prompt\""]].concat());
     refused(&named, folder.path(), 78, &["data.preference_format", "prompts alone are for training on the policy's own answers"]);
     let shown = run(&["data", "inspect", "prompts.jsonl", "-m", "plain/best", "-n", "1"], folder.path());
     let text = String::from_utf8_lossy(&shown.stdout);
-    assert!(
-        text.contains("[prompt: sort 0 0 0 =]") && text.contains("40 examples"),
-        "{text} {}",
-        String::from_utf8_lossy(&shown.stderr)
-    );
+    let expected = "--- example 0: 5 prompt tokens, to be answered\n[prompt: sort 0 0 0 =][end of an answer: .]\n40 examples read, 40 of them";
+    assert!(text.starts_with(expected), "{text} {}", String::from_utf8_lossy(&shown.stderr));
 }

@@ -6,7 +6,7 @@ use hbat::tokens::{Group, Sequence, SequenceError};
 use serde::{Deserialize, Serialize};
 
 use super::error::{DataError, ExampleFault};
-use super::example::{Example, Text};
+use super::example::{Example, Kind, Text};
 use super::format::tldr;
 use crate::text::{ChatTemplate, Generation, Message, TextError, Tokenizer};
 
@@ -20,7 +20,7 @@ pub enum TooLong {
     /// Leave them out, and count them.
     Drop,
     /// Cut the response's end (its end-of-sequence token goes with it), and count them. A prompt that leaves no room for even one
-    /// response token loses its beginning until it fills half the limit.
+    /// response token, or, where it is to be answered, for an answer's end, loses its beginning until it fills half the limit.
     Truncate,
 }
 
@@ -109,8 +109,12 @@ pub(super) struct Encoded {
     pub(super) group: Option<Group>,
     /// Tokens of each sequence before any were cut.
     pub(super) lengths: Vec<usize>,
+    /// What the example is.
+    pub(super) kind: Kind,
     /// Sequences whose end was cut.
     pub(super) truncated: usize,
+    /// Prompts alone whose beginning was cut.
+    pub(super) cut_prompts: usize,
     /// Whether a post was shortened to make the prompt fit its format.
     pub(super) shortened: bool,
 }
@@ -188,23 +192,25 @@ impl Codec {
     /// The tokens of an example, cut or dropped if it is too long.
     pub(super) fn example(&self, index: usize, example: &Example, author: Author) -> Result<Encoded, ExampleFault> {
         let prompt = self.encode_prompt(example.prompt()).map_err(ExampleFault::Text)?;
-        let mut encoded =
-            Encoded { group: None, lengths: Vec::new(), truncated: 0, shortened: prompt.shortened == Shortened::Yes };
+        let (kind, shortened) = (example.kind(), prompt.shortened == Shortened::Yes);
+        let mut encoded = Encoded { group: None, lengths: Vec::new(), kind, truncated: 0, cut_prompts: 0, shortened };
         let mut sequences = Vec::new();
         // Nobody answers a prompt that stands alone: what follows it is the end that an answer will have.
-        let author = if matches!(example, Example::Prompt(_)) { Author::Model } else { author };
+        let author = if kind == Kind::Prompts { Author::Model } else { author };
         for (name, response) in example.responses() {
             let tokens = self.encode_response(&prompt, example.prompt(), &response)?;
             let tokens = match (tokens, author) {
                 (Said::Nothing(_), Author::DataSet) => return Err(ExampleFault::EmptyResponse { response: name }),
                 (Said::Nothing(tokens) | Said::Something(tokens), _) => tokens,
             };
-            let sides = Sides::new((example.prompt(), author), prompt.tokens.clone(), tokens);
+            let least = if kind == Kind::Prompts { tokens.len() } else { 1 };
+            let sides = Sides { least, ..Sides::new((example.prompt(), author), prompt.tokens.clone(), tokens) };
             encoded.lengths.push(sides.prompt.len() + sides.response.len());
             match self.fit(sides, name)? {
                 Fit::Whole(sequence) => sequences.push(sequence),
                 Fit::Cut(sequence) => {
-                    encoded.truncated += 1;
+                    let cut = if kind == Kind::Prompts { &mut encoded.cut_prompts } else { &mut encoded.truncated };
+                    *cut += 1;
                     sequences.push(sequence);
                 }
                 Fit::Dropped => {}
@@ -267,7 +273,7 @@ impl Codec {
     }
 
     fn fit(&self, sides: Sides, name: &'static str) -> Result<Fit, ExampleFault> {
-        let Sides { prompt, response, summary } = sides;
+        let Sides { prompt, response, summary, least } = sides;
         let long_summary = summary.filter(|limit| response.len() > limit + 1);
         if prompt.len() + response.len() <= self.max_length && long_summary.is_none() {
             return sequence(prompt, &response, name).map(Fit::Whole);
@@ -275,7 +281,7 @@ impl Codec {
         match self.too_long {
             TooLong::Drop => Ok(Fit::Dropped),
             TooLong::Truncate => {
-                let prompt = self.cut_prompt(prompt);
+                let prompt = self.cut_prompt(prompt, least);
                 let room = (self.max_length - prompt.len()).min(long_summary.unwrap_or(usize::MAX)).min(response.len());
                 sequence(prompt, &response[..room], name).map(Fit::Cut)
             }
@@ -292,9 +298,9 @@ impl Codec {
         }
     }
 
-    /// A prompt that leaves room for a response: whole if it can be, else the end of it, after the beginning-of-sequence token.
-    fn cut_prompt(&self, mut prompt: Vec<u32>) -> Vec<u32> {
-        if prompt.len() < self.max_length {
+    /// A prompt that leaves room for so much of a response: whole if it can be, else the end of it, after the beginning-of-sequence token.
+    fn cut_prompt(&self, mut prompt: Vec<u32>, least: usize) -> Vec<u32> {
+        if prompt.len() + least <= self.max_length {
             return prompt;
         }
         let keep = (self.max_length / 2).max(1);
@@ -310,6 +316,8 @@ struct Sides {
     prompt: Vec<u32>,
     response: Vec<u32>,
     summary: Option<usize>,
+    /// Tokens of the response that are not cut.
+    least: usize,
 }
 
 impl Sides {
@@ -319,7 +327,7 @@ impl Sides {
             prompt.push(response.remove(0));
         }
         let bounded = matches!(given, Text::Post(_)) && author == Author::DataSet;
-        Self { prompt, response, summary: bounded.then_some(tldr::SUMMARY) }
+        Self { prompt, response, summary: bounded.then_some(tldr::SUMMARY), least: 1 }
     }
 }
 

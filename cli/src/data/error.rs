@@ -227,7 +227,7 @@ pub enum FileFault {
     )]
     Columns {
         /// Where columns can be mapped, in words, or nothing.
-        mapping: &'static str,
+        mapping: String,
         /// What was to be loaded.
         kind: &'static str,
         /// The columns there are.
@@ -281,6 +281,17 @@ pub enum ExampleFault {
         column: &'static str,
         /// The columns there are.
         found: String,
+    },
+    /// More than a prompt, in a file of prompts.
+    #[error(
+        "has columns ({found}) of more than a prompt, but the file's first example is a prompt alone; keep them in files of their own, or \
+         take all for prompts with the format prompt ({setting})"
+    )]
+    NotAlone {
+        /// The columns there are.
+        found: String,
+        /// Where a format can be named.
+        setting: &'static str,
     },
     /// A column is null.
     #[error("{column} is null; give it a value or remove the example")]

@@ -110,6 +110,15 @@ pub enum Example {
 }
 
 impl Example {
+    /// Which kind.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Example::Demonstration(_) => Kind::Demonstrations,
+            Example::Preference(_) => Kind::Preferences,
+            Example::Prompt(_) => Kind::Prompts,
+        }
+    }
+
     /// What the model is given.
     pub fn prompt(&self) -> &Text {
         match self {

@@ -61,7 +61,10 @@ pub fn inspect(out: &mut impl Write, paths: &[PathBuf], options: &InspectOptions
     let Loaded { groups, report } = load(&Kind::ALL, paths, &options.read, codec)?;
     let printer = Printer { tokenizer: codec.tokenizer(), paint: options.paint };
     for group in groups.iter().take(options.examples) {
-        printer.group(out, group)?;
+        match report.unanswered.contains(&group.index) {
+            true => printer.prompt(out, group)?,
+            false => printer.group(out, group)?,
+        }
     }
     write!(out, "{report}")?;
     Ok(())
@@ -77,6 +80,18 @@ struct Printer<'a> {
 enum Side {
     Prompt,
     Response,
+    /// What an answer is to end with.
+    End,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Prompt => "prompt",
+            Side::Response => "response",
+            Side::End => "end of an answer",
+        }
+    }
 }
 
 impl Printer<'_> {
@@ -85,21 +100,30 @@ impl Printer<'_> {
         for (sequence, name) in group.sequences.iter().zip(names) {
             let (prompt, response) = (sequence.prompt().len(), sequence.response().len());
             writeln!(out, "--- example {}{name}: {prompt} prompt tokens, {response} response tokens", group.index)?;
-            self.sequence(out, sequence)?;
+            self.sequence(out, sequence, Side::Response)?;
         }
         Ok(())
     }
 
-    fn sequence(&self, out: &mut impl Write, sequence: &Sequence) -> Result<(), InspectError> {
+    /// One that is to be answered.
+    fn prompt(&self, out: &mut impl Write, group: &Group) -> Result<(), InspectError> {
+        for sequence in &group.sequences {
+            writeln!(out, "--- example {}: {} prompt tokens, to be answered", group.index, sequence.prompt().len())?;
+            self.sequence(out, sequence, Side::End)?;
+        }
+        Ok(())
+    }
+
+    fn sequence(&self, out: &mut impl Write, sequence: &Sequence, second: Side) -> Result<(), InspectError> {
         self.side(out, Side::Prompt, sequence.prompt())?;
-        self.side(out, Side::Response, sequence.response())?;
+        self.side(out, second, sequence.response())?;
         writeln!(out)?;
         Ok(())
     }
 
     fn side(&self, out: &mut impl Write, side: Side, tokens: &[u32]) -> Result<(), InspectError> {
         if self.paint == Paint::Brackets {
-            write!(out, "[{}: ", if matches!(side, Side::Prompt) { "prompt" } else { "response" })?;
+            write!(out, "[{}: ", side.name())?;
         }
         for run in tokens.chunk_by(|a, b| self.tokenizer.is_special(*a) == self.tokenizer.is_special(*b)) {
             self.run(out, side, run)?;
@@ -124,6 +148,8 @@ impl Printer<'_> {
             (Side::Prompt, true) => "2;7",
             (Side::Response, false) => "32",
             (Side::Response, true) => "32;7",
+            (Side::End, false) => "33",
+            (Side::End, true) => "33;7",
         };
         Ok(write!(out, "\x1b[{code}m{text}\x1b[0m")?)
     }

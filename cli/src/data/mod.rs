@@ -172,7 +172,11 @@ fn records(kinds: &[Kind], path: &Path, options: &ReadOptions, limit: usize) -> 
     };
     let format = match options.format {
         Some(format) => format.check(kinds, first)?,
-        None => Format::recognise(kinds, first)?,
+        None => {
+            let format = Format::recognise(kinds, first)?;
+            format.all_alike(kinds, &records)?;
+            format
+        }
     };
     Ok((format, records))
 }
@@ -194,6 +198,10 @@ impl Loaded {
         report.read += 1;
         report.lengths.extend(encoded.lengths);
         report.truncated += encoded.truncated;
+        report.cut_prompts += encoded.cut_prompts;
+        if encoded.kind == Kind::Prompts {
+            report.unanswered.insert(index);
+        }
         report.shortened += usize::from(encoded.shortened);
         match encoded.group {
             Some(group) => self.keep(group),
@@ -205,7 +213,9 @@ impl Loaded {
         let report = &mut self.report;
         report.kept += 1;
         report.prompt_tokens += group.sequences.iter().map(|sequence| sequence.prompt().len()).sum::<usize>();
-        report.response_tokens += group.response_tokens();
+        if !report.unanswered.contains(&group.index) {
+            report.response_tokens += group.response_tokens();
+        }
         if let [chosen, rejected] = group.sequences.as_slice() {
             report.identical += usize::from(chosen == rejected);
         }

@@ -1,5 +1,6 @@
 //! What loading found: how many examples, how long, what the length policy did to them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -15,17 +16,22 @@ pub struct LengthReport {
     pub dropped: Vec<usize>,
     /// Sequences whose response lost its end, and with it the end-of-sequence token.
     pub truncated: usize,
+    /// The places of prompts alone, which are to be answered.
+    pub unanswered: BTreeSet<usize>,
+    /// Those of them that lost their beginning.
+    pub cut_prompts: usize,
     /// TL;DR posts cut at a newline to meet the format's prompt length. This is the format's rule, not the length policy's doing.
     pub shortened: usize,
     /// Pairs whose chosen and rejected responses are the same tokens: they teach nothing.
     pub identical: usize,
     /// Prompt tokens kept, counted once per sequence.
     pub prompt_tokens: usize,
-    /// Response tokens kept.
+    /// Response tokens kept; after a prompt alone there are none.
     pub response_tokens: usize,
     /// The limit that was set.
     pub max_length: usize,
-    /// Tokens of every sequence read, before anything was cut: one per demonstration, two per preference.
+    /// Tokens of every sequence read, before anything was cut: one per demonstration, two per preference, one per prompt alone, with the
+    /// end of an answer.
     pub lengths: Vec<usize>,
 }
 
@@ -48,6 +54,13 @@ impl LengthReport {
                 "{} of {} sequences too long: their responses were cut at the end, without an end-of-sequence token",
                 self.truncated,
                 self.lengths.len()
+            ));
+        }
+        if self.cut_prompts > 0 {
+            warnings.push(format!(
+                "{} of {} prompts too long: their beginnings were cut",
+                self.cut_prompts,
+                self.unanswered.len()
             ));
         }
         if self.shortened > 0 {
@@ -87,7 +100,11 @@ impl fmt::Display for LengthReport {
         sorted.sort_unstable();
         let (shortest, longest) = (sorted.first().copied().unwrap_or(0), sorted.last().copied().unwrap_or(0));
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
-        writeln!(formatter, "{} examples read, {} kept", self.read, self.kept)?;
+        let unanswered = match self.unanswered.len() {
+            0 => String::new(),
+            prompts => format!(", {prompts} of them prompts alone"),
+        };
+        writeln!(formatter, "{} examples read{unanswered}, {} kept", self.read, self.kept)?;
         writeln!(formatter, "{} prompt tokens, {} response tokens", self.prompt_tokens, self.response_tokens)?;
         for warning in self.warnings() {
             writeln!(formatter, "{warning}")?;
@@ -126,6 +143,8 @@ mod tests {
             kept: 2,
             dropped: vec![0, 1, 2, 3, 4, 5, 6],
             truncated: 1,
+            unanswered: BTreeSet::from([5, 7]),
+            cut_prompts: 1,
             shortened: 2,
             identical: 3,
             lengths: vec![4; 18],
@@ -133,7 +152,8 @@ mod tests {
         };
         let text = report.to_string();
         for expected in [
-            "9 examples read, 2 kept",
+            "9 examples read, 2 of them prompts alone, 2 kept",
+            "1 of 2 prompts too long: their beginnings were cut",
             "7 of 9 examples dropped as too long: 0, 1, 2, 3, 4, …",
             "1 of 18 sequences too long: their responses were cut at the end",
             "2 of 9 posts shortened",

@@ -14,15 +14,34 @@ use crate::report::{Moment, StepLoss};
 pub(super) struct History {
     pub(super) moments: Vec<Moment>,
     pub(super) losses: Vec<StepLoss>,
-    /// A phase that ended and was not evaluated any more.
-    pub(super) unevaluated: Option<String>,
+    /// What came last, if it was not evaluated any more.
+    pub(super) unevaluated: Option<Point>,
+}
+
+/// A point of a run after which it may be evaluated.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum Point {
+    /// An optimizer step of a phase.
+    Step {
+        /// The phase.
+        phase: String,
+        /// Which of the phase's steps it was, from 1.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+    },
+    /// The end of a phase.
+    PhaseEnd {
+        /// The phase.
+        phase: String,
+    },
 }
 
 /// The part of a record that says what it is.
 #[derive(Deserialize)]
 struct Kind {
     kind: String,
-    phase: Option<String>,
 }
 
 impl History {
@@ -38,14 +57,17 @@ impl History {
     }
 
     fn enter(&mut self, line: &str) -> anyhow::Result<()> {
-        let Kind { kind, phase } = serde_json::from_str(line)?;
+        let Kind { kind } = serde_json::from_str(line)?;
         match kind.as_str() {
-            "phase-end" => self.unevaluated = phase,
+            "phase-end" => self.unevaluated = Some(serde_json::from_str(line)?),
             "evaluation" => {
                 self.moments.push(serde_json::from_str(line)?);
                 self.unevaluated = None;
             }
-            "step" => self.losses.push(serde_json::from_str(line)?),
+            "step" => {
+                self.losses.push(serde_json::from_str(line)?);
+                self.unevaluated = Some(serde_json::from_str(line)?);
+            }
             _ => {}
         }
         Ok(())

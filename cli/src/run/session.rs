@@ -13,6 +13,7 @@ use super::best;
 use super::checkpoint::{self, PhaseStart, Saved};
 use super::exporting::Exporting;
 use super::failure::guarded;
+use super::history::Point;
 use super::references::ReferenceCache;
 use super::validation::{Diverged, Validation};
 use crate::config::{Background, ContinueFrom};
@@ -64,8 +65,8 @@ pub(crate) struct Session<'a> {
     pub(crate) continue_from: ContinueFrom,
     pub(crate) moments: Vec<Moment>,
     pub(crate) steps: usize,
-    /// A phase that ended before the interruption and is still to be evaluated.
-    pub(crate) unevaluated: Option<String>,
+    /// What came last before an interruption, if no evaluation followed it.
+    pub(crate) unevaluated: Option<Point>,
     /// A checkpoint since the start of the phase under way, or of the end of the one before.
     pub(crate) start: Option<Saved>,
     /// The last checkpoint, if it may still be on its way to the disk.
@@ -118,8 +119,10 @@ impl Session<'_> {
         if self.moments.is_empty() && self.steps == 0 {
             self.evaluate(None, None).await?;
         }
-        if let Some(phase) = self.unevaluated.take() {
-            self.conclude(&phase).await?;
+        match self.unevaluated.take() {
+            Some(Point::PhaseEnd { phase }) => self.conclude(&phase).await?,
+            Some(Point::Step { phase, step, steps }) => self.evaluate_if_due(&phase, (step, steps)).await?,
+            None => {}
         }
         loop {
             self.interrupt.check()?;
@@ -196,16 +199,21 @@ impl Session<'_> {
         if let Some(profile) = &mut self.profile {
             profile.note(report, (answered.unwrap_or(began), ended), spans);
         }
-        let due = |every: usize| every > 0 && report.step.is_multiple_of(every) && report.step < report.steps;
-        if due(self.validate_every) {
-            self.evaluate(Some(&format!("{} step {}", report.phase, report.step)), None).await?;
-        }
-        if due(self.saving.every) {
+        self.evaluate_if_due(&report.phase, (report.step, report.steps)).await?;
+        if is_due(self.saving.every, (report.step, report.steps)) {
             // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
             self.save().await?;
             self.start = self.pending.clone();
         }
         Ok(())
+    }
+
+    /// Evaluates within a phase. An interruption may come before the evaluation ends: then the run that goes on begins with it.
+    async fn evaluate_if_due(&mut self, phase: &str, (step, steps): (usize, usize)) -> anyhow::Result<()> {
+        match is_due(self.validate_every, (step, steps)) {
+            true => self.evaluate(Some(&format!("{phase} step {step}")), None).await,
+            false => Ok(()),
+        }
     }
 
     async fn ended(&mut self, ended: &PhaseEnded) -> anyhow::Result<()> {
@@ -363,4 +371,9 @@ impl Session<'_> {
     fn unit_names(&self) -> Vec<String> {
         self.trainer.policy().units().iter().map(|unit| unit.name.clone()).collect()
     }
+}
+
+/// Whether something that is done every so many steps is due after this one of so many; the end of a phase brings it about by itself.
+fn is_due(every: usize, (step, steps): (usize, usize)) -> bool {
+    every > 0 && step.is_multiple_of(every) && step < steps
 }

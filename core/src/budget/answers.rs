@@ -63,19 +63,17 @@ impl Answers {
             groups.sort_by_key(|group| Reverse(group.longest()));
             groups
         };
+        let (finished, begun) = (answered(rollout.max_new_tokens), answered(1));
         // Of every prompt so many.
-        let all = |groups: &[Group]| -> Vec<Group> {
-            groups.iter().flat_map(|group| std::iter::repeat_n(group.clone(), rollout.answers)).collect()
-        };
-        let groups = answered(rollout.max_new_tokens);
-        let (finished, begun) = (all(&groups), all(&answered(1)));
-        let first = |groups: &[Group], count: usize| (0..count.min(groups.len())).collect::<Vec<usize>>();
+        let all: Vec<usize> = (0..finished.len()).flat_map(|prompt| std::iter::repeat_n(prompt, rollout.answers)).collect();
+        let first = |count: usize| (0..count.min(finished.len())).collect::<Vec<usize>>();
         let apart = Settings { pack: None, ..*settings };
+        let written = &all[..rollout.batch.min(all.len())];
         Self {
-            together: Pass::one(&finished, &first(&finished, finished.len()), &apart),
-            trained: Pass::one(&groups, &first(&groups, kept), &apart),
-            generated: [&finished, &begun].map(|groups| Pass::one(groups, &first(groups, rollout.batch), &apart)),
-            passes: Pass::of_step(&groups, &first(&groups, update), settings),
+            together: Pass::one(&finished, &all, &apart),
+            trained: Pass::one(&finished, &first(kept), &apart),
+            generated: [&finished, &begun].map(|groups| Pass::one(groups, written, &apart)),
+            passes: Pass::of_step(&finished, &first(update), settings),
             beside: Vec::new(),
             demonstrations: (Pass::default(), 0.0),
         }

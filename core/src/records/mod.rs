@@ -38,6 +38,7 @@ pub fn step_record(report: &StepReport, cost: &StepCost, global_step: usize) -> 
         "objective": report.objective,
         "global_step": global_step,
         "step": report.step,
+        "steps": report.steps,
         "loss": report.loss,
         "penalty": report.penalty,
         "grad_norm": report.grad_norm,
@@ -133,7 +134,7 @@ mod tests {
         let record = step_record(&report, &cost, 11);
         assert_eq!(
             keys(&record),
-            "kind phase objective global_step step loss penalty grad_norm penalty_grad_norm learning_rate tokens seconds \
+            "kind phase objective global_step step steps loss penalty grad_norm penalty_grad_norm learning_rate tokens seconds \
              tokens_per_second mfu memory memory_peak transfer_seconds saving_seconds accuracy margin"
         );
         let read: Value = serde_json::from_str(&record.to_string()).unwrap();

@@ -136,12 +136,17 @@ impl<R: Reduce> Trainer<R> {
         Ok(known)
     }
 
-    /// The judge's scores of this rank's answers, and the mean of all ranks'; `most` of them are scored at once.
+    /// The judge's scores of this rank's answers, and the mean of all ranks'; at most `most` of them are cut into passes together, and so
+    /// many answers are to as many prompts.
     pub(super) async fn scores(&self, answers: &[Answer], item: &Item, most: usize) -> Result<(Vec<f32>, f64), Error> {
-        let judged: Vec<Group> = answers.iter().map(|answer| self.judged(answer)).collect();
+        let order = in_turns(answers.len(), self.rollout().answers);
+        let judged: Vec<Group> = order.iter().map(|&answer| self.judged(&answers[answer])).collect();
         let rewards = self.by_token(self.judges().reward(), &judged, most).await?;
-        // A reward model's verdict counts at the last token.
-        let scores: Vec<f32> = rewards.iter().filter_map(|tokens| tokens.last().copied()).collect();
+        let mut scores = vec![0.0; answers.len()];
+        for (&answer, tokens) in order.iter().zip(&rewards) {
+            // A reward model's verdict counts at the last token.
+            scores[answer] = tokens.last().copied().unwrap_or(f32::NAN);
+        }
         let mut sum = [scores.iter().map(|score| f64::from(*score)).sum()];
         self.stop_at("score of an answer", sum[0], item).await?;
         self.reduce.sum(&mut sum).await;
@@ -167,13 +172,13 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// One number per response token of every group's only sequence. At most so many of them, as an optimizer step has, are cut into passes
-    /// together: nothing that only scores takes more memory than training, and where a mini-batch is all of them, passes are training's,
-    /// and as long as the policy is the one that answered, its ratio is 1 to the last bit; within rounding else.
+    /// together: where they answer as many prompts, nothing that only scores takes more memory than training. Where a mini-batch is all of
+    /// them, passes are training's, and as long as the policy is the one that answered, its ratio is 1 to the last bit; within rounding else.
     pub(super) async fn by_token(&self, model: &Policy, groups: &[Group], most: usize) -> Result<Vec<Vec<f32>>, Error> {
         let _verdicts = self.policy.compute().under(Part::Verdicts);
         let mut scores = vec![Vec::new(); groups.len()];
         let all: Vec<usize> = (0..groups.len()).collect();
-        for part in all.chunks(most).flat_map(|few| passes(groups, few.to_vec(), &self.settings)) {
+        for part in all.chunks(most.max(1)).flat_map(|few| passes(groups, few.to_vec(), &self.settings)) {
             let batch = self.settings.batch(part.iter().map(|&answer| &groups[answer]));
             let found = self.settings.engine.scores(model, &batch).into_data_async().await.map_err(Error::device)?;
             let found = floats(found)?;
@@ -182,5 +187,22 @@ impl<R: Reduce> Trainer<R> {
             }
         }
         Ok(scores)
+    }
+}
+
+/// The places of so many answers, `each` to a prompt and those to the first prompt first, in turns: first of every prompt the first one.
+fn in_turns(answers: usize, each: usize) -> Vec<usize> {
+    (0..each).flat_map(|nth| (nth..answers).step_by(each)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_turns;
+
+    #[test]
+    fn answers_to_one_prompt_are_far_from_each_other() {
+        assert_eq!(in_turns(6, 3), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(in_turns(4, 1), [0, 1, 2, 3]);
+        assert_eq!(in_turns(0, 5), [0; 0]);
     }
 }

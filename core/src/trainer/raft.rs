@@ -50,8 +50,9 @@ impl<R: Reduce> Trainer<R> {
     /// Of every prompt the answer that the judge likes best.
     async fn choose(&mut self, item: &Item) -> Result<Chosen, Error> {
         let answers = self.take_answers(item).await?;
-        let (scores, score) = self.scores(&answers, item, item.examples.len()).await?;
-        let chosen = best(&scores, self.settings.raft.rollout().answers);
+        let each = self.settings.raft.rollout().answers;
+        let (scores, score) = self.scores(&answers, item, answers.len() / each).await?;
+        let chosen = best(&scores, each);
         let of = |quantity: &dyn Fn(&Answer) -> f64| chosen.iter().map(|&answer| quantity(&answers[answer])).sum::<f64>();
         let mut totals = [
             chosen.iter().map(|&answer| f64::from(scores[answer])).sum(),

@@ -9,7 +9,7 @@ pub(super) mod tldr;
 use serde::{Deserialize, Serialize};
 
 use super::codec::Style;
-use super::error::{DataError, FileFault};
+use super::error::{DataError, ExampleFault, FileFault};
 use super::example::{Demonstration, Example, Kind, Text};
 use super::record::Record;
 
@@ -118,10 +118,20 @@ impl Format {
         Self::ALL.into_iter().filter(|format| !matches!(format, Format::Text | Format::Prompt))
     }
 
-    /// Whether a record is of another format, or lacks but a part of one.
+    /// Whether a record is of another format, or lacks but a part of one: one column, or how it is spelt.
     fn says_more_than_a_prompt(record: &Record) -> bool {
-        let answered = ["text", "completion", "chosen", "rejected"].iter().any(|column| record.has(column));
+        let answered =
+            ["completion", "chosen", "rejected"].iter().any(|column| record.has(column) || similar(column, record).is_some());
         answered || Self::of_several_columns().any(|other| other.fits(record))
+    }
+
+    /// Whether all records are what the first was taken for: a pair that is read as a prompt alone would lose its answers unseen.
+    ///
+    /// # Errors
+    /// At the first that says more than a prompt.
+    pub(super) fn all_alike(self, kinds: &[Kind], records: &[Record]) -> Result<(), DataError> {
+        let odd = records.iter().find(|record| self == Format::Prompt && Self::says_more_than_a_prompt(record));
+        odd.map_or(Ok(()), |odd| Err(odd.fault(ExampleFault::NotAlone { found: odd.columns(), setting: setting(kinds) })))
     }
 
     fn has_columns(self, record: &Record) -> bool {
@@ -207,12 +217,19 @@ fn setting(kinds: &[Kind]) -> &'static str {
     }
 }
 
-/// How columns can be mapped, as the end of a sentence.
-fn mapping(kinds: &[Kind]) -> &'static str {
+/// How columns can be mapped, and what there is for prompts alone, as the end of a sentence.
+fn mapping(kinds: &[Kind], record: &Record) -> String {
+    let map = |side| format!(", or map them in a run file: {side}_columns = {{ prompt = \"yours\" }}");
     match kinds {
-        [Kind::Demonstrations] => ", or map them in a run file: demonstration_columns = { prompt = \"yours\" }",
-        [Kind::Preferences, ..] => ", or map them in a run file: preference_columns = { prompt = \"yours\" }",
-        _ => "",
+        [Kind::Demonstrations] => map("demonstration"),
+        [Kind::Preferences] if Format::Prompt.fits(record) => {
+            format!("{}. Prompts alone are for training on the policy's own answers, by PPO or RAFT", map("preference"))
+        }
+        [Kind::Preferences, Kind::Prompts] if record.has("prompt") => {
+            format!("{}. If these are prompts alone, set preference_format = \"prompt\"", map("preference"))
+        }
+        [Kind::Preferences, ..] => map("preference"),
+        _ => String::new(),
     }
 }
 
@@ -231,18 +248,26 @@ fn mismatch(kinds: &[Kind], record: &Record) -> FileFault {
         });
         format!("{}, which lacks {}", format.name(), lacking.collect::<Vec<_>>().join(", "))
     });
-    FileFault::Columns { mapping: mapping(kinds), kind: names(kinds), found: record.columns(), known: list(of(kinds)), nearest }
+    FileFault::Columns {
+        mapping: mapping(kinds, record),
+        kind: names(kinds),
+        found: record.columns(),
+        known: list(of(kinds)),
+        nearest,
+    }
 }
 
 /// A format's columns that a record lacks, each with the record's most similar column if there is one.
 fn lacking(format: Format, record: &Record) -> Vec<(&'static str, Option<&str>)> {
-    let similar = |column: &str| {
-        let similarity = |own: &String| strsim::jaro_winkler(&own.to_lowercase(), column);
-        let candidates = record.fields.keys().filter(|own| !Format::reads(own));
-        let best = candidates.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-        best.filter(|own| similarity(own) > 0.85).map(String::as_str)
-    };
-    format.columns().iter().filter(|column| !record.has(column)).map(|column| (*column, similar(column))).collect()
+    format.columns().iter().filter(|column| !record.has(column)).map(|column| (*column, similar(column, record))).collect()
+}
+
+/// The record's column that no format reads and that is most like this one, if it is like it.
+fn similar<'a>(column: &str, record: &'a Record) -> Option<&'a str> {
+    let similarity = |own: &String| strsim::jaro_winkler(&own.to_lowercase(), column);
+    let candidates = record.fields.keys().filter(|own| !Format::reads(own));
+    let best = candidates.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    best.filter(|own| similarity(own) > 0.85).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -267,6 +292,7 @@ mod tests {
         check(json!({"text": "", "meta": {}}), Format::Text);
         check(json!({"prompt": "", "id": 1}), Format::Prompt);
         check(json!({"prompt": [], "instruction": ""}), Format::Prompt);
+        check(json!({"prompt": "", "answer": ""}), Format::Prompt);
         check(json!({"prompt": "", "chosen": "", "rejected": ""}), Format::PromptChosenRejected);
         check(json!({"chosen": [], "rejected": []}), Format::PromptChosenRejected);
         check(json!({"prompt": "", "chosen": [], "rejected": []}), Format::PromptChosenRejected);
@@ -282,6 +308,11 @@ mod tests {
         assert_eq!(Format::recognise(&[Kind::Preferences], &record(fields.clone())), Ok(Format::PromptChosenRejected));
         let error = recognised(fields).unwrap_err();
         assert!(error.contains("fit more than one format: messages (messages); prompt-chosen-rejected"), "{error}");
+        let rendered = record(json!({"prompt": "", "text": ""}));
+        assert_eq!(Format::recognise(&[Kind::Demonstrations], &rendered), Ok(Format::Text));
+        assert_eq!(Format::recognise(&[Kind::Preferences, Kind::Prompts], &rendered), Ok(Format::Prompt));
+        let error = Format::recognise(&Kind::ALL, &rendered).unwrap_err().to_string();
+        assert!(error.contains("fit more than one format: text (text); prompt (prompt); say which with --format"), "{error}");
     }
 
     #[test]
@@ -302,6 +333,11 @@ mod tests {
             json!({"prompt": "", "chosen": "", "reject": ""}),
             "Nearest: prompt-chosen-rejected, which lacks rejected (is reject meant for it?)",
         );
+        check(
+            json!({"prompt": "", "Chosen": "", "Rejected": ""}),
+            "lacks chosen (is Chosen meant for it?), rejected (is Rejected meant",
+        );
+        check(json!({"prompt": "", "completions": ""}), "lacks completion (is completions meant for it?)");
         check(json!({"instruction": "", "output_1": "", "output_2": ""}), "Nearest: alpaca-farm, which lacks preference.");
         check(json!({"question": "", "answer": ""}), "its columns (question, answer) fit no format of examples");
     }
