@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use hbat_cli::comparison::{RougeScore, rouge};
+use hbat_cli::comparison::{RougeScore, Tally, Verdict, rouge};
 use serde_json::{Value, json};
 
 use crate::cli::{refused, run, train};
@@ -28,6 +28,23 @@ fn rouge_is_googles() {
             for (found, expected) in [precision, recall, f].into_iter().zip(pair[name].as_array().expect("three numbers")) {
                 near(&format!("{name} of {pair}"), found, expected.as_f64().unwrap());
             }
+        }
+    }
+}
+
+#[test]
+fn length_is_controlled_as_scikit_learn_does() {
+    let golden = golden("length_control");
+    for case in golden["cases"].as_array().expect("cases") {
+        let numbers = |key: &str| case[key].as_array().expect("numbers").iter().map(|n| n.as_f64().expect("a number"));
+        let results = numbers("won").zip(numbers("longer")).map(|(won, longer)| {
+            let verdict = [Verdict::Loss, Verdict::Tie, Verdict::Win][(2.0 * won) as usize];
+            (verdict, [longer.max(0.0) as usize, (-longer).max(0.0) as usize])
+        });
+        let tally = Tally::of(results);
+        let found = [tally.length_controlled_win_rate, tally.length_controlled_error];
+        for (found, expected) in found.into_iter().zip(numbers("controlled")) {
+            near("controlled", found.expect("there are odds"), expected);
         }
     }
 }

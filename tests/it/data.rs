@@ -305,7 +305,7 @@ fn truncation_leaves_a_lone_prompts_end() {
     let path = model.file("x.jsonl", format!("{long}\n{short}"));
     let check = |max_length, expected: [&str; 2], cut: usize| {
         let codec = model.codec(TemplateChoice::Auto, max_length, TooLong::Truncate);
-        let Loaded { groups, report } = load_answerable(&[path.clone()], &ReadOptions::default(), &codec).unwrap();
+        let Loaded { groups, report } = load_answerable(std::slice::from_ref(&path), &ReadOptions::default(), &codec).unwrap();
         assert_eq!(texts(&groups[0], &codec), expected, "{max_length}");
         assert_eq!((report.truncated, report.cut_prompts), (0, cut));
         assert_eq!((report.unanswered, report.response_tokens), ([0, 1].into(), 0));

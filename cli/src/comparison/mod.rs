@@ -3,6 +3,7 @@
 mod endpoint;
 mod error;
 mod judge;
+mod length;
 mod question;
 mod report;
 mod rouge;

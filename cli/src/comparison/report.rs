@@ -117,8 +117,13 @@ impl fmt::Display for Report {
 fn tally(f: &mut fmt::Formatter<'_>, tally: &Tally) -> fmt::Result {
     let Tally { wins, losses, ties, unclear, refused, .. } = tally;
     let rate = |rate: Option<f64>| rate.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.3}"));
-    let error = tally.standard_error.map_or_else(String::new, |error| format!(" ± {error:.3}"));
+    let about = |error: Option<f64>| error.map_or_else(String::new, |error| format!(" ± {error:.3}"));
+    let error = about(tally.standard_error);
     writeln!(f, "  win rate       {}{error} ({wins} won, {losses} lost, {ties} tied)", rate(tally.win_rate))?;
+    if let controlled @ Some(_) = tally.length_controlled_win_rate {
+        let error = about(tally.length_controlled_error);
+        writeln!(f, "  LC win rate    {}{error} (length-controlled: as if both were as long)", rate(controlled))?;
+    }
     if *ties > 0 {
         writeln!(f, "  without ties   {}", rate(tally.decided_win_rate))?;
     }

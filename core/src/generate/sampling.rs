@@ -37,30 +37,84 @@ impl Warp {
     ///
     /// `logits` are those of the whole vocabulary at one position, `[V]`, all finite.
     pub fn distribution(&self, logits: &[f32]) -> Vec<(u32, f64)> {
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let logit = |token: u32| f64::from(logits[token as usize]);
-        order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)));
-        if let Some(last) = self.top_k.and_then(|k| order.get(k.max(1) - 1)) {
-            let least = logit(*last);
-            order.retain(|&token| logit(token) >= least);
-        }
-        let weight = |token: u32| ((logit(token) - logit(order[0])) / self.temperature).exp();
-        let total: f64 = order.iter().map(|&token| weight(token)).sum();
-        let kept = self.nucleus(order.iter().map(|&token| (token, weight(token) / total)));
+        let kept: Vec<(u32, f64)> = self.likeliest(logits).collect();
         let total: f64 = kept.iter().map(|(_, p)| p).sum();
         kept.into_iter().map(|(token, p)| (token, p / total)).collect()
     }
 
-    fn nucleus(&self, descending: impl Iterator<Item = (u32, f64)>) -> Vec<(u32, f64)> {
-        if self.top_p >= 1.0 {
-            return descending.collect(); // a rounded sum may reach 1 before the last token
+    /// The token at `u` in [0, 1) of the cumulative distribution. Most draws fall on few tokens, and no more are sorted.
+    fn draw(&self, logits: &[f32], u: f64) -> u32 {
+        match self.top_p < 1.0 {
+            true => at(self.distribution(logits), u),
+            false => at(self.likeliest(logits), u),
         }
-        let before = |sum: &mut f64, (token, p): (u32, f64)| {
-            let reached = *sum >= self.top_p && *sum > 0.0;
+    }
+
+    /// The tokens that stay, likeliest first, with their probabilities among those that `top_k` leaves.
+    fn likeliest(&self, logits: &[f32]) -> impl Iterator<Item = (u32, f64)> {
+        let logit = |token: u32| f64::from(logits[token as usize]);
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = move |logit: f64| ((logit - f64::from(most)) / self.temperature).exp();
+        let least = self.top_k.and_then(|k| Descending::new(logits).nth(k.max(1) - 1)).map_or(f64::NEG_INFINITY, logit);
+        let stay = logits.iter().map(|&logit| f64::from(logit)).filter(|&logit| logit >= least);
+        let total: f64 = stay.map(weight).sum();
+        let descending = Descending::new(logits).take_while(move |&token| logit(token) >= least);
+        self.nucleus(descending.map(move |token| (token, weight(logit(token)) / total)))
+    }
+
+    fn nucleus(&self, descending: impl Iterator<Item = (u32, f64)>) -> impl Iterator<Item = (u32, f64)> {
+        // A rounded sum may reach 1 before the last token.
+        let enough = if self.top_p >= 1.0 { f64::INFINITY } else { self.top_p };
+        descending.scan(0.0, move |sum: &mut f64, (token, p)| {
+            let reached = *sum >= enough && *sum > 0.0;
             *sum += p;
             (!reached).then_some((token, p))
-        };
-        descending.scan(0.0, before).collect()
+        })
+    }
+}
+
+/// Tokens by falling logits, by id where they tie, sorted no further than is asked for.
+struct Descending<'a> {
+    logits: &'a [f32],
+    order: Vec<u32>,
+    /// So many of them are given away.
+    given: usize,
+    /// So many are in order, before all others.
+    sorted: usize,
+}
+
+impl<'a> Descending<'a> {
+    /// Sorted at first.
+    const FEW: usize = 64;
+
+    fn new(logits: &'a [f32]) -> Self {
+        Self { logits, order: (0..logits.len() as u32).collect(), given: 0, sorted: 0 }
+    }
+
+    /// Puts three times as many in order as are, so that all work is one or two passes for a few tokens, and a sort for all.
+    fn sort_more(&mut self) {
+        let Self { logits, order, sorted, .. } = self;
+        let first = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let rest = &mut order[*sorted..];
+        let more = rest.len().min((3 * *sorted).max(Self::FEW));
+        if more < rest.len() {
+            rest.select_nth_unstable_by(more, first);
+        }
+        rest[..more].sort_unstable_by(first);
+        *sorted += more;
+    }
+}
+
+impl Iterator for Descending<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if self.given == self.sorted && self.sorted < self.order.len() {
+            self.sort_more();
+        }
+        let token = self.order.get(self.given).copied();
+        self.given += usize::from(token.is_some());
+        token
     }
 }
 
@@ -69,7 +123,7 @@ impl Sampling {
     pub(super) fn choose(&self, logits: &[f32], rng: &mut impl Rng) -> u32 {
         match self {
             Self::Greedy => likeliest(logits),
-            Self::Sample(warp) => draw(&warp.distribution(logits), rng.random()),
+            Self::Sample(warp) => warp.draw(logits, rng.random()),
         }
     }
 }
@@ -80,15 +134,16 @@ fn likeliest(logits: &[f32]) -> u32 {
 }
 
 /// Inverts the cumulative distribution at `u` in [0, 1).
-fn draw(distribution: &[(u32, f64)], u: f64) -> u32 {
-    let mut sum = 0.0;
-    for &(token, p) in distribution {
+fn at(distribution: impl IntoIterator<Item = (u32, f64)>, u: f64) -> u32 {
+    let (mut sum, mut last) = (0.0, 0);
+    for (token, p) in distribution {
         sum += p;
+        last = token;
         if u < sum {
-            return token;
+            break;
         }
     }
-    distribution.last().map_or(0, |&(token, _)| token) // the sum may round to less than 1
+    last // the sum may round to less than 1
 }
 
 #[cfg(test)]
@@ -142,6 +197,31 @@ mod tests {
         // Standard deviations: 49, 46, 30.
         let near = |count: i32, expect: i32| (count - expect).abs() < 200;
         assert!(near(counts[0], 6000) && near(counts[1], 3000) && near(counts[2], 1000), "{counts:?}");
+    }
+
+    #[test]
+    fn what_is_sorted_in_parts_is_in_order() {
+        let mut rng = stream(6, "test", &[]);
+        for count in [0, 1, 63, 64, 65, 256, 257, 5000] {
+            // Many tie.
+            let logits: Vec<f32> = (0..count).map(|_| f32::from(rng.random::<i8>() / 4)).collect();
+            let mut expect: Vec<u32> = (0..count).collect();
+            expect.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            assert_eq!(Descending::new(&logits).collect::<Vec<_>>(), expect);
+        }
+    }
+
+    /// Whether all of the vocabulary is sorted or only what a draw needs, it is the same token.
+    #[test]
+    fn a_draw_is_where_the_whole_distribution_has_it() {
+        let mut rng = stream(7, "test", &[]);
+        let logits: Vec<f32> = (0..3000).map(|_| 3.0 * rng.random::<f32>()).collect();
+        for warp in [warp(1.0, None, 1.0), warp(0.7, None, 0.9), warp(1.3, Some(50), 1.0), warp(1.0, Some(500), 0.5)] {
+            let distribution = warp.distribution(&logits);
+            for u in (0..200).map(|i| (f64::from(i) + 0.5) / 200.0).chain([0.0, 1.0 - 1e-15]) {
+                assert_eq!(warp.draw(&logits, u), at(distribution.iter().copied(), u), "{warp:?} at {u}");
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 GENERATORS = ["tiny_llama", "dpo", "rrhf", "reward", "ppo", "ppo_trace", "adamw", "schedules", "consolidation", "hbat_trace",
-              "generation", "rouge", "tokens", "smollm2_logits"]
+              "generation", "rouge", "length_control", "tokens", "smollm2_logits"]
 
 
 def main(names: list[str]) -> None:
