@@ -308,10 +308,10 @@ fn wrong_types_are_refused_with_what_is_expected() {
 #[test]
 fn numbers_out_of_range_are_refused_by_name() {
     let cases = [
-        ("sft.learning_rate=0", "must be greater than 0; the default is for models of 7 billion parameters"),
+        ("sft.learning_rate=0", "must be greater than 0 and finite; the default is for models of 7 billion parameters"),
         ("dpo.learning_rate=-1e-6", "must be greater than 0"),
         ("sft.learning_rate=nan", "must be greater than 0"),
-        ("sft.learning_rate=inf", "must be greater than 0"),
+        ("sft.learning_rate=inf", "must be greater than 0 and finite"),
         ("sft.batch_size=0", "must be 1 or more"),
         ("dpo.epochs=0", "must be between 1 and 10000"),
         ("sft.warmup_ratio=1.1", "must be between 0 and 1"),

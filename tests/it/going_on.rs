@@ -1,7 +1,7 @@
 //! Runs that go on where something changed meanwhile, and output that nobody takes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,135 @@ fn a_run_goes_on_only_with_what_it_began_with() {
     assert!(output.status.success() && said(&output).contains("hbat had finished"), "{}", said(&output));
 }
 
+/// Every method starts from the same weights, those that begin after an interruption, too.
+#[test]
+fn a_run_does_not_go_on_from_other_weights() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    assert!(run(&["train", "run.toml", "-o", "out"], folder).status.success());
+    fs::copy(folder.join("out/last/model.safetensors"), folder.join("model/model.safetensors")).unwrap();
+    refused(&["resume", "out"], folder, 65, &["the model's weights are not those", "put the files named by model.path back"]);
+    fs::write(folder.join("out/inputs.json"), "{").unwrap();
+    let output = run(&["resume", "out"], folder);
+    assert!(output.status.success() && said(&output).contains("inputs.json is damaged"), "{}", said(&output));
+}
+
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// What later checkpoints had found to be best is undone with them: a run never goes on from weights that it has not had.
+#[test]
+fn the_best_weights_go_back_with_the_run() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = [
+        "methods=[\"hbat-freeze\"]",
+        "validation.every=2",
+        "schedule.continue_from=\"best\"",
+        "checkpoints.keep=99",
+        "checkpoints.every=3",
+    ];
+    assert!(run(&train("whole", &settings), folder).status.success());
+    assert!(run(&train("cut", &settings), folder).status.success());
+    let cut = folder.join("cut");
+    while checkpoints(&cut).len() > 1 {
+        fs::remove_dir_all(checkpoints(&cut).pop().unwrap()).unwrap();
+        fs::remove_dir_all(cut.join("last")).unwrap();
+        let left = checkpoints(&cut);
+        assert!(run(&["resume", "-q", "cut"], folder).status.success());
+        same_run(&cut, &folder.join("whole"));
+        let anew = checkpoints(&cut).into_iter().filter(|path| !left.contains(path));
+        anew.for_each(|path| fs::remove_dir_all(path).unwrap());
+    }
+}
+
+#[test]
+fn a_finished_run_stays_as_it_is() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    assert!(run(&train("out", &["methods=[\"hbat\"]"]), folder).status.success());
+    let out = folder.join("out");
+    let (before, plot) = (checkpoints(&out), fs::read(out.join("plot.png")).unwrap());
+    let weights = ["best", "last"].map(|name| fs::read(out.join(name).join("model.safetensors")).unwrap());
+    fs::remove_dir_all(out.join("best")).unwrap();
+    let output = run(&["resume", "out"], folder);
+    assert!(output.status.success() && said(&output).contains("hbat had finished"), "{}", said(&output));
+    assert_eq!(checkpoints(&out), before);
+    assert!(fs::read(out.join("plot.png")).unwrap() == plot, "the plot's title, too");
+    assert!(weights == ["best", "last"].map(|name| fs::read(out.join(name).join("model.safetensors")).unwrap()));
+}
+
+/// Weights that are good for nothing show in the evaluation of a phase's end. Until then the checkpoint before is kept, and afterwards gone on from.
+#[cfg(unix)]
+#[test]
+fn a_signal_before_a_diverged_phase_is_evaluated_loses_no_good_checkpoint() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = [
+        "methods=[\"two-stage\"]",
+        "dpo.batch_size=64",
+        "dpo.warmup_steps=0",
+        "dpo.learning_rate=1e15",
+        "checkpoints.keep=1",
+        "toy.validation_demonstrations=2000",
+        "toy.validation_preferences=2000",
+    ];
+    let mut child = Command::new(hbat()).args(train("run", &settings)).current_dir(folder).stderr(Stdio::null()).spawn().unwrap();
+    let ended = || {
+        let text = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap_or_default();
+        text.lines().last().is_some_and(|line| line.contains("phase-end") && line.contains("dpo-1"))
+    };
+    while !ended() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    refused(&["resume", "run"], folder, 70, &["validation is", "sft-1-", "go on from there"]);
+    let path = folder.join("run/config.toml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e15", "1e-4")).unwrap();
+    let output = run(&["resume", "run"], folder);
+    assert!(output.status.success() && !said(&output).contains("begins anew"), "{}", said(&output));
+}
+
+#[test]
+fn a_change_that_is_refused_is_told_until_it_is_taken_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    assert!(run(&train("out", &["methods=[\"sft\"]"]), folder).status.success());
+    let path = folder.join("out/config.toml");
+    let before = fs::read_to_string(&path).unwrap();
+    fs::write(&path, before.replacen("epochs = 1", "epochs = 2", 1)).unwrap();
+    for _ in 0..2 {
+        refused(&["resume", "out"], folder, 65, &["changed since it was last at work: sft.epochs: 1, now 2"]);
+    }
+    fs::write(&path, before).unwrap();
+    let output = run(&["resume", "out"], folder);
+    assert!(output.status.success() && !said(&output).contains("changed since it was last"), "{}", said(&output));
+}
+
+#[test]
+fn a_quiet_run_warns() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let text = fs::read_to_string(folder.join("p.jsonl")).unwrap();
+    let same = text.lines().map(|line| {
+        line.replace(
+            "\"rejected\": \"1\"",
+            &line[line.find("\"chosen").unwrap()..line.find(", \"rejected").unwrap()].replace("chosen", "rejected"),
+        )
+    });
+    fs::write(folder.join("p.jsonl"), same.collect::<Vec<_>>().join("\n")).unwrap();
+    let output = run(&["train", "-q", "run.toml", "-o", "out", "--set", "consolidation.rule=\"reference\""], folder);
+    let told = said(&output);
+    assert!(output.status.success() && told.lines().all(|line| line.starts_with("warning: ")), "{told}");
+    assert!(told.contains("16 of 16 pairs have the same chosen and rejected response") && told.contains("dpo-1"), "{told}");
+}
+
 /// A template that prints the time: what a run goes on with is what it printed when the run began.
 #[test]
 fn a_run_sees_the_day_on_which_it_began() {
@@ -83,9 +212,7 @@ fn what_a_run_lost_beside_its_checkpoints_does_not_stop_it() {
     assert!(run(&train("whole", &settings), folder).status.success());
     assert!(run(&train("cut", &settings), folder).status.success());
     let cut = folder.join("cut");
-    let mut checkpoints: Vec<_> = fs::read_dir(cut.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    checkpoints.sort();
-    fs::remove_dir_all(checkpoints.pop().unwrap()).unwrap();
+    fs::remove_dir_all(checkpoints(&cut).pop().unwrap()).unwrap();
     fs::write(cut.join("reference.json"), "{").unwrap();
     let output = run(&["resume", "cut"], folder);
     assert!(output.status.success() && said(&output).contains("reference.json is damaged"), "{}", said(&output));

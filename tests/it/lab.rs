@@ -82,6 +82,9 @@ fn the_command_line_repeats_what_the_lab_exports() {
     for method in [LaneMethod::TwoStage, LaneMethod::Hbat, LaneMethod::Sft] {
         check_export(method, Preference::Ppo);
     }
+    for preference in [Preference::Rrhf, Preference::Raft] {
+        check_export(LaneMethod::Hbat, preference);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub struct Lab(lab::Lab);
 
 #[wasm_bindgen]
 impl Lab {
-    /// A lab at its start, from settings as JSON; those not given have their default. While PPO's judge is trained, `progress` is called
+    /// A lab at its start, from settings as JSON; those not given have their default. While the judge of answers is trained, `progress` is called
     /// with `{"done", "total"}` as JSON.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Lab {
         Ok(self.0.run_file(lane)?)
     }
 
-    /// The run file with which `hbat train` repeats PPO's judge; nothing where there is none.
+    /// The run file with which `hbat train` repeats the judge; nothing where there is none.
     pub fn judge_toml(&self) -> Option<String> {
         self.0.judge_file()
     }

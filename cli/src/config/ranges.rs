@@ -38,7 +38,7 @@ impl Range {
 
     fn words(self) -> String {
         match self {
-            Self::Positive => "must be greater than 0".into(),
+            Self::Positive => "must be greater than 0 and finite".into(),
             Self::PositiveOrInfinite => "must be greater than 0, or inf".into(),
             Self::NotNegative => "must be 0 or more".into(),
             Self::UpTo(most) => format!("must be greater than 0 and at most {most}"),
@@ -64,6 +64,9 @@ const LONGEST: Range = Range::From(1.0, 65536.0);
 /// At least one.
 const COUNT: Range = Range::From(1.0, MANY);
 
+/// Generated examples are in memory, all of them.
+const GENERATED: Range = Range::From(1.0, 1e7);
+
 /// A setting, the range of its number, and what to take instead of a number outside it.
 type Row = (&'static str, Range, &'static str);
 
@@ -88,10 +91,10 @@ const RANGES: [Row; 53] = [
     ("validation.limit_demonstrations", COUNT, "give a number of examples, or \"all\"; leave the list of files empty for none"),
     ("validation.limit_preferences", COUNT, "give a number of examples, or \"all\"; leave the list of files empty for none"),
     ("validation.every", Range::From(0.0, MANY), "0 validates at the end of every phase only"),
-    ("toy.demonstrations", COUNT, "the default is 1024"),
-    ("toy.preferences", COUNT, "the default is 1024"),
-    ("toy.validation_demonstrations", COUNT, "the default is 256"),
-    ("toy.validation_preferences", COUNT, "the default is 128"),
+    ("toy.demonstrations", GENERATED, "the default is 1024"),
+    ("toy.preferences", GENERATED, "the default is 1024"),
+    ("toy.validation_demonstrations", GENERATED, "the default is 256"),
+    ("toy.validation_preferences", GENERATED, "the default is 128"),
     ("toy.digits", Range::From(1.0, 12.0), "[3, 6] is the default"),
     ("toy.q_w", Range::From(0.0, 1.0), "it is a probability"),
     ("toy.q_l", Range::From(0.0, 1.0), "it is a probability"),

@@ -67,6 +67,9 @@ pub fn inspect(out: &mut impl Write, paths: &[PathBuf], options: &InspectOptions
         }
     }
     write!(out, "{report}")?;
+    for warning in report.warnings() {
+        writeln!(out, "{warning}")?;
+    }
     Ok(())
 }
 
@@ -140,7 +143,7 @@ impl Printer<'_> {
         let text = if special {
             run.iter().map(|token| self.tokenizer.token(*token).unwrap_or_else(|| format!("<{token}>"))).collect()
         } else {
-            self.tokenizer.decode(run, Special::Shown)?
+            harmless(&self.tokenizer.decode(run, Special::Shown)?)
         };
         let code = match (side, special) {
             _ if self.paint == Paint::Brackets => return Ok(write!(out, "{text}")?),
@@ -152,5 +155,19 @@ impl Printer<'_> {
             (Side::End, true) => "33;7",
         };
         Ok(write!(out, "\x1b[{code}m{text}\x1b[0m")?)
+    }
+}
+
+/// Text that a terminal obeys is shown instead.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !"\n\t".contains(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn terminals_are_not_told_what_to_do() {
+        assert_eq!(super::harmless("a\tb\n\u{1b}[2J\0é\u{9b}"), "a\tb\n\\u{1b}[2J\\u{0}é\\u{9b}");
     }
 }

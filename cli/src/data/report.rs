@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts and lengths of a data set. Prints as a few lines with a histogram.
+/// Counts and lengths of a data set. Prints as a few lines with a histogram, but for its [`warnings`](Self::warnings).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LengthReport {
     /// Examples read.
@@ -106,9 +106,6 @@ impl fmt::Display for LengthReport {
         };
         writeln!(formatter, "{} examples read{unanswered}, {} kept", self.read, self.kept)?;
         writeln!(formatter, "{} prompt tokens, {} response tokens", self.prompt_tokens, self.response_tokens)?;
-        for warning in self.warnings() {
-            writeln!(formatter, "{warning}")?;
-        }
         writeln!(formatter, "tokens per sequence: {shortest} to {longest}, median {median}; {} over the limit", self.over())?;
         formatter.write_str(&self.histogram())
     }
@@ -150,7 +147,7 @@ mod tests {
             lengths: vec![4; 18],
             ..LengthReport::default()
         };
-        let text = report.to_string();
+        let text = format!("{report}{}", report.warnings().join("\n"));
         for expected in [
             "9 examples read, 2 of them prompts alone, 2 kept",
             "1 of 2 prompts too long: their beginnings were cut",

@@ -22,6 +22,14 @@ pub enum LabCommandError {
         /// Why it is refused.
         reason: String,
     },
+    /// A file that cannot be written.
+    #[error("{}: cannot be written: {reason}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
     /// No page was built in.
     #[error(
         "this hbat has no page inside. Build one and name it: `wasm/build`, then `npm ci && npm run build` in wasm/www, then \

@@ -22,6 +22,8 @@ pub(crate) async fn record(options: &Record, volume: Volume) -> anyhow::Result<i
     let settings = settings(&options.set)?;
     let compute = compute(DeviceName::Cpu)?;
     let interrupt = Interrupt::listen();
+    // Before minutes of training.
+    options.output.iter().chain(&options.ghosts).try_for_each(|path| check_output(path))?;
     if let Some(output) = &options.output {
         let records = recording(settings.clone(), &compute, &interrupt).await?;
         write(output, &Value::Array(records))?;
@@ -124,6 +126,16 @@ fn round(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// Refuses a file that cannot be written, without touching it.
+fn check_output(path: &Path) -> Result<(), LabCommandError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let checked = match path.is_dir() {
+        true => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => tempfile::tempfile_in(folder).map(drop),
+    };
+    checked.map_err(|reason| LabCommandError::Output { path: path.to_path_buf(), reason })
 }
 
 fn write(path: &Path, value: &Value) -> anyhow::Result<()> {

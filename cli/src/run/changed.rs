@@ -12,16 +12,20 @@ use crate::store::replace_file;
 /// The settings that the run was last at work with.
 const LAST: &str = "last-settings.toml";
 
-/// Remembers the settings that a run goes to work with, and tells each that is not as it was, such as `sft.learning_rate: 1e-5, now 1e-6`. Nothing if
-/// nobody knows what was.
+/// Tells each setting that is not as it was when the run was last at work, such as `sft.learning_rate: 1e-5, now 1e-6`. Nothing if nobody knows
+/// what was.
+pub(super) fn since_last(plan: &Plan, run: &Path) -> Vec<String> {
+    let before = fs::read_to_string(run.join(LAST)).ok().and_then(|text| text.parse::<Table>().ok());
+    before.zip(Table::try_from(&plan.run).ok()).map_or(Vec::new(), |(before, now)| differences(before, now))
+}
+
+/// Remembers the settings that a run goes to work with.
 ///
 /// # Errors
 /// If they cannot be written down.
-pub(super) fn since_last(plan: &Plan, run: &Path) -> anyhow::Result<Vec<String>> {
-    let (path, now) = (run.join(LAST), Table::try_from(&plan.run)?);
-    let before = fs::read_to_string(&path).ok().and_then(|text| text.parse::<Table>().ok());
-    replace_file(&path, toml::to_string(&now)?.as_bytes())?;
-    Ok(before.map_or(Vec::new(), |before| differences(before, now)))
+pub(super) fn remember(plan: &Plan, run: &Path) -> anyhow::Result<()> {
+    let now = Table::try_from(&plan.run)?;
+    Ok(replace_file(&run.join(LAST), toml::to_string(&now)?.as_bytes())?)
 }
 
 fn differences(before: Table, now: Table) -> Vec<String> {

@@ -112,6 +112,9 @@ pub(crate) async fn save(
     let progress = trainer.progress();
     let (phase, step) = place(trainer, &progress)?;
     let mut writer = run.begin_checkpoint(&phase, step as u64, fingerprint)?;
+    if run.best().is_dir() {
+        writer.take_along(&run.best())?;
+    }
     let start = match start {
         Some(start) => {
             let checkpoint = &start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint;

@@ -51,7 +51,10 @@ impl History {
         let mut history = Self::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(anyhow::Error::from).and_then(|line| history.enter(&line));
-            line.with_context(|| format!("{}, line {}: no record of a run", path.display(), number + 1))?;
+            line.with_context(|| {
+                let remedy = "put the file back as it was, or remove it: table and plot then begin where the run goes on";
+                format!("{}, line {}: no record of a run; {remedy}", path.display(), number + 1)
+            })?;
         }
         Ok(history)
     }

@@ -10,18 +10,30 @@ use sha2::{Digest, Sha256};
 
 use super::inputs::Inputs;
 use super::judge::JudgeFolder;
+use crate::model::ModelFolder;
+use crate::report::tell;
 use crate::store::{hex, replace_file};
 
 /// The file that remembers it.
 const FILE: &str = "inputs.json";
+
+/// The setting that names who judges; the toy's are files, too.
+const JUDGE: &str = "reward_model";
 
 /// What a run trains on and is judged by: digests in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// When it began, in seconds since 1970 (UTC): chat templates may print the day.
     began: f64,
+    /// What the run is called: the name of its run file or recipe.
+    name: String,
+    /// Whether examples and model are the toy's, made and not read.
+    #[serde(skip)]
+    is_toy: bool,
     /// The model's configuration.
     model: String,
+    /// A sample of its weights.
+    weights: String,
     /// The configuration and the head of the reward model that judges answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     judge: Option<String>,
@@ -33,13 +45,11 @@ pub(super) struct Identity {
 
 /// Something is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the {what} are not those that {} began with, tokens and all: put the files named by {key} back, or begin a new run with another --output",
-    run.display()
-)]
+#[error("the {what} are not those that {} began with, tokens and all: put {back} back, or begin a new run with another --output", run.display())]
 pub(crate) struct InputsChanged {
     what: &'static str,
-    key: &'static str,
+    /// Which settings or files.
+    back: String,
     run: PathBuf,
 }
 
@@ -53,6 +63,11 @@ pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// What a run was called when it began.
+pub(super) fn name(run: &Path) -> Option<String> {
+    known(run).map(|identity| identity.name)
+}
+
 fn known(run: &Path) -> Option<Identity> {
     // What is damaged tells nothing, and is written anew.
     serde_json::from_slice(&std::fs::read(run.join(FILE)).ok()?).ok()
@@ -62,11 +77,14 @@ impl Identity {
     /// That of what was read.
     ///
     /// # Errors
-    /// If the model's configuration is no JSON.
-    pub(super) fn of(inputs: &Inputs) -> anyhow::Result<Self> {
+    /// If the model's configuration is no JSON, or its weights cannot be read.
+    pub(super) fn of(inputs: &Inputs, name: &str) -> anyhow::Result<Self> {
         let config = serde_json::to_vec(inputs.folder.config()).context("the model's configuration as JSON")?;
         Ok(Self {
             began: inputs.began,
+            name: name.into(),
+            is_toy: inputs.toy.is_some(),
+            weights: sample(&inputs.folder)?,
             model: hex(&Sha256::digest(config)),
             judge: inputs.judge.as_ref().map(judge_digest).transpose()?,
             demonstrations: digest(&inputs.data.demonstrations),
@@ -81,9 +99,18 @@ impl Identity {
     /// # Errors
     /// If it did, or it cannot be written down.
     pub(super) fn check(&self, run: &Path) -> anyhow::Result<()> {
+        let path = run.join(FILE);
+        if path.is_file() && known(run).is_none() {
+            let lost = "whether data and model are those that the run began with cannot be told";
+            tell(format_args!("warning: {} is damaged: {lost}", path.display()));
+        }
         match known(run).and_then(|before| before.differs(self)) {
-            Some((what, key)) => Err(InputsChanged { what, key, run: run.to_path_buf() }.into()),
-            None => Ok(replace_file(&run.join(FILE), &serde_json::to_vec_pretty(self)?)?),
+            Some((what, key)) => {
+                let made = self.is_toy && key != JUDGE;
+                let back = if made { "seed and [toy]".into() } else { format!("the files named by {key}") };
+                Err(InputsChanged { what, back, run: run.to_path_buf() }.into())
+            }
+            None => Ok(replace_file(&path, &serde_json::to_vec_pretty(self)?)?),
         }
     }
 
@@ -91,7 +118,8 @@ impl Identity {
     fn differs(&self, now: &Self) -> Option<(&'static str, &'static str)> {
         [
             (self.model != now.model, "sizes and constants in the model's config.json", "model.path"),
-            (self.judge != now.judge, "configuration and head of the reward model", "reward_model"),
+            (self.weights != now.weights, "model's weights", "model.path"),
+            (self.judge != now.judge, "configuration and head of the reward model", JUDGE),
             (self.demonstrations != now.demonstrations, "demonstrations", "data.demonstrations"),
             (self.preferences != now.preferences, "preferences", "data.preferences"),
             (
@@ -104,6 +132,17 @@ impl Identity {
         .into_iter()
         .find_map(|(differs, what, key)| differs.then_some((what, key)))
     }
+}
+
+/// Norms and biases, and the last layer's last matrix: training changes them all.
+fn sample(folder: &ModelFolder) -> anyhow::Result<String> {
+    let units = folder.config().units();
+    let last = units.iter().rfind(|unit| unit.name.contains(".layers.") && !unit.is_vector());
+    let mut hash = Sha256::new();
+    for unit in units.iter().filter(|unit| unit.is_vector()).chain(last) {
+        hash.update(folder.read(unit)?.as_bytes());
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// Its head tells a reward model from every other: one that was trained on, too.

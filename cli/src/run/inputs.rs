@@ -51,9 +51,17 @@ impl ToyTask {
     }
 }
 
+/// What reading has to say.
+pub(super) enum Found {
+    /// What there is.
+    Note(String),
+    /// What one should hear about even when not asking.
+    Warning(String),
+}
+
 impl Inputs {
     /// Loads everything but the weights, which every method loads anew, for a run that `began` at this time.
-    pub(crate) fn load(plan: &Plan, began: f64, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+    pub(crate) fn load(plan: &Plan, began: f64, say: &mut dyn FnMut(Found)) -> anyhow::Result<Self> {
         match &plan.start {
             Start::Toy => Self::toy(plan, began),
             Start::Folder(folder) => Self::files(plan, folder, began, say),
@@ -79,14 +87,14 @@ impl Inputs {
         })
     }
 
-    fn files(plan: &Plan, folder: &Path, began: f64, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+    fn files(plan: &Plan, folder: &Path, began: f64, say: &mut dyn FnMut(Found)) -> anyhow::Result<Self> {
         let (data, validation) = (&plan.run.data, &plan.run.validation);
         let codec = CodecOptions { template: data.template, max_length: data.max_length, too_long: data.too_long };
         let codec = Codec::load(folder, codec)?.at(began)?;
         let folder = headed(plan, ModelFolder::open(folder)?)?;
         folder.check_vocabulary(codec.tokenizer().vocabulary())?;
         for tensor in folder.unused_tensors() {
-            say(&format!("tensor {tensor} of the model is not used"));
+            say(Found::Note(format!("tensor {tensor} of the model is not used")));
         }
         let judged = plan.run.judged();
         let preferences: Load = if judged.is_some() { load_answerable } else { load_preferences };
@@ -99,7 +107,8 @@ impl Inputs {
                 return Ok(Vec::new());
             }
             let loaded = load(files, &ReadOptions { format, limit, columns: columns.clone() }, &codec)?;
-            say(&format!("{what}: {}", loaded.report));
+            say(Found::Note(format!("{what}: {}", loaded.report)));
+            loaded.report.warnings().into_iter().for_each(|warning| say(Found::Warning(format!("{what}: {warning}"))));
             Ok::<_, DataError>(loaded.groups)
         };
         let mut pair = |what: &str, files: [&[PathBuf]; 2], limits: [Option<usize>; 2]| {
@@ -121,10 +130,10 @@ impl Inputs {
         let longest = read.chain(written).max().unwrap_or(0);
         let made_for = folder.config().max_position_embeddings;
         if longest > made_for {
-            say(&format!(
-                "warning: the longest text may have {longest} tokens, and the model was made for {made_for}: lower data.max_length{}",
+            say(Found::Warning(format!(
+                "the longest text may have {longest} tokens, and the model was made for {made_for}: lower data.max_length{}",
                 judged.map_or(String::new(), |judged| format!(" or {}.max_new_tokens", judged.section))
-            ));
+            )));
         }
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
         Ok(Self { folder, data, judge, validation_demonstrations, validation_preferences, toy: None, began })
@@ -138,10 +147,12 @@ impl Inputs {
 }
 
 /// How answers are to end: as the responses do that the judge will have learned from.
-fn end(codec: &Codec, preferences: &[Group], say: &mut dyn FnMut(&str)) -> Result<End, TextError> {
+fn end(codec: &Codec, preferences: &[Group], say: &mut dyn FnMut(Found)) -> Result<End, TextError> {
     let eos = codec.tokenizer().end()?;
     Ok(End::of(eos, preferences).unwrap_or_else(|| {
-        say("warning: responses of the preferences do not all end with the tokenizer's eos_token: answers may run to max_new_tokens");
+        let problem =
+            "responses of the preferences do not all end with the tokenizer's eos_token: answers may run to max_new_tokens";
+        say(Found::Warning(problem.into()));
         End { eos, suffix: Vec::new() }
     }))
 }

@@ -14,6 +14,7 @@ use hbat::reduce::Alone;
 use hbat::schedule::{Phase, Protection, ScheduleSettings, phases};
 use hbat::trainer::{TensorSet, Trainer};
 
+use super::changed;
 use super::checkpoint::{self, PhaseStart, Saved};
 use super::exporting::Exporting;
 use super::failure::{Place, explained};
@@ -22,7 +23,7 @@ use super::inputs::Inputs;
 use super::judge::Judge;
 use super::needs::{Needs, refused};
 use super::references::ReferenceCache;
-use super::session::{Answering, Ended, Saving, Session};
+use super::session::{Answering, Ended, Mark, Saving, Session};
 use super::validation::Validation;
 use super::{Manner, Volume};
 use crate::config::{self, CheckpointsSection, Plan};
@@ -57,6 +58,8 @@ impl MethodRun<'_> {
         for refusal in &latest.refused {
             tell(format_args!("warning: {refusal}"));
         }
+        changed::remember(self.plan, self.whole)?;
+        run.restore_best(latest.checkpoint.as_ref())?;
         let recorder = Arc::new(self.recorder());
         let compute = self.compute.clone().watched(recorder.clone());
         let (trainer, checkpoint) = match latest.checkpoint {
@@ -81,7 +84,8 @@ impl MethodRun<'_> {
             metrics.append(&moment_record(&moment))?;
             moments.push(moment);
         }
-        if trainer.progress().phases_done == trainer.phases().len() && self.manner.volume == Volume::Normal {
+        let finished = trainer.progress().phases_done == trainer.phases().len() && unevaluated.is_none();
+        if finished && self.manner.volume == Volume::Normal {
             tell(format_args!("{method} had finished: its results stay as they are, whatever was changed since"));
         }
         let mut session = Session {
@@ -101,6 +105,7 @@ impl MethodRun<'_> {
             unevaluated,
             start: None,
             pending: None,
+            saved: None,
             exporting: Exporting::default(),
             references: ReferenceCache::new(self.plan),
             meter: Meter::new(self.plan, self.compute.device.clone(), elements(trainer.policy())),
@@ -113,6 +118,7 @@ impl MethodRun<'_> {
             whole: self.whole.to_path_buf(),
         };
         if let Some(checkpoint) = checkpoint {
+            session.saved = Some(Mark::of(&session.trainer.progress(), checkpoint.metrics_bytes()));
             let saved = Saved::there(checkpoint)?;
             if session.trainer.progress().running.is_some() {
                 session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
@@ -181,7 +187,7 @@ impl MethodRun<'_> {
         };
         Ok(match self.manner.volume {
             Volume::Normal => Display::new(outline),
-            Volume::Quiet => Display::lines(outline, Box::new(std::io::sink())),
+            Volume::Quiet => Display::quiet(outline, Box::new(std::io::stderr())),
         })
     }
 }

@@ -28,15 +28,15 @@ use hbat_backends::DeviceName;
 use crate::config::{self, KernelChoice, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
 use crate::report::{Moment, needs_line, tell};
-use crate::signal::{INTERRUPTED, Interrupt};
-use crate::store::RunDir;
+use crate::signal::{INTERRUPTED, Interrupt, Interrupted};
+use crate::store::{RunDir, replace_file};
 pub(crate) use failure::guarded;
 pub(crate) use identity::InputsChanged;
 pub use needs::{Disk, MethodNeeds, Needs};
 pub use speed::{Speed, measured_speed};
 
 use identity::Identity;
-use inputs::Inputs;
+use inputs::{Found, Inputs};
 use judge::Judge;
 use method::MethodRun;
 use session::Ended;
@@ -139,7 +139,8 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
 /// Whatever stops it; what was saved until then stays.
 pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner) -> anyhow::Result<i32> {
     let run = RunDir::open(directory)?;
-    let plan = config::resume(&directory.join("config.toml"), directory, device)?;
+    let mut plan = config::resume(&directory.join("config.toml"), directory, device)?;
+    plan.name = identity::name(directory).unwrap_or(plan.name);
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
     let prepared = Prepared::new(&plan, directory, manner)?;
@@ -156,7 +157,11 @@ struct Prepared {
 impl Prepared {
     /// Reads the data, says what the run needs, and refuses what cannot fit.
     fn new(plan: &Plan, run: &Path, manner: Manner) -> anyhow::Result<Self> {
-        let inputs = Inputs::load(plan, identity::began(run), &mut |text| say(manner, text))?;
+        let mut found = |found| match found {
+            Found::Note(text) => say(manner, &text),
+            Found::Warning(text) => tell(format_args!("warning: {text}")),
+        };
+        let inputs = Inputs::load(plan, identity::began(run), &mut found)?;
         let needs = Needs::new(plan, &inputs)?;
         say(manner, &needs_line(&needs));
         needs.check(plan)?;
@@ -178,14 +183,20 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let interrupt = Interrupt::listen();
     say(manner, &format!("run directory: {}", run.path().display()));
     same_shape(&plan, run.path())?;
-    let identity = Identity::of(&inputs)?;
+    let identity = Identity::of(&inputs, &plan.name)?;
     identity.check(run.path())?;
-    for change in changed::since_last(&plan, run.path())? {
+    for change in changed::since_last(&plan, run.path()) {
         say(manner, &format!("changed since it was last at work: {change}"));
     }
     let judge = inputs.judge.as_ref().map(|folder| folder.load(&compute)).transpose()?.map(Arc::new);
-    let validation = validation(&plan, &mut inputs, &run, (&compute, &interrupt, judge.clone())).await?;
     let directory = run.path().to_path_buf();
+    let validation = match validation(&plan, &mut inputs, &run, (&compute, &interrupt, judge.clone())).await {
+        Err(error) if error.is::<Interrupted>() => {
+            tell(format_args!("interrupted; go on with `hbat resume {}`", directory.display()));
+            return Ok(INTERRUPTED);
+        }
+        validation => validation?,
+    };
     let mut whole = Some(run);
     let mut moments: Vec<Moment> = Vec::new();
     for schedule in &plan.schedules {
@@ -211,9 +222,13 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
 /// The directory of one of several methods.
 fn part(plan: &Plan, directory: &Path, schedule: &hbat::schedule::ScheduleSettings) -> anyhow::Result<RunDir> {
     let (path, settings) = (directory.join(config::name(schedule.method)), plan.only(schedule.method).to_toml());
-    if path.join("config.toml").is_file() {
+    let config = path.join("config.toml");
+    if config.is_file() || path.join("metrics.jsonl").is_file() {
+        // The run's own settings hold; what stands here is to say the same, and may have been lost.
+        if !config.is_file() {
+            replace_file(&config, settings.as_bytes())?;
+        }
         let run = RunDir::open(&path)?;
-        // The run's own settings hold; what stands here is to say the same.
         run.write_config(&settings)?;
         return Ok(run);
     }

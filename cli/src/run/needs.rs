@@ -59,7 +59,7 @@ pub struct Disk {
     pub checkpoint: u64,
     /// Checkpoints that are kept, and the one being written.
     pub checkpoints: u64,
-    /// `best/`, `last/`, and the one being replaced.
+    /// `best/`, `last/`, the one being replaced, and what was best when the kept checkpoints were written.
     pub models: u64,
     /// Reference log-probabilities of all preferences, kept for other runs.
     pub references: u64,
@@ -77,7 +77,12 @@ impl Disk {
         let fisher = if plan.run.consolidation.rule == Rule::Fisher { 2 * model } else { 0 };
         let checkpoint = 2 * model + moments(model) + fisher + critic;
         let checkpoints = checkpoint * (plan.run.checkpoints.keep as u64 + 1);
-        Self { checkpoint, checkpoints, models: 3 * model, references: REFERENCE * preferences as u64 }
+        Self {
+            checkpoint,
+            checkpoints,
+            models: (3 + plan.run.checkpoints.keep as u64) * model,
+            references: REFERENCE * preferences as u64,
+        }
     }
 
     /// All of it.

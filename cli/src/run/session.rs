@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
 use hbat::records::{StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
-use hbat::trainer::{Event, PhaseEnded, PhaseStarted, StepReport, Trainer};
+use hbat::trainer::{Event, PhaseEnded, PhaseStarted, Progress, StepReport, Trainer};
 
 use super::best;
 use super::checkpoint::{self, PhaseStart, Saved};
@@ -71,6 +71,8 @@ pub(crate) struct Session<'a> {
     pub(crate) start: Option<Saved>,
     /// The last checkpoint, if it may still be on its way to the disk.
     pub(crate) pending: Option<Saved>,
+    /// Where the newest checkpoint stands.
+    pub(crate) saved: Option<Mark>,
     /// `best/`, if it may still be on its way there.
     pub(crate) exporting: Exporting,
     pub(crate) references: Option<ReferenceCache>,
@@ -80,6 +82,22 @@ pub(crate) struct Session<'a> {
     /// Seconds that checkpoints have kept training waiting since the last step.
     pub(crate) saved_for: f64,
     pub(crate) answering: Answering,
+}
+
+/// Where a run stands, as far as checkpoints and records tell: the same mark is the same state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    phases_done: usize,
+    /// Steps of the phase under way, and preferences whose reference log-probabilities are known.
+    running: Option<[usize; 2]>,
+    metrics_bytes: u64,
+}
+
+impl Mark {
+    pub(crate) fn of(progress: &Progress, metrics_bytes: u64) -> Self {
+        let running = progress.running.as_ref().map(|running| [running.steps, running.references.len()]);
+        Self { phases_done: progress.phases_done, running, metrics_bytes }
+    }
 }
 
 /// The answers of the step under way, as far as they are there.
@@ -267,17 +285,25 @@ impl Session<'_> {
         }
     }
 
-    /// Saves the state as it is; once the one before is on the disk, for this one may link to its files.
+    /// Saves the state as it is, if the newest checkpoint does not hold it; once that one is on the disk, for this one may link to its files.
     async fn save(&mut self) -> anyhow::Result<()> {
+        let mark = self.mark()?;
+        if self.saved.as_ref() == Some(&mark) {
+            return Ok(());
+        }
         let began = self.recorder.now();
         self.settle()?;
         // What a checkpoint remembers of evaluations must be true of `best/`.
         self.exporting.wait()?;
         let log = (&self.metrics, self.fingerprint.as_str());
         let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), &self.saving).await?;
-        self.pending = Some(saved);
+        (self.pending, self.saved) = (Some(saved), Some(mark));
         self.saved_for += self.recorder.now() - began;
         Ok(())
+    }
+
+    fn mark(&self) -> anyhow::Result<Mark> {
+        Ok(Mark::of(&self.trainer.progress(), self.metrics.sync()?))
     }
 
     /// Says so at once if the last checkpoint could not be written.
@@ -287,9 +313,16 @@ impl Session<'_> {
 
     /// Waits for the last checkpoint, and removes old ones.
     fn settle(&mut self) -> anyhow::Result<()> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
-        pending.wait().context("saving a checkpoint")?;
-        Ok(self.run.prune(self.saving.keep, &self.fingerprint, &[])?)
+        match self.written()? {
+            true => Ok(self.run.prune(self.saving.keep, &self.fingerprint)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for the last checkpoint, if there is one on its way.
+    fn written(&mut self) -> anyhow::Result<bool> {
+        let Some(pending) = self.pending.take() else { return Ok(false) };
+        pending.wait().context("saving a checkpoint").map(|()| true)
     }
 
     /// Whether there is anything to save.
@@ -301,7 +334,11 @@ impl Session<'_> {
     async fn stop(&mut self) -> anyhow::Result<Ended> {
         if self.begun() {
             self.save().await?;
-            self.settle()?;
+            match self.trainer.progress().running {
+                Some(_) => self.settle()?,
+                // The end of a phase that is not evaluated may turn out to be good for nothing: then the one before is needed.
+                None => drop(self.written()?),
+            }
         }
         let run = self.whole.display();
         self.display.note(&format!("interrupted and saved; go on with `hbat resume {run}`"));
@@ -350,9 +387,12 @@ impl Session<'_> {
     }
 
     async fn finish(&mut self) -> anyhow::Result<Ended> {
-        self.export(&self.run.last()).await.context("exporting the last weights")?;
-        self.start = None;
-        self.save().await?;
+        // What had finished before is all there.
+        if self.saved != Some(self.mark()?) || !self.run.last().is_dir() {
+            self.export(&self.run.last()).await.context("exporting the last weights")?;
+            self.start = None;
+            self.save().await?;
+        }
         self.settle()?;
         self.display.finish();
         Ok(Ended::Finished(std::mem::take(&mut self.moments)))

@@ -125,6 +125,29 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> 
     sync_dir(parent(path))
 }
 
+/// Gives a file that nobody changes any more a second name, by a hard link, which costs nothing, or a copy where there are none.
+///
+/// # Errors
+/// If it can be neither linked nor copied.
+pub(crate) fn link(file: &Path, path: &Path) -> Result<(), StoreError> {
+    if fs::hard_link(file, path).is_err() {
+        File::open(file).map_err(StoreError::reading(file))?;
+        fs::copy(file, path).map_err(StoreError::writing(path))?;
+        File::open(path).and_then(|copy| copy.sync_all()).map_err(StoreError::writing(path))?;
+    }
+    Ok(())
+}
+
+/// Gives all files of a folder a second name in another.
+///
+/// # Errors
+/// If one can be neither linked nor copied.
+pub(crate) fn link_files(folder: &Path, into: &Path) -> Result<(), StoreError> {
+    let files = names(folder)?.into_iter().filter(|name| folder.join(name).is_file());
+    files.into_iter().try_for_each(|name| link(&folder.join(&name), &into.join(&name)))?;
+    sync_dir(into)
+}
+
 /// Waits until the names in a directory are on the disk.
 #[cfg(unix)]
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {

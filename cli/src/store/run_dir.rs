@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::aside::{is_aside, names, recover, replace_file};
-use super::checkpoint::{self, CheckpointWriter, Latest, Refusal};
+use super::aside::{Aside, is_aside, link_files, names, recover, remove_dir, replace_file};
+use super::checkpoint::{self, Checkpoint, CheckpointWriter, Latest, Refusal};
 use super::error::StoreError;
 use super::lock::{LOCK, Lock};
 use super::metrics::MetricsLog;
@@ -12,6 +12,7 @@ use super::tensor_file::digest;
 
 const CONFIG: &str = "config.toml";
 const CHECKPOINTS: &str = "checkpoints";
+const BEST: &str = "best";
 
 /// A run's directory, locked against other processes as long as this value lives:
 /// `config.toml`, `metrics.jsonl`, `checkpoints/`, `best/`, `last/`, `plot.png`.
@@ -86,15 +87,6 @@ impl RunDir {
         &self.path
     }
 
-    /// The resolved configuration the run was started with.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or is no longer text.
-    pub fn config(&self) -> Result<String, StoreError> {
-        let path = self.path.join(CONFIG);
-        fs::read_to_string(&path).map_err(StoreError::reading(&path))
-    }
-
     /// Writes the configuration anew.
     ///
     /// # Errors
@@ -113,7 +105,25 @@ impl RunDir {
 
     /// Where the best weights go, as a model folder.
     pub fn best(&self) -> PathBuf {
-        self.path.join("best")
+        self.path.join(BEST)
+    }
+
+    /// Makes the best weights those that a checkpoint took along: what later ones had found is undone with them. Without a checkpoint, or if it
+    /// had none, there are none.
+    ///
+    /// # Errors
+    /// If they cannot be put in their place.
+    pub fn restore_best(&self, checkpoint: Option<&Checkpoint>) -> Result<(), StoreError> {
+        let best = self.best();
+        match checkpoint.map(|checkpoint| checkpoint.path().join(BEST)).filter(|kept| kept.is_dir()) {
+            Some(kept) => {
+                let aside = Aside::begin(&best)?;
+                link_files(&kept, aside.path())?;
+                aside.commit()
+            }
+            None if best.is_dir() => remove_dir(&best),
+            None => Ok(()),
+        }
     }
 
     /// Where the last weights go, as a model folder.
@@ -144,13 +154,13 @@ impl RunDir {
         Ok(latest)
     }
 
-    /// Removes all but the `keep` (at least one) newest good checkpoints and those whose number is `protected`, such as
-    /// that of the phase's start. Damaged ones are not counted, and go when they are older than those kept.
+    /// Removes all but the `keep` (at least one) newest good checkpoints. Damaged ones are not counted, and go when they are older than those
+    /// kept.
     ///
     /// # Errors
     /// If one cannot be removed.
-    pub fn prune(&self, keep: usize, fingerprint: &str, protected: &[u64]) -> Result<(), StoreError> {
-        checkpoint::prune(&self.checkpoints(), fingerprint, keep, protected)
+    pub fn prune(&self, keep: usize, fingerprint: &str) -> Result<(), StoreError> {
+        checkpoint::prune(&self.checkpoints(), fingerprint, keep)
     }
 
     fn checkpoints(&self) -> PathBuf {

@@ -1,5 +1,8 @@
 //! A lane as run files for the command line.
 
+use crate::rollout::Raft;
+use crate::schedule::Preference;
+
 use super::settings::{BATCH, BUCKET, EPOCHS, HELD_OUT, JUDGE_RATE, LabSettings, LaneMethod, REJECTED_RIGHT, VALUE_RATE};
 
 /// The folder into which the judge's run file writes.
@@ -20,7 +23,7 @@ pub(super) fn run_file(settings: &LabSettings, method: LaneMethod) -> String {
     let sft_epochs = settings.sft_epochs(method);
     let preference = serde_json::json!(settings.preference);
     let (task, engine, dpo) = (task(settings), engine(settings), training(*dpo_learning_rate));
-    let ppo = if settings.is_judged(method) { ppo(settings) } else { String::new() };
+    let other = if method == LaneMethod::Sft { String::new() } else { other_than_dpo(settings) };
     format!(
         r#"# {label}, as the browser lab trained it: `hbat train` with this file repeats it.{before}
 methods = [{method_name}]
@@ -38,7 +41,7 @@ epochs = {sft_epochs}
 [dpo]
 beta = {beta:?}
 {dpo}
-{ppo}
+{other}
 [consolidation]
 rule = {rule}
 lambda = {lambda:?}
@@ -81,6 +84,29 @@ validation_demonstrations = {HELD_OUT}
 validation_preferences = {HELD_OUT}
 q_w = {q_w:?}
 q_l = {q_l:?}
+"#
+    )
+}
+
+/// The section of the way in which preferences are taught, if it is not DPO's.
+fn other_than_dpo(settings: &LabSettings) -> String {
+    match settings.preference {
+        Preference::Dpo => String::new(),
+        Preference::Rrhf => format!("\n[rrhf]\n{}\n", training(settings.rrhf_learning_rate)),
+        Preference::Ppo => ppo(settings),
+        Preference::Raft => raft(settings),
+    }
+}
+
+fn raft(settings: &LabSettings) -> String {
+    let (Raft { answers, max_new_tokens, .. }, training) = (settings.raft(), training(settings.raft_learning_rate));
+    format!(
+        r#"
+[raft]
+reward_model = "{JUDGE}/last"
+answers = {answers}
+max_new_tokens = {max_new_tokens}
+{training}
 "#
     )
 }

@@ -34,7 +34,7 @@ pub struct Field {
 /// A number's name, least and largest value, step, and help.
 type Number = (&'static str, [f64; 3], &'static str);
 
-const NUMBERS: [Number; 12] = [
+const NUMBERS: [Number; 15] = [
     ("seed", [0.0, 9_007_199_254_740_991.0, 1.0], "Where all randomness comes from: the data, its order, random importances."),
     ("subsets", [1.0, 10.0, 1.0], "N: how many turns each objective gets. With 1 nothing alternates."),
     ("f_max", [0.0, 1000.0, 1.0], "The sum of all importances: how strongly the penalty holds the model."),
@@ -44,6 +44,9 @@ const NUMBERS: [Number; 12] = [
     ("sft_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on demonstrations."),
     ("dpo_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on preferences."),
     ("ppo_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on the model's own answers."),
+    ("rrhf_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on preferences."),
+    ("raft_learning_rate", [1e-5, 1e-2, 1e-5], "The peak learning rate on the best of the model's own answers."),
+    ("raft_answers", [1.0, 16.0, 1.0], "K: of so many answers to a prompt the one that the judge likes best is learned."),
     (
         "conflict",
         [0.0, 0.8, 0.05],
@@ -65,8 +68,8 @@ pub fn fields() -> Vec<Field> {
             "lanes" => word(name, LaneMethod::ALL.map(LaneMethod::name).into(), "The methods that are compared."),
             "preference" => word(
                 name,
-                vec!["dpo", "ppo"],
-                "dpo: by pairs of answers. ppo: by a judge of the model's own, who learned from the pairs.",
+                vec!["dpo", "rrhf", "ppo", "raft"],
+                "dpo, rrhf: by pairs of answers. ppo, raft: by a judge of the model's own, who learned from the pairs.",
             ),
             _ => word(name, settings::RULES.into(), "How accumulated changes become importances."),
         },
@@ -76,7 +79,7 @@ pub fn fields() -> Vec<Field> {
 }
 
 /// All settings, in order.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 19] = [
     "seed",
     "model",
     "lanes",
@@ -89,6 +92,9 @@ const FIELDS: [&str; 16] = [
     "sft_learning_rate",
     "dpo_learning_rate",
     "ppo_learning_rate",
+    "rrhf_learning_rate",
+    "raft_learning_rate",
+    "raft_answers",
     "importance",
     "conflict",
     "examples",

@@ -29,7 +29,7 @@ pub struct Header {
     pub prompts: Vec<Prompt>,
     /// The lanes.
     pub lanes: Vec<LaneHeader>,
-    /// Who judges PPO's answers.
+    /// Who judges the lanes' own answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeHeader>,
     /// The plane's good corner: what the demonstrations' own randomness leaves of the loss, and reward 1.
@@ -86,7 +86,7 @@ pub struct PhaseHeader {
 pub enum PhaseSide {
     /// Demonstrations.
     Sft,
-    /// Preferences, by DPO or PPO.
+    /// Preferences, in whichever way.
     Dpo,
     /// One of them at each step.
     Mix,
@@ -131,7 +131,7 @@ pub enum Frame {
         learning_rate: f64,
         /// Tokens of the batch.
         tokens: usize,
-        /// The judge's mean score of the answers, of a step of PPO.
+        /// The judge's mean score of the answers, of a step of PPO or RAFT.
         #[serde(skip_serializing_if = "Option::is_none")]
         score: Option<f64>,
         /// How far the answers' likelihood is from what the phase began with, nats per answer, of a step of PPO.

@@ -1,4 +1,4 @@
-//! The judge of PPO's answers: a reward model, which learns from the lab's preferences before the first lane begins.
+//! The judge of the lanes' own answers: a reward model, which learns from the lab's preferences before the first lane begins.
 
 use burn::tensor::TensorData;
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::evaluate::sequence_scores;
 use crate::model::{HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
 use crate::ppo::Critics;
-use crate::schedule::phases;
+use crate::schedule::{Preference, phases};
 use crate::tokens::{Batch, Group};
 use crate::toy::skill::EOS;
 use crate::trainer::{Data, Event, Trainer};
@@ -56,9 +56,12 @@ impl Judge {
         Ok(Self { reward, accuracy })
     }
 
-    /// Judge and critic of a lane; the critic starts as the judge.
-    pub(super) fn critics(&self) -> Critics {
-        Critics::new(&self.reward, self.reward.clone(), vec![EOS])
+    /// What a lane needs of it: PPO a critic, too, which starts as the judge.
+    pub(super) fn critics(&self, preference: Preference) -> Critics {
+        match preference {
+            Preference::Ppo => Critics::new(&self.reward, self.reward.clone(), vec![EOS]),
+            _ => Critics::judge(&self.reward, vec![EOS]),
+        }
     }
 
     /// The mean score of answers; NaN of none.

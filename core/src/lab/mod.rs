@@ -81,7 +81,7 @@ impl Lab {
         Self::prepared(settings, compute, &mut |_, _| Ok(())).await
     }
 
-    /// The same; while PPO's judge is trained, `progress` is told the steps that are done, and of how many.
+    /// The same; while the judge of answers is trained, `progress` is told the steps that are done, and of how many.
     ///
     /// # Errors
     /// As [`Lab::new`], or what `progress` returns.
@@ -200,5 +200,5 @@ impl Lab {
 /// A policy, and the critics of a method that needs them.
 fn models(method: LaneMethod, settings: &LabSettings, policy: &Policy, gauge: &Gauge) -> Models {
     let judge = gauge.judge.as_ref().filter(|_| settings.is_judged(method));
-    (policy.clone(), judge.map(Judge::critics)).into()
+    (policy.clone(), judge.map(|judge| judge.critics(settings.preference))).into()
 }

@@ -11,7 +11,7 @@ use crate::objective::{Dpo, Reward, Rrhf};
 use crate::optimizer::{AdamWSettings, Decay};
 use crate::ppo::Ppo;
 use crate::rollout::Raft;
-use crate::schedule::{Aim, Method, Order, Preference, ScheduleSettings, Training, Warmup};
+use crate::schedule::{Method, Order, Preference, ScheduleSettings, Training, Warmup};
 use crate::toy::skill::{Size, SkillSettings};
 use crate::trainer::{KeepStart, Settings, UpdateTiming};
 
@@ -21,7 +21,7 @@ pub(super) const BATCH: usize = 16;
 /// Passes over a phase's subset.
 pub(super) const EPOCHS: usize = 2;
 
-/// Peak learning rate of PPO's judge.
+/// Peak learning rate of the judge of answers.
 pub(super) const JUDGE_RATE: f64 = 1e-3;
 
 /// Peak learning rate of PPO's critic.
@@ -130,7 +130,7 @@ pub struct LabSettings {
     pub f_max: f64,
     /// λ.
     pub lambda: f64,
-    /// How preferences are taught: by their pairs, or by a judge that learned from them.
+    /// How preferences are taught: by their pairs (DPO, RRHF), or by a judge of the model's own answers that learned from them (PPO, RAFT).
     pub preference: Preference,
     /// DPO's β.
     pub beta: f64,
@@ -142,6 +142,12 @@ pub struct LabSettings {
     pub dpo_learning_rate: f64,
     /// Peak learning rate of PPO.
     pub ppo_learning_rate: f64,
+    /// Peak learning rate of RRHF.
+    pub rrhf_learning_rate: f64,
+    /// Peak learning rate of RAFT.
+    pub raft_learning_rate: f64,
+    /// K, RAFT's answers to each prompt.
+    pub raft_answers: usize,
     /// The importance rule.
     pub importance: Rule,
     /// How much less often chosen answers are right than rejected ones.
@@ -167,6 +173,9 @@ impl Default for LabSettings {
             sft_learning_rate: 1e-3,
             dpo_learning_rate: 1.5e-3,
             ppo_learning_rate: 1e-3,
+            rrhf_learning_rate: 2e-3,
+            raft_learning_rate: 1e-3,
+            raft_answers: 4,
             importance: Rule::Relative,
             conflict: 0.2,
             examples: 512,
@@ -190,11 +199,8 @@ impl LabSettings {
             let rule = "paper, reference, relative or proportional; random is the method hbat-random";
             return refuse("importance", format!("{:?}", self.importance).to_lowercase(), rule.into());
         }
-        if !matches!(self.preference, Preference::Dpo | Preference::Ppo) {
-            return refuse("preference", self.preference.aim().name().into(), "dpo or ppo".into());
-        }
-        if self.preference == Preference::Ppo && self.lanes.contains(&LaneMethod::Mix) {
-            let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
+        if self.preference != Preference::Dpo && self.lanes.contains(&LaneMethod::Mix) {
+            let rule = "methods other than mix, whose preference steps are DPO's, unless `preference` is dpo";
             return refuse("lanes", "a list with mix".into(), rule.into());
         }
         if self.examples < self.subsets {
@@ -248,20 +254,26 @@ impl LabSettings {
     }
 
     fn preference_rate(&self) -> f64 {
-        if self.preference == Preference::Ppo { self.ppo_learning_rate } else { self.dpo_learning_rate }
+        match self.preference {
+            Preference::Dpo => self.dpo_learning_rate,
+            Preference::Rrhf => self.rrhf_learning_rate,
+            Preference::Ppo => self.ppo_learning_rate,
+            Preference::Raft => self.raft_learning_rate,
+        }
     }
 
     /// Whether a method's answers need a judge.
     pub(super) fn is_judged(&self, method: LaneMethod) -> bool {
-        method.method().aims(self.preference).contains(&Aim::Ppo)
+        method.method().aims(self.preference).iter().any(|aim| aim.rolls_out())
     }
 
-    /// SFT alone spends the others' preference steps on demonstrations: as many more as go over two answers of a pair, or so often over one
-    /// of the policy's own.
+    /// SFT alone spends the others' preference steps on demonstrations: as many more as go over two answers of a pair, so often over one
+    /// of the policy's own, or once over the best of them.
     pub(super) fn sft_epochs(&self, method: LaneMethod) -> usize {
         let passes = match self.preference {
+            Preference::Dpo | Preference::Rrhf => 2,
             Preference::Ppo => self.ppo().inner_epochs,
-            _ => 2,
+            Preference::Raft => 1,
         };
         if method == LaneMethod::Sft { (1 + passes) * EPOCHS } else { EPOCHS }
     }
@@ -276,6 +288,11 @@ impl LabSettings {
             max_new_tokens: ANSWER,
             ..Ppo::default()
         }
+    }
+
+    /// RAFT with this K.
+    pub(super) fn raft(&self) -> Raft {
+        Raft { answers: self.raft_answers, max_new_tokens: ANSWER, ..Raft::default() }
     }
 
     pub(super) fn consolidation(&self, method: LaneMethod) -> Consolidation {
@@ -300,7 +317,7 @@ impl LabSettings {
             dpo: self.dpo(),
             ppo: self.ppo(),
             rrhf: Rrhf::default(),
-            raft: Raft::default(),
+            raft: self.raft(),
             reward: Reward::default(),
             keep_start: KeepStart::Copy,
             update: UpdateTiming::AfterBackward,

@@ -116,6 +116,32 @@ fn a_judge_teaches_lanes_their_own_answers() {
     assert!(of_ppo.contains("[ppo]") && !of_sft.contains("[ppo]") && lab.judge_file().unwrap().contains("reward-model"));
 }
 
+fn by_raft() -> LabSettings {
+    LabSettings { preference: Preference::Raft, ..settings() }
+}
+
+#[test]
+fn the_best_of_a_lanes_own_answers_are_learned() {
+    let mut lab = lab(LabSettings { examples: 256, lanes: vec![LaneMethod::TwoStage], ..by_raft() });
+    let frames = run(&mut lab, 0, usize::MAX);
+    let scores: Vec<f64> =
+        frames.iter().filter_map(|frame| if let Frame::Step { score, .. } = frame { *score } else { None }).collect();
+    assert_eq!(scores.len(), 32, "one for every step of RAFT");
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
+    assert!(mean(&scores[24..]) > mean(&scores[..8]) + 0.3, "{scores:?}");
+    let file = lab.run_file(0).unwrap();
+    assert!(file.contains("[raft]") && file.contains("answers = 4") && lab.judge_file().is_some(), "{file}");
+}
+
+#[test]
+fn pairs_are_ranked_without_a_judge() {
+    let mut lab = lab(LabSettings { preference: Preference::Rrhf, ..settings() });
+    let moments = moments(&run(&mut lab, 0, usize::MAX));
+    let rewards: Vec<f64> = moments.iter().map(|moment| moment.reward).collect();
+    assert!(rewards[rewards.len() - 1] > rewards[rewards.len() / 2] + 0.05, "{rewards:?}");
+    assert!(lab.run_file(0).unwrap().contains("[rrhf]") && lab.judge_file().is_none());
+}
+
 #[test]
 fn without_ppo_there_is_no_judge() {
     let mut lab = lab(settings());
@@ -127,6 +153,7 @@ fn without_ppo_there_is_no_judge() {
 fn a_snapshot_goes_on_bit_by_bit_from_anywhere() {
     check_snapshots(&settings());
     check_snapshots(&LabSettings { examples: 128, ..by_ppo() });
+    check_snapshots(&LabSettings { examples: 128, ..by_raft() });
 }
 
 fn check_snapshots(settings: &LabSettings) {
@@ -199,9 +226,13 @@ fn impossible_settings_are_refused_by_name_value_and_rule() {
     refused(LabSettings { lambda: f64::NAN, ..settings() }, "`lambda` is NaN, but it must be between 0 and 10");
     refused(LabSettings { subsets: 0, ..settings() }, "`subsets` is 0, but it must be between 1 and 10");
     refused(LabSettings { lanes: vec![], ..settings() }, "`lanes` is a list of 0, but it must be a list of 1 to 4 methods");
-    let rule = "methods other than mix, which draws between single optimizer steps, where `preference` is ppo";
+    let rule = "methods other than mix, whose preference steps are DPO's, unless `preference` is dpo";
     let expect = format!("`lanes` is a list with mix, but it must be {rule}");
-    refused(LabSettings { lanes: vec![LaneMethod::Hbat, LaneMethod::Mix], ..by_ppo() }, &expect);
+    for preference in [Preference::Rrhf, Preference::Ppo, Preference::Raft] {
+        refused(LabSettings { lanes: vec![LaneMethod::Hbat, LaneMethod::Mix], preference, ..settings() }, &expect);
+    }
+    let error = block_on(tune_beta(&by_raft(), &Compute::host(Device::flex()), &mut |_, _| {})).unwrap_err().to_string();
+    assert_eq!(error, "`preference` is raft, but it must be dpo or ppo, which have a β to tune");
     let rule = "paper, reference, relative or proportional; random is the method hbat-random";
     refused(LabSettings { importance: Rule::Fisher, ..settings() }, &format!("`importance` is fisher, but it must be {rule}"));
     let error = serde_json::from_str::<LabSettings>(r#"{"betta": 1}"#).unwrap_err().to_string();

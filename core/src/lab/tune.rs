@@ -49,21 +49,22 @@ pub struct Tried {
     pub reward: f64,
 }
 
-/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] where a judge teaches preferences; `progress` is told the
+/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] by PPO; `progress` is told the
 /// steps that are done, and of how many.
 ///
 /// # Errors
-/// As [`Lab::new`] and [`Lab::advance`].
+/// Where preferences are taught without a β; else as [`Lab::new`] and [`Lab::advance`].
 pub async fn tune_beta(
     settings: &LabSettings,
     compute: &Compute,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Tuned, LabError> {
+    let betas = betas(settings.preference)?;
     let mut lanes: Vec<TunedLane> =
         settings.lanes.iter().map(|&method| TunedLane { method, tried: Vec::new(), best: 0, front: 0.0 }).collect();
     let mut done = 0;
     let ground = Ground::prepare(settings, compute.clone(), &mut |_, _| Ok::<_, LabError>(())).await?;
-    for beta in betas(settings.preference) {
+    for beta in betas {
         let mut lab = Lab::on(&ground, with_beta(settings, beta))?;
         let total = BETAS.len() * lab.lanes.iter().map(Lane::steps).sum::<usize>();
         for (lane, tuned) in lab.lanes.iter_mut().zip(&mut lanes) {
@@ -78,10 +79,14 @@ pub async fn tune_beta(
     Ok(Tuned { lanes })
 }
 
-fn betas(preference: Preference) -> [f64; 5] {
+fn betas(preference: Preference) -> Result<[f64; 5], LabError> {
     match preference {
-        Preference::Ppo => KL_COEFFICIENTS,
-        _ => BETAS,
+        Preference::Dpo => Ok(BETAS),
+        Preference::Ppo => Ok(KL_COEFFICIENTS),
+        Preference::Rrhf | Preference::Raft => {
+            let (value, rule) = (preference.aim().name().into(), "dpo or ppo, which have a β to tune".into());
+            Err(LabError::Setting { field: "preference", value, rule })
+        }
     }
 }
 

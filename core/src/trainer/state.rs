@@ -291,7 +291,9 @@ impl<R: Reduce> Trainer<R> {
                 (self.slabs(TensorSet::ValueFirstMoment, read)?, self.slabs(TensorSet::ValueSecondMoment, read)?);
             self.check_moments(&vec![false; first.len()], (TensorSet::ValueWeights, [&first, &second]))?;
             phase.optimizer = AdamW::restore(running.agenda.optimizer, first, second, ppo.value_updates);
-            phase.beta = ppo.kl_coefficient;
+            if self.settings.ppo.kl_control.is_some() {
+                phase.beta = ppo.kl_coefficient;
+            }
             // The policy has moved.
             phase.reference = None;
         }

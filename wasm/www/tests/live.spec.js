@@ -139,6 +139,22 @@ test("a judge learns from the pairs, and teaches every lane its own answers", as
   expect(await lab.figure("hbat", "Judge")).toBeGreaterThan(-20);
 });
 
+test("the best of a lane's own answers are learned, and pairs are ranked", async ({ lab, page }) => {
+  await lab.open({ examples: 128, measure_every: 8, preference: "raft", raft_answers: 3, lanes: "two-stage,hbat" });
+  await expect(page.locator(".source")).toContainText("its judge is right on");
+  await expect(page.locator("#set-raft_answers")).toBeVisible();
+  await expect(lab.button("Tune β for both")).toBeDisabled();
+  await lab.finish();
+  await expect(page.locator("#plane .legend")).toContainText("preferences (RAFT)");
+  const scores = (await lab.course("rollouts")).map((row) => row.HBAT).filter(Number.isFinite);
+  expect(scores).toHaveLength(16);
+  await page.locator("#set-preference").selectOption("rrhf");
+  await expect(page.locator("#set-raft_answers")).toBeHidden();
+  await lab.another(() => lab.button("Start again with these").click());
+  await lab.finish();
+  await expect(page.locator("#plane .legend")).toContainText("preferences (RRHF)");
+});
+
 test("a start that is refused leaves the run that is shown, and ppo takes no mixed steps", async ({ lab, page }) => {
   await lab.open({ ...SHORT, lanes: "two-stage,hbat,mix" });
   await lab.reached(1);

@@ -56,6 +56,8 @@ enum Tone {
 enum Surface {
     Bars(Bars),
     Lines(Lines),
+    /// Warnings alone.
+    Quiet(Lines),
 }
 
 /// Seconds since some fixed moment.
@@ -94,6 +96,11 @@ impl Display {
     /// A display of plain lines.
     pub fn lines(outline: Outline, writer: Box<dyn Write + Send>) -> Self {
         Self::on(outline, Surface::Lines(Lines::new(writer)), stopwatch())
+    }
+
+    /// A display of warnings alone.
+    pub fn quiet(outline: Outline, writer: Box<dyn Write + Send>) -> Self {
+        Self::on(outline, Surface::Quiet(Lines::new(writer)), stopwatch())
     }
 
     fn on(outline: Outline, surface: Surface, clock: Clock) -> Self {
@@ -242,6 +249,7 @@ impl Display {
         match &mut self.surface {
             Surface::Bars(bars) => bars.show(&Status { phase, run }),
             Surface::Lines(lines) => lines.show(&Status { phase, run }, now),
+            Surface::Quiet(_) => {}
         }
     }
 
@@ -270,6 +278,8 @@ impl Display {
         match &mut self.surface {
             Surface::Bars(bars) => bars.line(tone, text),
             Surface::Lines(lines) => lines.line(tone, text, now),
+            Surface::Quiet(lines) if tone == Tone::Warning => lines.line(tone, text, now),
+            Surface::Quiet(_) => {}
         }
     }
 }

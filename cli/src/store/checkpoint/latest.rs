@@ -26,13 +26,13 @@ pub(crate) fn latest_complete(folder: &Path, fingerprint: &str) -> Result<Latest
     Ok(latest)
 }
 
-/// Removes checkpoints older than the `keep` newest good ones, except those whose number is `protected`.
-pub(crate) fn prune(folder: &Path, fingerprint: &str, keep: usize, protected: &[u64]) -> Result<(), StoreError> {
+/// Removes checkpoints older than the `keep` newest good ones.
+pub(crate) fn prune(folder: &Path, fingerprint: &str, keep: usize) -> Result<(), StoreError> {
     let mut good = 0;
     for path in newest_first(folder)? {
         if good < keep.max(1) {
             good += usize::from(Checkpoint::verify(&path, fingerprint).is_ok());
-        } else if !number(&path).is_some_and(|number| protected.contains(&number)) {
+        } else {
             remove_dir(&path)?;
         }
     }

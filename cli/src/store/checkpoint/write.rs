@@ -1,13 +1,13 @@
 //! Writing a checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use hbat::model::Unit;
 
 use super::{Checkpoint, FORMAT, FileEntry, MARKER, Manifest, STATE, StoredSet, VERSION, file_name, number_of};
-use crate::store::aside::{Aside, names, replace_file, write_file};
+use crate::store::aside::{Aside, link, link_files, names, replace_file, write_file};
 use crate::store::error::StoreError;
 use crate::store::tensor_file::{SaveDtype, TensorFileWriter, TensorSpec, Written, digest};
 
@@ -61,14 +61,19 @@ impl CheckpointWriter {
     /// If it can be neither linked nor copied.
     pub fn take_over(&mut self, set: &str, StoredSet { path: file, entry }: &StoredSet) -> Result<(), StoreError> {
         let name = file_name(set);
-        let path = self.aside.path().join(&name);
-        if fs::hard_link(file, &path).is_err() {
-            File::open(file).map_err(StoreError::reading(file))?;
-            fs::copy(file, &path).map_err(StoreError::writing(&path))?;
-            File::open(&path).and_then(|copy| copy.sync_all()).map_err(StoreError::writing(&path))?;
-        }
+        link(file, &self.aside.path().join(&name))?;
         self.manifest.files.insert(name, entry.clone());
         Ok(())
+    }
+
+    /// Takes the files of a folder along, in one of the same name, that nobody changes any more: as [`CheckpointWriter::take_over`] does sets.
+    ///
+    /// # Errors
+    /// If one can be neither linked nor copied.
+    pub fn take_along(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let kept = self.aside.path().join(folder.file_name().unwrap_or_default());
+        fs::create_dir(&kept).map_err(StoreError::writing(&kept))?;
+        link_files(folder, &kept)
     }
 
     /// Takes over a set of this very checkpoint under a second name: at a phase's start the anchor is the weights.

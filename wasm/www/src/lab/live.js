@@ -33,7 +33,7 @@ export class Live extends EventTarget {
    * @param {object} settings complete
    * @param {"cpu" | "webgpu"} backend
    * @param {LabWorker} worker started
-   * @param {(record: { done: number, total: number }) => void} onJudge told how far PPO's judge is trained
+   * @param {(record: { done: number, total: number }) => void} onJudge told how far the judge is trained
    */
   static async start(settings, backend, worker, onJudge) {
     const live = new Live();

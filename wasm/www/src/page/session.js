@@ -16,7 +16,7 @@ export class Session {
   /** @type {import("../lab/backend.js").Wish} */
   wish = "auto";
   busy = false;
-  /** @type {{ done: number, total: number } | null} how far PPO's judge is trained, before the run begins */
+  /** @type {{ done: number, total: number } | null} how far the judge is trained, before the run begins */
   judging = null;
   /** Whether the draft differs from the run that is shown. */
   pending = false;
@@ -183,8 +183,8 @@ export class Session {
   }
 }
 
-/** A step of PPO is several, so nothing can be mixed step by step. */
+/** Mixed steps are on pairs, by DPO. */
 function fitting(draft) {
-  if (draft.preference !== "ppo") return draft;
+  if (draft.preference === "dpo") return draft;
   return { ...draft, lanes: draft.lanes.filter((method) => method !== "mix") };
 }

@@ -105,7 +105,7 @@ function laneField(session) {
     element,
     update(values, fields) {
       const [first, second, third = ""] = values.lanes ?? [];
-      const fits = (choice) => choice === third || choice !== "mix" || values.preference !== "ppo";
+      const fits = (choice) => choice === third || choice !== "mix" || values.preference === "dpo";
       const others = (fields?.lanes.choices ?? [third]).filter((choice) => choice !== first && choice !== second);
       const choices = others.filter(fits);
       fillOptions(select, [...choices.filter(Boolean), ""], (choice) => METHOD_NAMES[choice] ?? choice);

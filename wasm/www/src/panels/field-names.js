@@ -13,6 +13,9 @@ export const GROUPS = [
       "sft_learning_rate",
       "dpo_learning_rate",
       "ppo_learning_rate",
+      "rrhf_learning_rate",
+      "raft_learning_rate",
+      "raft_answers",
     ],
     open: true,
   },
@@ -37,6 +40,9 @@ export const FIELDS = {
   sft_learning_rate: { label: "SFT learning rate", logarithmic: true },
   dpo_learning_rate: { label: "DPO learning rate", logarithmic: true, of: "dpo" },
   ppo_learning_rate: { label: "PPO learning rate", logarithmic: true, of: "ppo" },
+  rrhf_learning_rate: { label: "RRHF learning rate", logarithmic: true, of: "rrhf" },
+  raft_learning_rate: { label: "RAFT learning rate", logarithmic: true, of: "raft" },
+  raft_answers: { label: "Answers K", of: "raft" },
   measure_every: { label: "Steps between moments" },
 };
 

@@ -7,7 +7,7 @@ import { SIDES, STAR, shape } from "../charts/marks.js";
 import { pngOfChart } from "../charts/picture.js";
 import { h, s, setText } from "../dom/element.js";
 import { fixed, short } from "../dom/numbers.js";
-import { judged, teaching } from "../run/teaching.js";
+import { teaching } from "../run/teaching.js";
 import { chartPanel } from "./panel.js";
 import { capital, rewardName } from "./reward-name.js";
 import { keyboardInspection, pointerInspection } from "./plane-inspection.js";
@@ -102,7 +102,7 @@ function measure(view) {
 
 /** The ends of the same methods, by DPO, under other seeds; a file does not say whether its settings were theirs. */
 function shownGhosts({ ghosts, run }) {
-  if (run.source === "imported" || judged(run)) return [];
+  if (run.source === "imported" || teaching(run) !== "DPO") return [];
   return (ghosts?.lanes ?? []).flatMap(({ method, points }) => {
     const lane = run.lanes.findIndex((each) => each.method === method);
     if (lane < 0) return [];

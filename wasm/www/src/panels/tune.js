@@ -10,9 +10,12 @@ import { section } from "./panel.js";
 /** What is compared. */
 const BOTH = ["two-stage", "hbat"];
 
+/** The ways to teach preferences that have a β. */
+const WITH_BETA = ["dpo", "ppo"];
+
 const NOTE =
   "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with " +
-  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane.";
+  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane. RRHF and RAFT have no β.";
 
 /**
  * @param {import("../page/state.js").PageState} state
@@ -36,7 +39,7 @@ export function tunePanel(state, session) {
   return {
     element: section("tune", "Each at its best", NOTE, [button, status, result]),
     update() {
-      button.disabled = !session.fields;
+      button.disabled = !session.fields || !WITH_BETA.includes(session.draft?.preference);
     },
   };
 }

@@ -13,6 +13,9 @@ const LABELS = {
   mix: "Mix",
 };
 
+/** Ways in which preferences are taught. */
+const PREFERENCES = ["dpo", "rrhf", "ppo", "raft"];
+
 /** Lanes that can be told apart by their shapes. */
 const MOST_LANES = 4;
 
@@ -27,7 +30,7 @@ export function runOfFiles(files) {
   const lanes = files.map(({ name, text }) => readLane(name, text));
   const units = lanes.find((lane) => lane.units.length)?.units ?? [];
   const header = {
-    settings: { preference: lanes.some(({ byPpo }) => byPpo) ? "ppo" : "dpo" },
+    settings: { preference: lanes.find(({ preference }) => preference)?.preference ?? "dpo" },
     units,
     prompts: [],
     lanes: lanes.map(({ method, phases }) => ({ method, label: LABELS[method] ?? method, phases })),
@@ -56,7 +59,7 @@ function chooseReward(lanes) {
 }
 
 function readLane(name, text) {
-  const lane = { name, method: null, phases: [], units: [], frames: [], step: 0, byPpo: false };
+  const lane = { name, method: null, phases: [], units: [], frames: [], step: 0, preference: null };
   text.split("\n").forEach((line, index) => {
     if (line.trim()) readRecord(lane, parse(name, line, index + 1), `${name}, line ${index + 1}`);
   });
@@ -120,7 +123,7 @@ function readStep(lane, record, where) {
   if (!phase) throw new Error(`${where}: a step before any phase has started`);
   lane.step = number(record, "global_step", where);
   const side = record.objective === "sft" ? "sft" : "dpo";
-  lane.byPpo ||= record.objective === "ppo";
+  if (PREFERENCES.includes(record.objective)) lane.preference = record.objective;
   phase.side = phase.side === null || phase.side === side ? side : "mix";
   phase.taken++;
   const { loss, penalty, grad_norm, penalty_grad_norm, learning_rate, score, kl } = record;

@@ -1,11 +1,11 @@
-/** How preferences are taught in a run: by their pairs (DPO), or by a judge of the model's own answers (PPO). */
+/** How preferences are taught in a run: by their pairs (DPO, RRHF), or by a judge of the model's answers (PPO, RAFT). */
 
 /** @param {import("./run.js").Run} run */
 export function teaching({ header }) {
-  return header.settings.preference === "ppo" ? "PPO" : "DPO";
+  return (header.settings.preference ?? "dpo").toUpperCase();
 }
 
 /** Whether anyone judges answers. */
 export function judged(run) {
-  return teaching(run) === "PPO";
+  return ["PPO", "RAFT"].includes(teaching(run));
 }
