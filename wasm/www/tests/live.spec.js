@@ -146,6 +146,7 @@ test("the best of a lane's own answers are learned, and pairs are ranked", async
   await expect(lab.button("Tune β for both")).toBeDisabled();
   await lab.finish();
   await expect(page.locator("#plane .legend")).toContainText("preferences (RAFT)");
+  await expect(page.getByText("where 20 seeds ended")).toBeHidden();
   const scores = (await lab.course("rollouts")).map((row) => row.HBAT).filter(Number.isFinite);
   expect(scores).toHaveLength(16);
   await page.locator("#set-preference").selectOption("rrhf");

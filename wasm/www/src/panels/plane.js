@@ -35,6 +35,7 @@ export function planePanel(state) {
   );
   const readout = h("p", { class: "readout" });
   const way = h("span", {});
+  const seeds = legendItem(s("path", { class: "ghost", d: shape(0) }), "where 20 seeds ended, default settings");
   const view = { state, layers, size: null, scales: null, box: null, drawn: "" };
   const frame = fitted(
     picture,
@@ -51,13 +52,14 @@ export function planePanel(state) {
     id: "plane",
     title: "The plane",
     note: "Each point is a student at one moment. Left is better at following demonstrations, up is better liked.",
-    content: [frame, readout, legend(way)],
+    content: [frame, readout, legend(way, seeds)],
     picture: () => pngOfChart(picture),
     table: () => planeTable(state),
     update() {
       draw(view);
       setText(readout, describe(state));
       setText(way, ` (${teaching(state.run)})`);
+      seeds.hidden = shownGhosts(state).length === 0;
     },
   });
 }
@@ -147,20 +149,25 @@ function axisNames({ left, right, top, bottom }, run, { x }) {
   ];
 }
 
-/** @param {Element} way how preferences are taught */
-function legend(way) {
+function legendItem(content, text) {
+  return h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
+}
+
+/**
+ * @param {Element} way how preferences are taught
+ * @param {Element} seeds what other seeds' ends look like
+ */
+function legend(way, seeds) {
   const side = (name, ...more) =>
     h("li", {}, h("span", { class: `swatch ${name}` }), h("span", {}, SIDES[name], ...more));
-  const other = (content, text) =>
-    h("li", {}, s("svg", { class: "shape", viewBox: "-9 -9 18 18", width: 14, height: 14 }, content), text);
   return h(
     "ul",
     { class: "legend", "aria-label": "Legend" },
     side("sft"),
     side("dpo", way),
     side("mix"),
-    other(s("path", { class: "ghost", d: shape(0) }), "where 20 seeds ended, default settings"),
-    other(s("path", { class: "star", d: STAR, transform: "scale(.8)" }), "ideal"),
+    seeds,
+    legendItem(s("path", { class: "star", d: STAR, transform: "scale(.8)" }), "ideal"),
   );
 }
 

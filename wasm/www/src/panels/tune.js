@@ -15,7 +15,8 @@ const WITH_BETA = ["dpo", "ppo"];
 
 const NOTE =
   "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with " +
-  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane. RRHF and RAFT have no β.";
+  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane. " +
+  "RRHF and RAFT have no β.";
 
 /**
  * @param {import("../page/state.js").PageState} state

@@ -1,4 +1,4 @@
-/** How preferences are taught in a run: by their pairs (DPO, RRHF), or by a judge of the model's answers (PPO, RAFT). */
+/** How preferences are taught: by their pairs (DPO, RRHF), or by a judge of the model's answers (PPO, RAFT). */
 
 /** @param {import("./run.js").Run} run */
 export function teaching({ header }) {
