@@ -113,7 +113,8 @@ pub enum FileFault {
     NoExamples,
     /// An answer that can be compared with nothing.
     #[error(
-        "has no answer to the prompt of {place} ({prompt:?}); compare answers to the same prompts, worded alike (the same --template)"
+        "has no answer to the prompt of {place} ({prompt:?}), or one less often; compare answers to the same prompts, worded alike (the same \
+         --template) and each as often"
     )]
     NoCounterpart {
         /// Where that prompt stands.

@@ -104,7 +104,8 @@ impl fmt::Display for LengthReport {
             0 => String::new(),
             prompts => format!(", {prompts} of them prompts alone"),
         };
-        writeln!(formatter, "{} examples read{unanswered}, {} kept", self.read, self.kept)?;
+        let examples = if self.read == 1 { "example" } else { "examples" };
+        writeln!(formatter, "{} {examples} read{unanswered}, {} kept", self.read, self.kept)?;
         writeln!(formatter, "{} prompt tokens, {} response tokens", self.prompt_tokens, self.response_tokens)?;
         writeln!(formatter, "tokens per sequence: {shortest} to {longest}, median {median}; {} over the limit", self.over())?;
         formatter.write_str(&self.histogram())

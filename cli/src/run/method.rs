@@ -30,7 +30,7 @@ use crate::config::{self, CheckpointsSection, Plan};
 use crate::profile::{End, Meter, Profile, Recorder};
 use crate::report::{Display, Moment, Outline, PhaseOutline, tell};
 use crate::signal::Interrupt;
-use crate::store::{Checkpoint, RunDir};
+use crate::store::{Checkpoint, MetricsLog, RunDir};
 
 /// What one method's run is made from.
 pub(crate) struct MethodRun<'a> {
@@ -52,45 +52,80 @@ impl MethodRun<'_> {
     /// Runs the method to its end or the first signal. `start` is the moment before the first phase where another method has
     /// measured it.
     pub(crate) async fn carry_out(&self, run: RunDir, interrupt: Interrupt, start: Option<Moment>) -> anyhow::Result<Ended> {
-        let method = config::name(self.schedule.method);
         let fingerprint = self.plan.only(self.schedule.method).fingerprint();
-        let latest = run.latest_complete(&fingerprint)?;
+        let checkpoint = self.checkpoint(&run, &fingerprint)?;
+        let recorder = Arc::new(self.recorder());
+        let compute = self.compute.clone().watched(recorder.clone());
+        let trainer = match &checkpoint {
+            Some(checkpoint) => self.resumed(checkpoint, compute).await?,
+            None => self.begun(&compute)?,
+        };
+        let (metrics, history) = self.records(&run, checkpoint.as_ref(), start)?;
+        let finished = trainer.progress().phases_done == trainer.phases().len() && history.unevaluated.is_none();
+        if finished && self.manner.volume == Volume::Normal {
+            let method = self.method();
+            tell(format_args!("{method} had finished: its results stay as they are, whatever was changed since"));
+        }
+        let mut session = self.session((run, fingerprint), trainer, (metrics, history), (interrupt, recorder))?;
+        if let Some(checkpoint) = checkpoint {
+            goes_on_from(&mut session, checkpoint)?;
+        }
+        let ended = session.run().await;
+        let plan = self.plan.only(self.schedule.method);
+        let place = Place { whole: self.whole, checkpoints: session.run.path() };
+        ended.map_err(|error| explained(error, (&plan, Needs::new(&plan, self.inputs)), &session.phase(), place))
+    }
+
+    fn method(&self) -> String {
+        config::name(self.schedule.method)
+    }
+
+    /// The checkpoint to go on from, if there is one; what else the run remembers is made to agree with it.
+    fn checkpoint(&self, run: &RunDir, fingerprint: &str) -> anyhow::Result<Option<Checkpoint>> {
+        let latest = run.latest_complete(fingerprint)?;
         for refusal in &latest.refused {
             tell(format_args!("warning: {refusal}"));
         }
         changed::remember(self.plan, self.whole)?;
         run.restore_best(latest.checkpoint.as_ref())?;
-        let recorder = Arc::new(self.recorder());
-        let compute = self.compute.clone().watched(recorder.clone());
-        let (trainer, checkpoint) = match latest.checkpoint {
-            Some(checkpoint) => (self.resumed(&checkpoint, compute).await?, Some(checkpoint)),
-            None => (self.begun(&compute)?, None),
-        };
-        let mut metrics = run.metrics()?;
-        let path = run.path().join("metrics.jsonl");
-        let cut = metrics.cut_back_to(checkpoint.as_ref().map_or(0, Checkpoint::metrics_bytes))?;
+        Ok(latest.checkpoint)
+    }
+
+    /// The metrics as the checkpoint remembers them, and what they say.
+    fn records(
+        &self,
+        run: &RunDir,
+        checkpoint: Option<&Checkpoint>,
+        start: Option<Moment>,
+    ) -> anyhow::Result<(MetricsLog, History)> {
+        let (mut metrics, path) = (run.metrics()?, run.path().join("metrics.jsonl"));
+        let cut = metrics.cut_back_to(checkpoint.map_or(0, Checkpoint::metrics_bytes))?;
         if cut.missing > 0 {
-            tell(format_args!(
-                "warning: {} has lost its end: what it recorded is missing in the table and the plot",
-                path.display()
-            ));
+            let lost = "has lost its end: what it recorded is missing in the table and the plot";
+            tell(format_args!("warning: {} {lost}", path.display()));
         }
         if checkpoint.is_none() && cut.removed > 0 {
             tell(format_args!("warning: there is no checkpoint in {}: the run begins anew", run.path().display()));
         }
-        let History { mut moments, unevaluated, .. } = History::read(&path)?;
-        if let (true, Some(start)) = (moments.is_empty(), start) {
-            let moment = Moment { method: method.clone(), ..start };
+        let mut history = History::read(&path)?;
+        if let (true, Some(start)) = (history.moments.is_empty(), start) {
+            let moment = Moment { method: self.method(), ..start };
             metrics.append(&moment_record(&moment))?;
-            moments.push(moment);
+            history.moments.push(moment);
         }
-        let finished = trainer.progress().phases_done == trainer.phases().len() && unevaluated.is_none();
-        if finished && self.manner.volume == Volume::Normal {
-            tell(format_args!("{method} had finished: its results stay as they are, whatever was changed since"));
-        }
-        let mut session = Session {
-            display: self.display(&method, &trainer)?,
-            method,
+        Ok((metrics, history))
+    }
+
+    fn session(
+        &self,
+        (run, fingerprint): (RunDir, String),
+        trainer: Trainer,
+        (metrics, History { moments, unevaluated, .. }): (MetricsLog, History),
+        (interrupt, recorder): (Interrupt, Arc<Recorder>),
+    ) -> anyhow::Result<Session<'_>> {
+        Ok(Session {
+            display: self.display(&self.method(), &trainer)?,
+            method: self.method(),
             rule: self.schedule.consolidation.rule,
             metrics,
             fingerprint,
@@ -116,19 +151,7 @@ impl MethodRun<'_> {
             trainer,
             run,
             whole: self.whole.to_path_buf(),
-        };
-        if let Some(checkpoint) = checkpoint {
-            session.saved = Some(Mark::of(&session.trainer.progress(), checkpoint.metrics_bytes()));
-            let saved = Saved::there(checkpoint)?;
-            if session.trainer.progress().running.is_some() {
-                session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
-            }
-            session.start = Some(saved);
-        }
-        let ended = session.run().await;
-        let plan = self.plan.only(self.schedule.method);
-        let place = Place { whole: self.whole, checkpoints: session.run.path() };
-        ended.map_err(|error| explained(error, (&plan, Needs::new(&plan, self.inputs)), &session.phase(), place))
+        })
     }
 
     fn saving(&self) -> Saving {
@@ -190,6 +213,16 @@ impl MethodRun<'_> {
             Volume::Quiet => Display::quiet(outline, Box::new(std::io::stderr())),
         })
     }
+}
+
+fn goes_on_from(session: &mut Session<'_>, checkpoint: Checkpoint) -> anyhow::Result<()> {
+    session.saved = Some(Mark::of(&session.trainer.progress(), checkpoint.metrics_bytes()));
+    let saved = Saved::there(checkpoint)?;
+    if session.trainer.progress().running.is_some() {
+        session.trainer.start_is_stored(Box::new(PhaseStart(saved.clone())));
+    }
+    session.start = Some(saved);
+    Ok(())
 }
 
 /// Optimizer steps that were taken.
