@@ -9,6 +9,7 @@ mod sampling;
 pub use sampling::{Sampling, Warp};
 
 use burn::tensor::{DType, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Texts, begin};
@@ -162,17 +163,20 @@ async fn generate_together(policy: &Policy, rows: &mut [Row], settings: &Generat
 /// Gives each row that is not over its next token, from logits `[rows · V]` after `position` new ones.
 fn choose(rows: &mut [&mut Row], logits: &[f32], settings: &GenerateSettings, position: usize) -> Result<(), GenerateError> {
     let vocabulary = logits.len() / rows.len();
-    for (row, logits) in rows.iter_mut().zip(logits.chunks(vocabulary)) {
+    let next = |(row, logits): (&mut &mut Row, &[f32])| {
         if row.ended(&settings.eos) {
-            continue;
+            return Ok(());
         }
         if !logits.iter().all(|logit| logit.is_finite()) {
             return Err(GenerateError::NotFinite { prompt: row.place as usize, position });
         }
         let mut rng = stream(settings.seed, "generate", &[row.place, position as u64]);
         row.tokens.push(settings.sampling.choose(logits, &mut rng));
-    }
-    Ok(())
+        Ok(())
+    };
+    // Whoever is first in time, the first row's error is told.
+    let chosen: Vec<_> = rows.par_iter_mut().zip(logits.par_chunks(vocabulary)).map(next).collect();
+    chosen.into_iter().collect()
 }
 
 /// A prompt and what has been generated after it.
