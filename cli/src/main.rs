@@ -17,8 +17,9 @@ fn main() {
         Err(error) => {
             // That nobody listens any more is no failure, and failing to say what failed no reason to say it louder.
             let code = exit::code(&error);
+            let what = if error.is::<std::io::Error>() { "writing the output: " } else { "" };
             if code != exit::OK {
-                let _ = writeln!(std::io::stderr(), "error: {error:#}");
+                let _ = writeln!(std::io::stderr(), "error: {what}{error:#}");
             }
             code
         }
