@@ -101,7 +101,7 @@ impl MethodRun<'_> {
         let (mut metrics, path) = (run.metrics()?, run.path().join("metrics.jsonl"));
         let cut = metrics.cut_back_to(checkpoint.map_or(0, Checkpoint::metrics_bytes))?;
         if cut.missing > 0 {
-            let lost = "has lost its end: what it recorded is missing in the table and the plot";
+            let lost = "has lost its end: what it recorded is missing in table and plot, and counts no more when the best weights are chosen";
             tell(format_args!("warning: {} {lost}", path.display()));
         }
         if checkpoint.is_none() && cut.removed > 0 {
