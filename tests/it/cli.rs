@@ -114,6 +114,19 @@ pub(crate) fn killed(arguments: &[&str], folder: &Path, milliseconds: u64) -> bo
     running
 }
 
+/// Interrupts the program as soon as something has happened; what it said until it ended.
+#[track_caller]
+pub(crate) fn interrupted(arguments: &[&str], folder: &Path, happened: impl Fn() -> bool) -> Output {
+    let child = Command::new(hbat()).args(arguments).current_dir(folder).stderr(Stdio::piped()).spawn().unwrap();
+    while !happened() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
 /// A run with these settings that is killed once and resumed ends as `whole` in the same folder did: after the first of so many milliseconds
 /// that hits it.
 #[track_caller]
@@ -176,14 +189,8 @@ fn a_signal_saves_the_run_and_resume_finishes_it() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["methods=[\"hbat\"]", "sft.epochs=40"];
     assert!(run(&train("whole", &settings), folder.path()).status.success());
-    let mut child =
-        Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
     let steps = || std::fs::read_to_string(folder.path().join("stopped/metrics.jsonl")).unwrap_or_default();
-    while !steps().contains("\"kind\":\"step\"") {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    interrupted(&train("stopped", &settings), folder.path(), || steps().contains("\"kind\":\"step\""));
     assert!(run(&["resume", "stopped"], folder.path()).status.success());
     same_run(&folder.path().join("stopped"), &folder.path().join("whole"));
 }

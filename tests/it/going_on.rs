@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cli::{metrics, refused, run, same_run, train};
+use crate::cli::{interrupted, metrics, refused, run, same_run, train};
 use crate::support::hbat;
 
 fn said(output: &Output) -> String {
@@ -72,6 +72,12 @@ fn checkpoints(run: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The last line of a run's metrics; nothing if there is none.
+fn last_record(run: &Path) -> String {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
 /// What later checkpoints had found to be best is undone with them: a run never goes on from weights that it has not had.
 #[test]
 fn the_best_weights_go_back_with_the_run() {
@@ -129,16 +135,10 @@ fn a_signal_before_a_diverged_phase_is_evaluated_loses_no_good_checkpoint() {
         "toy.validation_demonstrations=2000",
         "toy.validation_preferences=2000",
     ];
-    let mut child = Command::new(hbat()).args(train("run", &settings)).current_dir(folder).stderr(Stdio::null()).spawn().unwrap();
-    let ended = || {
-        let text = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap_or_default();
-        text.lines().last().is_some_and(|line| line.contains("phase-end") && line.contains("dpo-1"))
-    };
-    while !ended() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    interrupted(&train("run", &settings), folder, || {
+        let record = last_record(&folder.join("run"));
+        record.contains("phase-end") && record.contains("dpo-1")
+    });
     refused(&["resume", "run"], folder, 70, &["validation is", "sft-1-", "go on from there"]);
     let path = folder.join("run/config.toml");
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e15", "1e-4")).unwrap();
@@ -160,6 +160,18 @@ fn a_change_that_is_refused_is_told_until_it_is_taken_back() {
     fs::write(&path, before).unwrap();
     let output = run(&["resume", "out"], folder);
     assert!(output.status.success() && !said(&output).contains("changed since it was last"), "{}", said(&output));
+}
+
+#[test]
+fn validating_on_nothing_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let on_nothing = |setting| ["plan", "run.toml", "--set", "validation.preferences=[]", "--set", setting];
+    let problem =
+        "and there is nothing to validate on; name files of validation.demonstrations or validation.preferences, or take 0";
+    refused(&on_nothing("validation.every=2"), folder, 78, &["validation.every = 2", problem]);
+    refused(&on_nothing("schedule.continue_from=best"), folder, 78, &["without validation data nothing is the best"]);
 }
 
 #[test]
@@ -253,14 +265,7 @@ fn one_method_does_not_become_several_nor_several_one() {
 fn an_interrupted_run_of_several_methods_names_itself_and_not_the_method() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();
-    let mut child =
-        Command::new(hbat()).args(train("run", &["sft.epochs=50"])).current_dir(folder).stderr(Stdio::piped()).spawn().unwrap();
-    while !folder.join("run/two-stage/metrics.jsonl").exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let output = child.wait_with_output().unwrap();
+    let output = interrupted(&train("run", &["sft.epochs=50"]), folder, || folder.join("run/two-stage/metrics.jsonl").exists());
     assert!(said(&output).contains("/run`") && !said(&output).contains("two-stage`"), "{}", said(&output));
 }
 
@@ -281,18 +286,9 @@ fn a_signal_during_an_evaluation_within_a_phase_does_not_lose_it() {
     ];
     assert!(run(&train("whole", &settings), folder).status.success());
     let stopped = folder.join("stopped");
-    let recorded = |kind: &str| {
-        let text = fs::read_to_string(stopped.join("metrics.jsonl")).unwrap_or_default();
-        text.lines().last().is_some_and(|line| line.contains(kind))
-    };
-    let mut child =
-        Command::new(hbat()).args(train("stopped", &settings)).current_dir(folder).stderr(Stdio::null()).spawn().unwrap();
-    while !recorded("\"kind\":\"step\"") {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(recorded("\"kind\":\"step\""), "the signal did not come during the evaluation");
+    let is_step = || last_record(&stopped).contains("\"kind\":\"step\"");
+    interrupted(&train("stopped", &settings), folder, is_step);
+    assert!(is_step(), "the signal did not come during the evaluation");
     assert!(run(&["resume", "stopped"], folder).status.success());
     same_run(&stopped, &folder.join("whole"));
 }

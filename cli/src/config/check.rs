@@ -141,6 +141,10 @@ fn files(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError
         let problem = "without validation data nothing is the best";
         return Err(layers.refuse("schedule.continue_from", problem, "name files in [validation], or set it to \"last\""));
     }
+    if run.validation.every > 0 && !validated {
+        let remedy = "name files of validation.demonstrations or validation.preferences, or take 0";
+        return Err(layers.refuse("validation.every", "and there is nothing to validate on", remedy));
+    }
     empty_path(layers, run)
 }
 

@@ -8,7 +8,7 @@ use hbat_backends::{DeviceName, multiplies_in_tf32};
 
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul, RunFile, TOY};
+use super::run_file::{EngineSection, FullProducts, KernelChoice, Matmul, RunFile};
 
 /// Above this, a step changes a moment by less than bf16 resolves, 2⁻⁸ of it.
 const BF16_BETA: f64 = 0.99;
@@ -22,7 +22,7 @@ pub(super) fn check(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     let of_engine = conflicts(run.engine).into_iter().chain(on_device(run.engine, device));
     let found =
         of_engine.filter(|(wrong, ..)| *wrong).map(|(_, key, problem, remedy)| (key.to_owned(), problem, remedy.to_owned()));
-    match found.chain(one_pass(run)).chain(resolved(run)).chain(unmeasured(run)).next() {
+    match found.chain(one_pass(run)).chain(resolved(run)).next() {
         Some((key, problem, remedy)) => Err(layers.refuse(&key, problem, remedy)),
         None => Ok(()),
     }
@@ -30,16 +30,6 @@ pub(super) fn check(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
 
 /// Whether two settings contradict each other, which, how, and what to do.
 type Case = (bool, &'static str, String, &'static str);
-
-/// Validation within phases, and nothing to validate on.
-fn unmeasured(run: &RunFile) -> Option<Conflict> {
-    let files = [&run.validation.demonstrations, &run.validation.preferences];
-    let nothing = run.validation.every > 0 && run.model.path.as_os_str() != TOY && files.iter().all(|files| files.is_empty());
-    nothing.then(|| {
-        let remedy = "name files of validation.demonstrations or validation.preferences, or take 0";
-        ("validation.every".into(), "and there is nothing to validate on".into(), remedy.into())
-    })
-}
 
 fn conflicts(engine: EngineSection) -> [Case; 6] {
     let narrow = engine.weights == Weights::Bf16Split || engine.moments == Moments::Bf16;

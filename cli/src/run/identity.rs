@@ -99,12 +99,12 @@ impl Identity {
     /// # Errors
     /// If it did, or it cannot be written down.
     pub(super) fn check(&self, run: &Path) -> anyhow::Result<()> {
-        let path = run.join(FILE);
-        if path.is_file() && known(run).is_none() {
+        let (path, before) = (run.join(FILE), known(run));
+        if before.is_none() && path.is_file() {
             let lost = "whether data and model are those that the run began with cannot be told";
             tell(format_args!("warning: {} is damaged: {lost}", path.display()));
         }
-        match known(run).and_then(|before| before.differs(self)) {
+        match before.and_then(|before| before.differs(self)) {
             Some((what, key)) => {
                 let made = self.is_toy && key != JUDGE;
                 let back = if made { "seed and [toy]".into() } else { format!("the files named by {key}") };

@@ -215,6 +215,7 @@ impl MethodRun<'_> {
     }
 }
 
+/// A session that begins where a checkpoint was written.
 fn goes_on_from(session: &mut Session<'_>, checkpoint: Checkpoint) -> anyhow::Result<()> {
     session.saved = Some(Mark::of(&session.trainer.progress(), checkpoint.metrics_bytes()));
     let saved = Saved::there(checkpoint)?;
