@@ -1,8 +1,7 @@
 /** What the page writes the program reads, and the other way round. */
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SHORT, expect, test } from "./lab-page.js";
 
@@ -11,8 +10,8 @@ const hbat = process.env.HBAT ?? new URL("../../../target/release/hbat", import.
 test("a run file of the page trains the same run natively, and its metrics come back into the page", async ({
   lab,
   page,
+  folder,
 }) => {
-  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
   await lab.open({ ...SHORT, seed: 2 });
   await lab.finish();
   await lab.lane("hbat").locator(".lane-name").click();
@@ -32,8 +31,7 @@ test("a run file of the page trains the same run natively, and its metrics come 
   await expect(page.locator(".answers")).toContainText("numbers only");
 });
 
-test("a run by PPO takes its judge along", async ({ lab, page }) => {
-  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+test("a run by PPO takes its judge along", async ({ lab, page, folder }) => {
   await lab.open({ ...SHORT, preference: "ppo", lanes: "hbat" });
   await lab.finish();
   for (const name of ["run.toml", "judge.toml"]) copyFileSync(await lab.download(name), join(folder, name));
@@ -52,8 +50,7 @@ test("a run by PPO takes its judge along", async ({ lab, page }) => {
   await lab.course("rollouts");
 });
 
-test("the page's own metrics can be opened again, several lanes at once", async ({ lab, page }) => {
-  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+test("the page's own metrics can be opened again, several lanes at once", async ({ lab, page, folder }) => {
   await lab.open(SHORT);
   await lab.finish();
   const files = [];
@@ -68,8 +65,7 @@ test("the page's own metrics can be opened again, several lanes at once", async 
   await expect(page.locator("g.head")).toHaveCount(2);
 });
 
-test("the exported model gives the program the page's own answers", async ({ lab }) => {
-  const folder = mkdtempSync(join(tmpdir(), "hbat-lab-"));
+test("the exported model gives the program the page's own answers", async ({ lab, folder }) => {
   await lab.open({ ...SHORT, model: "tiny" });
   await lab.finish();
   await lab.lane("hbat").locator(".lane-name").click();
@@ -96,10 +92,10 @@ for (const [name, text, says] of [
   ],
   ["empty", "", "has no evaluation"],
 ]) {
-  test(`a broken file is told: ${name}`, async ({ lab, page }) => {
+  test(`a broken file is told: ${name}`, async ({ lab, page, folder }) => {
     await lab.open();
     await lab.reached(1);
-    const file = join(mkdtempSync(join(tmpdir(), "hbat-lab-")), "metrics.jsonl");
+    const file = join(folder, "metrics.jsonl");
     writeFileSync(file, text);
     await page.locator("#import").setInputFiles(file);
     await expect(page.locator("#files .hint").last()).toContainText(says);

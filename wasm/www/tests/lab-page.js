@@ -139,6 +139,9 @@ export const test = base.extend({
     await use(lab);
     expect(problems).toEqual([]);
   },
+  /** A folder of the test's own, gone with the next tests. */
+  // eslint-disable-next-line no-empty-pattern -- Playwright reads from it what a fixture needs.
+  folder: async ({}, use, testInfo) => use(testInfo.outputPath()),
 });
 
 export { expect };
