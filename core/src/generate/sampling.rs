@@ -37,7 +37,7 @@ impl Warp {
     ///
     /// `logits` are those of the whole vocabulary at one position, `[V]`, all finite.
     pub fn distribution(&self, logits: &[f32]) -> Vec<(u32, f64)> {
-        let kept: Vec<(u32, f64)> = self.likeliest(logits).collect();
+        let kept: Vec<(u32, f64)> = self.staying(logits).collect();
         let total: f64 = kept.iter().map(|(_, p)| p).sum();
         kept.into_iter().map(|(token, p)| (token, p / total)).collect()
     }
@@ -46,19 +46,20 @@ impl Warp {
     fn draw(&self, logits: &[f32], u: f64) -> u32 {
         match self.top_p < 1.0 {
             true => at(self.distribution(logits), u),
-            false => at(self.likeliest(logits), u),
+            false => at(self.staying(logits), u),
         }
     }
 
     /// The tokens that stay, likeliest first, with their probabilities among those that `top_k` leaves.
-    fn likeliest(&self, logits: &[f32]) -> impl Iterator<Item = (u32, f64)> {
+    fn staying(&self, logits: &[f32]) -> impl Iterator<Item = (u32, f64)> {
         let logit = |token: u32| f64::from(logits[token as usize]);
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = move |logit: f64| ((logit - f64::from(most)) / self.temperature).exp();
-        let least = self.top_k.and_then(|k| Descending::new(logits).nth(k.max(1) - 1)).map_or(f64::NEG_INFINITY, logit);
+        let mut descending = Descending::new(logits);
+        let least = self.top_k.and_then(|k| descending.nth(k.max(1) - 1)).map_or(f64::NEG_INFINITY, logit);
         let stay = logits.iter().map(|&logit| f64::from(logit)).filter(|&logit| logit >= least);
         let total: f64 = stay.map(weight).sum();
-        let descending = Descending::new(logits).take_while(move |&token| logit(token) >= least);
+        let descending = descending.from_the_first().take_while(move |&token| logit(token) >= least);
         self.nucleus(descending.map(move |token| (token, weight(logit(token)) / total)))
     }
 
@@ -89,6 +90,10 @@ impl<'a> Descending<'a> {
 
     fn new(logits: &'a [f32]) -> Self {
         Self { logits, order: (0..logits.len() as u32).collect(), given: 0, sorted: 0 }
+    }
+
+    fn from_the_first(self) -> Self {
+        Self { given: 0, ..self }
     }
 
     /// Puts three times as many in order as are, so that all work is one or two passes for a few tokens, and a sort for all.
@@ -122,13 +127,13 @@ impl Sampling {
     /// A token for finite `logits` `[V]`; `rng` is asked only when sampling.
     pub(super) fn choose(&self, logits: &[f32], rng: &mut impl Rng) -> u32 {
         match self {
-            Self::Greedy => likeliest(logits),
+            Self::Greedy => greedy(logits),
             Self::Sample(warp) => warp.draw(logits, rng.random()),
         }
     }
 }
 
-fn likeliest(logits: &[f32]) -> u32 {
+fn greedy(logits: &[f32]) -> u32 {
     let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
     (0..logits.len()).reduce(better).map_or(0, |token| token as u32)
 }
@@ -226,6 +231,6 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_likeliest() {
-        assert_eq!(likeliest(&[0.0, 2.0, 2.0, 1.0]), 1);
+        assert_eq!(greedy(&[0.0, 2.0, 2.0, 1.0]), 1);
     }
 }
