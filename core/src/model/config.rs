@@ -239,16 +239,19 @@ struct HuggingFaceConfig {
     rope_theta: Option<f64>,
     rope_scaling: Option<RopeParameters>,
     rope_parameters: Option<RopeParameters>,
+    partial_rotary_factor: Option<f64>,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     max_position_embeddings: Option<usize>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, Clone, Default, PartialEq)]
 struct RopeParameters {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The same by its older name; transformers writes both.
+    r#type: Option<String>,
+    partial_rotary_factor: Option<f64>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -263,7 +266,12 @@ impl RopeParameters {
             value: value.into(),
             supported: "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)",
         };
-        match (self.rope_type.as_deref().unwrap_or("default"), self.factor) {
+        if let Some(factor) = self.factor.filter(|factor| !(factor.is_finite() && *factor > 0.0)) {
+            let (field, supported) = ("rope_scaling.factor", "finite numbers above 0");
+            return Err(ConfigError::Unsupported { field, value: factor.to_string(), supported });
+        }
+        let named = self.rope_type.as_deref().or(self.r#type.as_deref());
+        match (named.unwrap_or("default"), self.factor) {
             ("default", _) => Ok(RopeScaling::Default),
             ("linear", Some(factor)) => Ok(RopeScaling::Linear { factor }),
             ("llama3", Some(factor)) => {
@@ -295,8 +303,13 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
         if raw.mlp_bias == Some(true) {
             return Err(unsupported("mlp_bias", "true", "false"));
         }
-        let rope = raw.rope_parameters.or(raw.rope_scaling);
-        let nested_theta = rope.as_ref().and_then(|r| r.rope_theta);
+        // Which of two says what counts, as transformers has it.
+        let scaling = raw.rope_scaling.filter(|parameters| *parameters != RopeParameters::default());
+        let rope = scaling.or(raw.rope_parameters).unwrap_or_default();
+        let rotary = rope.partial_rotary_factor.or(raw.partial_rotary_factor);
+        if let Some(factor) = rotary.filter(|factor| *factor != 1.0) {
+            return Err(unsupported("partial_rotary_factor", &factor.to_string(), "1"));
+        }
         Self {
             head: HeadKind::of(raw.architectures.as_deref().unwrap_or_default())?,
             vocab_size: raw.vocab_size,
@@ -307,8 +320,8 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
             num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
             head_dim: raw.head_dim.unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
             rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
-            rope_theta: raw.rope_theta.or(nested_theta).unwrap_or(10_000.0),
-            rope_scaling: rope.map_or(Ok(RopeScaling::Default), |r| r.scaling())?,
+            rope_theta: rope.rope_theta.or(raw.rope_theta).unwrap_or(10_000.0),
+            rope_scaling: rope.scaling()?,
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             attention_bias: raw.attention_bias.unwrap_or(false),
             max_position_embeddings: raw.max_position_embeddings.unwrap_or(2048),
@@ -343,8 +356,30 @@ mod tests {
     fn rope_parameters_are_read_from_either_place() {
         let old = parse(r#", "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}"#).unwrap();
         let new = parse(r#", "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}"#).unwrap();
+        let both =
+            parse(r#", "rope_theta": 5e5, "rope_scaling": {"type": "old", "rope_type": "linear", "factor": 2.0}"#).unwrap();
+        assert_eq!(old, both);
         assert_eq!(old, new);
         assert_eq!(old.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+    }
+
+    #[test]
+    fn of_two_rope_parameters_those_count_that_count_for_transformers() {
+        let theta = parse(r#", "rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}"#).unwrap();
+        assert_eq!((theta.rope_theta, theta.rope_scaling), (5e5, RopeScaling::Default));
+        let linear = r#""rope_parameters": {"rope_type": "linear", "factor": 2.0}"#;
+        let scaling = parse(&format!(r#", "rope_scaling": {{"rope_type": "linear", "factor": 4.0}}, {linear}"#)).unwrap();
+        assert_eq!(scaling.rope_scaling, RopeScaling::Linear { factor: 4.0 });
+        let empty = parse(&format!(r#", "rope_scaling": {{}}, {linear}"#)).unwrap();
+        assert_eq!(empty.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+    }
+
+    #[test]
+    fn rope_parameters_that_make_no_rotation_are_refused() {
+        let nothing = parse(r#", "rope_scaling": {"type": "linear", "factor": 0.0}"#).unwrap_err();
+        assert!(nothing.contains("rope_scaling.factor") && nothing.contains("above 0"), "{nothing}");
+        let partial = parse(r#", "rope_parameters": {"partial_rotary_factor": 0.5}"#).unwrap_err();
+        assert!(partial.contains("partial_rotary_factor"), "{partial}");
     }
 
     #[test]
