@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use crate::container;
 use crate::report::start;
 use crate::{DeviceError, DeviceName, DeviceReport, Hardware, HardwareKind, Usage};
 
@@ -58,14 +59,13 @@ fn model() -> Option<String> {
 /// The memory that this process may use: the machine's, or what a container allows.
 fn memory() -> Option<u64> {
     let machine = meminfo("MemTotal:")?;
-    Some(machine.min(cgroup("memory.max").unwrap_or(machine)))
+    Some(container::allowance().map_or(machine, |container| machine.min(container.all)))
 }
 
 /// The memory that can still be had without writing any to disk.
 pub(crate) fn free() -> Option<u64> {
     let machine = meminfo("MemAvailable:")?;
-    let container = cgroup("memory.max").map(|most| most.saturating_sub(cgroup("memory.current").unwrap_or(0)));
-    Some(machine.min(container.unwrap_or(machine)))
+    Some(container::allowance().map_or(machine, |container| machine.min(container.free)))
 }
 
 /// This process's resident memory.
@@ -84,11 +84,6 @@ fn kilobytes(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
-/// A number of this container's, where it has one.
-fn cgroup(file: &str) -> Option<u64> {
-    std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

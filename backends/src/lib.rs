@@ -12,6 +12,7 @@
 //! ```
 
 #[cfg(feature = "cpu")]
+mod container;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
