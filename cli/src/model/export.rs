@@ -1,10 +1,12 @@
 //! Writing a model folder that transformers, vLLM and llama.cpp load.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use hbat::model::{HeadKind, LlamaConfig, Policy, RopeScaling, Storage, Unit};
 use serde_json::{Map, Value, json};
 
+use super::classifier::{self, Texts};
 use super::error::ModelError;
 use super::folder::{COMPANIONS, ModelFolder};
 use super::weights::{INDEX, SINGLE};
@@ -91,11 +93,15 @@ impl<'a> Export<'a> {
     }
 
     fn write_texts(&self, folder: &Path) -> Result<(), ModelError> {
-        write_json(&folder.join("config.json"), &self.config_json())?;
+        let mut texts = Texts { config: self.config_object(), companions: self.companions() };
+        if self.config.head == HeadKind::Value {
+            texts = classifier::described(texts);
+        }
+        write_json(&folder.join("config.json"), &Value::Object(texts.config))?;
         match self.source {
-            Some(source) => {
-                for (name, bytes) in source.companions() {
-                    write_file(&folder.join(name), bytes)?;
+            Some(_) => {
+                for (name, bytes) in texts.companions {
+                    write_file(&folder.join(name), &bytes)?;
                 }
                 Ok(())
             }
@@ -104,7 +110,7 @@ impl<'a> Export<'a> {
     }
 
     /// The source's `config.json` if this model still is what it describes, else one of our own.
-    fn config_json(&self) -> Value {
+    fn config_object(&self) -> Map<String, Value> {
         let unchanged = self.source.filter(|source| source.config() == self.config);
         let mut config = match unchanged.and_then(|source| source.raw_config().as_object()) {
             Some(raw) => raw.clone(),
@@ -113,9 +119,6 @@ impl<'a> Export<'a> {
         if config.get("architectures").is_none() || self.config.head == HeadKind::Value {
             config.insert("architectures".into(), json!(self.config.head));
         }
-        if self.config.head == HeadKind::Value {
-            one_label(&mut config);
-        }
         config.entry("model_type").or_insert_with(|| json!("llama"));
         // transformers renamed the field in version 5 and reads both.
         let field = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
@@ -123,7 +126,13 @@ impl<'a> Export<'a> {
         if field == "dtype" && config.contains_key("torch_dtype") {
             config.insert("torch_dtype".into(), json!(self.dtype.torch_name()));
         }
-        Value::Object(config)
+        config
+    }
+
+    /// Files that go along, by name.
+    fn companions(&self) -> Vec<(String, Cow<'a, [u8]>)> {
+        let all = self.source.into_iter().flat_map(ModelFolder::companions);
+        all.map(|(name, bytes)| (name.to_owned(), Cow::Borrowed(bytes))).collect()
     }
 }
 
@@ -206,19 +215,6 @@ fn described(config: &LlamaConfig, tokens: SpecialTokens) -> Map<String, Value> 
     let (Value::Object(mut map), Value::Object(ids)) = (value, tokens.json()) else { unreachable!("both are objects") };
     map.extend(ids);
     map
-}
-
-/// What transformers wants to know of a sequence classifier: that it has one label, and what pads short texts, for it reads the last token that
-/// is none. Where nothing pads, the token that begins texts will do: unlike the one that ends them, it never stands last.
-fn one_label(config: &mut Map<String, Value>) {
-    config.insert("id2label".into(), json!({"0": "LABEL_0"}));
-    config.insert("label2id".into(), json!({"LABEL_0": 0}));
-    let known = |config: &Map<String, Value>, key: &str| config.get(key).filter(|id| !id.is_null()).cloned();
-    if known(config, "pad_token_id").is_none()
-        && let Some(bos) = known(config, "bos_token_id")
-    {
-        config.insert("pad_token_id".into(), bos);
-    }
 }
 
 /// Values in the layout of the file.

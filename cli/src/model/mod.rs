@@ -1,5 +1,6 @@
 //! Models as Hugging Face keeps them: a folder with `config.json`, safetensors and a tokenizer.
 
+mod classifier;
 mod error;
 mod export;
 mod folder;
