@@ -149,9 +149,9 @@ impl Inputs {
 /// How answers are to end: as the responses do that the judge will have learned from.
 fn end(codec: &Codec, preferences: &[Group], say: &mut dyn FnMut(Found)) -> Result<End, TextError> {
     let eos = codec.tokenizer().end()?;
-    Ok(End::of(eos, preferences).unwrap_or_else(|| {
+    Ok(End::of(eos, preferences, codec.max_length()).unwrap_or_else(|| {
         let problem =
-            "responses of the preferences do not all end with the tokenizer's eos_token: answers may run to max_new_tokens";
+            "responses of the preferences do not all end with the tokenizer's eos_token, or all were cut: answers may run to max_new_tokens";
         say(Found::Warning(problem.into()));
         End { eos, suffix: Vec::new() }
     }))

@@ -30,13 +30,14 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// As these responses end; `None` where one of them does not contain the token.
-    pub(super) fn of(eos: u32, preferences: &[Group]) -> Option<Self> {
-        let first = preferences.first()?.sequences[0].response();
+    /// As these responses end, of which those that were cut at `max_length` tokens say nothing; `None` where one does not contain the token.
+    pub(super) fn of(eos: u32, preferences: &[Group], max_length: usize) -> Option<Self> {
+        let mut whole = preferences.iter().flat_map(|group| &group.sequences).filter(|text| text.tokens().len() < max_length);
+        let first = whole.next()?.response();
         let end = first.iter().rposition(|token| *token == eos)?;
         let suffix = first[end + 1..].to_vec();
-        let ends = |sequence: &Sequence| sequence.response().ends_with(&[&[eos], suffix.as_slice()].concat());
-        preferences.iter().flat_map(|group| &group.sequences).all(ends).then_some(Self { eos, suffix })
+        let ends = |sequence: &Sequence| sequence.response().ends_with(&first[end..]);
+        whole.all(ends).then_some(Self { eos, suffix })
     }
 }
 
@@ -158,11 +159,14 @@ mod tests {
             let sequence = |response: &[u32]| Sequence::new(vec![9], response).unwrap();
             Group::preference(0, sequence(chosen), sequence(rejected))
         };
-        let suffix = |pairs: &[Group]| End::of(2, pairs).map(|end| end.suffix);
+        let suffix = |pairs: &[Group]| End::of(2, pairs, 6).map(|end| end.suffix);
         assert_eq!(suffix(&[pair(&[5, 2], &[2])]), Some(vec![]));
         assert_eq!(suffix(&[pair(&[5, 2, 7], &[6, 2, 2, 7])]), Some(vec![7]));
         assert_eq!(suffix(&[pair(&[5, 2, 7], &[6, 2])]), None, "two ends");
         assert_eq!(suffix(&[pair(&[5], &[6])]), None, "no end");
         assert_eq!(suffix(&[]), None);
+        let cut = [1, 1, 1, 1, 1];
+        assert_eq!(suffix(&[pair(&cut, &cut), pair(&[5, 2, 7], &cut)]), Some(vec![7]), "cut texts say nothing");
+        assert_eq!(suffix(&[pair(&cut, &cut)]), None);
     }
 }
