@@ -313,7 +313,8 @@ impl Training {
 
     /// The learning rate over this many steps.
     pub fn rate(&self, steps: usize) -> LearningRate {
-        let warmup = self.warmup.steps.min((self.warmup.fraction * steps as f64) as usize);
+        // 0.29 · 100 is 28.999… in floating point.
+        let warmup = self.warmup.steps.min((self.warmup.fraction * steps as f64 + 1e-9) as usize);
         LearningRate { peak: self.learning_rate, decay: self.decay, warmup, steps }
     }
 }
@@ -438,5 +439,7 @@ mod tests {
         assert_eq!(training.steps(10), 6);
         assert_eq!(training.rate(100).warmup, 10);
         assert_eq!(training.rate(10_000).warmup, 150);
+        let training = Training { warmup: Warmup { steps: 150, fraction: 0.29 }, ..training };
+        assert_eq!(training.rate(100).warmup, 29);
     }
 }

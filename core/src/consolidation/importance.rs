@@ -64,9 +64,12 @@ fn softmax(values: &[f64]) -> Vec<f64> {
     exponentials.iter().map(|e| e / total).collect()
 }
 
-/// exp(entropy of F / ΣF): how many units share the importance. 1 means one-hot, `units` means uniform.
+/// exp(entropy of F / ΣF): how many units share the importance. 1 means one-hot, `units` means uniform, and 0 that nothing is important.
 pub fn effective_units(importance: &[f64]) -> f64 {
     let total: f64 = importance.iter().sum();
+    if total == 0.0 {
+        return 0.0;
+    }
     let entropy: f64 = importance.iter().map(|f| f / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
     entropy.exp()
 }
@@ -83,7 +86,7 @@ pub enum Degenerate {
 
 /// Whether so many effective units of so many mean that the rule degenerated.
 pub fn degenerate(effective: f64, units: usize) -> Option<Degenerate> {
-    if units < 2 {
+    if units < 2 || effective == 0.0 {
         None
     } else if effective < 2.0 {
         Some(Degenerate::OneHot)
@@ -131,6 +134,12 @@ mod tests {
         for rule in [Rule::Paper, Rule::Reference, Rule::Relative, Rule::Proportional] {
             assert_eq!(f(rule, &[0.0; 4], 8.0), [2.0; 4]);
         }
+    }
+
+    #[test]
+    fn where_nothing_is_held_nobody_is_warned() {
+        let nothing = f(Rule::Relative, &[1.0, 3.0, 4.0], 0.0);
+        assert_eq!((effective_units(&nothing), degenerate(effective_units(&nothing), 3)), (0.0, None));
     }
 
     #[test]
