@@ -146,6 +146,28 @@ fn a_signal_before_a_diverged_phase_is_evaluated_loses_no_good_checkpoint() {
     assert!(output.status.success() && !said(&output).contains("begins anew"), "{}", said(&output));
 }
 
+/// As above within a phase, where a checkpoint was written just before the evaluation.
+#[test]
+fn a_checkpoint_of_weights_that_are_good_for_nothing_is_taken_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    let settings = [
+        "methods=[\"two-stage\"]",
+        "dpo.batch_size=16",
+        "dpo.warmup_steps=0",
+        "dpo.learning_rate=1e15",
+        "validation.every=1",
+        "checkpoints.every=1",
+        "checkpoints.keep=1",
+    ];
+    refused(&train("run", &settings), folder, 70, &["validation is", "dpo-1 step 1", "sft-1-", "go on from there"]);
+    let path = folder.join("run/config.toml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e15", "1e-4")).unwrap();
+    let output = run(&["resume", "run"], folder);
+    assert!(output.status.success() && !said(&output).contains("begins anew"), "{}", said(&output));
+    assert_eq!(checkpoints(&folder.join("run")).len(), 1);
+}
+
 #[test]
 fn a_change_that_is_refused_is_told_until_it_is_taken_back() {
     let temporary = tempfile::tempdir().unwrap();

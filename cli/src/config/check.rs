@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hbat::consolidation::Side;
+use hbat::consolidation::{Rule, Side};
 use hbat::schedule::{Aim, Method, Preference};
 use hbat_backends::DeviceName;
 
@@ -13,6 +13,7 @@ use super::layers::Layers;
 use super::ranges;
 use super::run_file::{ContinueFrom, Judged, RunFile};
 use crate::data::{Format, Kind};
+use crate::store::SaveDtype;
 
 /// Checks everything that can be checked without looking at files.
 pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), ConfigError> {
@@ -21,6 +22,7 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
     methods(layers, run)?;
     formats(layers, run)?;
     combinations::check(layers, run)?;
+    continued(layers, run)?;
     if run.checkpoints.reference_cache.as_os_str().is_empty() {
         let remedy = "name a folder, or take \"auto\" or \"none\"";
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
@@ -38,6 +40,24 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
         files(layers, run, source)?
     }
     subsets(layers, run)
+}
+
+/// What phases go on from must not be rounded, nor the weights of which Fisher information is measured thrown away.
+fn continued(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    if run.schedule.continue_from == ContinueFrom::Last {
+        return Ok(());
+    }
+    let holds = [Method::Hbat, Method::AnchorOnly].iter().any(|method| run.methods.contains(method));
+    if run.consolidation.rule == Rule::Fisher && holds {
+        let problem =
+            "Fisher information is measured at a phase's end, and schedule.continue_from is \"best\", which may be before it";
+        return Err(layers.refuse("consolidation.rule", problem, "take another rule, or schedule.continue_from = \"last\""));
+    }
+    if run.checkpoints.export_dtype == SaveDtype::F32 {
+        return Ok(());
+    }
+    let problem = "schedule.continue_from is \"best\", and phases would go on from weights in best/ that are rounded";
+    Err(layers.refuse("checkpoints.export_dtype", problem, "take \"f32\", or schedule.continue_from = \"last\""))
 }
 
 fn device(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
@@ -61,7 +81,27 @@ fn methods(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
         let problem = "the preference steps of mix are DPO's";
         return Err(layers.refuse("schedule.preference", problem, "take \"dpo\", or leave \"mix\" out of methods"));
     }
+    mixed(layers, run)?;
     judge(layers, run)
+}
+
+/// Steps that are mixed share their moments, and with them all constants of the optimizer.
+fn mixed(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
+    let (sft, dpo) = (run.sft, run.dpo.training);
+    let differs = [
+        ("betas", sft.betas != dpo.betas),
+        ("eps", sft.eps != dpo.eps),
+        ("weight_decay", sft.weight_decay != dpo.weight_decay),
+        ("max_grad_norm", sft.max_grad_norm != dpo.max_grad_norm),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs && run.methods.contains(&Method::Mix)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let problem = format!("the steps of mix have one optimizer for both objectives, and sft.{key} is another");
+            let remedy = format!("make it sft.{key}, or leave \"mix\" out of methods");
+            Err(layers.refuse(&format!("dpo.{key}"), problem, &remedy))
+        }
+    }
 }
 
 /// Training on answers needs somebody who judges them, and steps that are its alone.

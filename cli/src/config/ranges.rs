@@ -41,14 +41,17 @@ impl Range {
             Self::Positive => "must be greater than 0 and finite".into(),
             Self::PositiveOrInfinite => "must be greater than 0, or inf".into(),
             Self::NotNegative => "must be 0 or more".into(),
-            Self::UpTo(most) if most >= 1e6 => format!("must be greater than 0 and at most {most:e}"),
-            Self::UpTo(most) => format!("must be greater than 0 and at most {most}"),
+            Self::UpTo(most) => format!("must be greater than 0 and at most {}", said(most)),
             Self::From(least, MANY) => format!("must be {least} or more, and at most {MANY}"),
-            Self::From(least, most) if most >= 1e6 => format!("must be between {least} and {most:e}"),
-            Self::From(least, most) => format!("must be between {least} and {most}"),
+            Self::From(least, most) => format!("must be between {} and {}", said(least), said(most)),
             Self::Below(least, limit) => format!("must be at least {least} and less than {limit}"),
         }
     }
+}
+
+/// A number without a row of zeros.
+fn said(number: f64) -> String {
+    if number != 0.0 && !(1e-3..1e6).contains(&number) { format!("{number:e}") } else { number.to_string() }
 }
 
 /// More steps, examples or tokens than any run has; larger numbers are slips of the keyboard.
@@ -77,9 +80,9 @@ const TRAINING: [Row; 9] = [
     ("warmup_steps", Range::From(0.0, MANY), "0 means no warm-up"),
     ("warmup_ratio", Range::From(0.0, 1.0), "it is a part of the phase's steps"),
     ("batch_size", COUNT, "it counts the demonstrations, pairs or prompts of a step; engine.micro_batch is what bounds memory"),
-    ("epochs", EPOCHS, "leave the objective out by choosing other methods"),
+    ("epochs", EPOCHS, "1 to 3 are usual; other methods leave an objective out"),
     ("betas", Range::Below(0.0, 1.0), "[0.9, 0.95] is usual"),
-    ("eps", Range::Positive, "AdamW divides by it; 1e-8 is usual"),
+    ("eps", Range::From(1e-30, 1.0), "AdamW divides by it; 1e-8 is usual"),
     ("weight_decay", Range::NotNegative, "0.0 means no decay"),
     ("max_grad_norm", Range::PositiveOrInfinite, "1.0 is usual; inf switches clipping off"),
 ];
@@ -100,7 +103,7 @@ const RANGES: [Row; 53] = [
     ("toy.q_w", Range::From(0.0, 1.0), "it is a probability"),
     ("toy.q_l", Range::From(0.0, 1.0), "it is a probability"),
     ("schedule.subsets", COUNT, "1 does not alternate; the paper takes 2 for dialogue and 10 for summarisation"),
-    ("schedule.freeze_fraction", Range::From(0.0, 1.0), "it is a part of all units; the paper takes 0.2"),
+    ("schedule.freeze_fraction", Range::Below(0.0, 1.0), "1 would train nothing; it is a part of all units; the paper takes 0.2"),
     ("schedule.preference_probability", Range::From(0.0, 1.0), "it is a probability, or \"auto\""),
     ("dpo.beta", Range::UpTo(1e30), "0.1 is usual"),
     ("dpo.label_smoothing", Range::Below(0.0, 0.5), "it is the probability that a label is wrong; at 0.5 labels say nothing"),

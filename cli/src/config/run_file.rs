@@ -16,6 +16,7 @@ use super::choice::{FormatChoice, Limit, Probability};
 use super::defaults;
 use super::preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RrhfSection};
 use crate::data::{TemplateChoice, TooLong};
+use crate::store::SaveDtype;
 
 /// The value of `model.path` that means the start model inside the program.
 pub const TOY: &str = "toy";
@@ -388,6 +389,8 @@ pub struct CheckpointsSection {
     pub keep: usize,
     /// Whether training goes on meanwhile.
     pub background: Background,
+    /// Precision of the model folders that a run leaves.
+    pub export_dtype: SaveDtype,
     /// Where reference log-probabilities are kept for other runs: a folder, [`AUTO`] or [`NONE`].
     pub reference_cache: PathBuf,
 }

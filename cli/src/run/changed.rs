@@ -35,7 +35,8 @@ fn differences(before: Table, now: Table) -> Vec<String> {
         settings
     });
     let keys = before.keys().chain(now.keys().filter(|key| !before.contains_key(*key)));
-    let changed = keys.filter(|key| before.get(*key) != now.get(*key));
+    // The run's own folder may have been moved, or be named from elsewhere.
+    let changed = keys.filter(|key| key.as_str() != "output" && before.get(*key) != now.get(*key));
     changed.map(|key| format!("{key}: {}, now {}", said(before.get(key)), said(now.get(key)))).collect()
 }
 

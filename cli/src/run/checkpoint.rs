@@ -1,15 +1,17 @@
 //! A trainer's state on disk, and back. Where memory has room for a copy, it is written while training goes on.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use half::bf16;
 use hbat::compute::Moments;
 use hbat::error::Error;
 use hbat::model::Unit;
 use hbat::trainer::{Progress, StoredWeights, TensorSet, Trainer};
 use hbat_backends::DeviceName;
 
+use super::exporting::{UnderWay, Weights};
+use super::meanwhile::Meanwhile;
 use super::session::Saving;
 use crate::config::Background;
 use crate::store::{Checkpoint, CheckpointWriter, MetricsLog, RunDir, SaveDtype, SavedTensors, StoreError};
@@ -17,18 +19,31 @@ use crate::store::{Checkpoint, CheckpointWriter, MetricsLog, RunDir, SaveDtype, 
 /// The set in which a checkpoint keeps the weights of its phase's start: θ_before of the change C, and the anchor if there is one.
 const START: &str = "anchor";
 
-/// A set of tensors with its units and their values.
-type Values = (TensorSet, Vec<(Unit, Vec<f32>)>);
+/// A copy of a unit's values, in the precision that the disk will have them in.
+enum Copied {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+impl Copied {
+    fn new(values: Vec<f32>, dtype: SaveDtype) -> Self {
+        match dtype {
+            SaveDtype::Bf16 => Self::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+            _ => Self::F32(values),
+        }
+    }
+
+    fn into_values(self) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values,
+            Self::Bf16(values) => values.into_iter().map(bf16::to_f32).collect(),
+        }
+    }
+}
 
 /// A checkpoint on its way to the disk, or there.
 #[derive(Debug, Clone)]
-pub(crate) struct Saved(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    writing: Mutex<Option<JoinHandle<Result<Checkpoint, StoreError>>>>,
-    written: OnceLock<Result<Written, String>>,
-}
+pub(crate) struct Saved(Arc<Meanwhile<Written>>);
 
 /// A checkpoint on the disk, its tensors open: they can be read even after it is pruned.
 #[derive(Debug)]
@@ -40,54 +55,35 @@ struct Written {
 impl Saved {
     /// A checkpoint that is there.
     pub(crate) fn there(checkpoint: Checkpoint) -> anyhow::Result<Self> {
-        let written = Written { tensors: checkpoint.tensors()?, checkpoint };
-        let state = State { writing: Mutex::new(None), written: OnceLock::from(Ok(written)) };
-        Ok(Self(Arc::new(state)))
-    }
-
-    fn meanwhile(write: impl FnOnce() -> Result<Checkpoint, StoreError> + Send + 'static) -> Self {
-        let writing = Mutex::new(Some(std::thread::spawn(write)));
-        Self(Arc::new(State { writing, written: OnceLock::new() }))
+        Ok(Self(Meanwhile::there(Written::open(checkpoint)?)))
     }
 
     /// Its number, once it is on the disk.
     pub(crate) fn number(&self) -> anyhow::Result<u64> {
-        self.written().map(|written| written.checkpoint.number()).map_err(|reason| anyhow!("{reason}"))
+        self.0.result().map(|written| written.checkpoint.number())
     }
 
     /// Whether it is on the disk, or will not come there.
     pub(crate) fn is_settled(&self) -> bool {
-        let writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        writing.as_ref().is_none_or(JoinHandle::is_finished)
+        self.0.is_settled()
     }
 
     /// Waits until it is on the disk.
     pub(crate) fn wait(&self) -> anyhow::Result<()> {
-        self.written().map(|_| ()).map_err(|reason| anyhow!("{reason}"))
+        self.0.result().map(|_| ())
     }
 
     /// The weights of a unit, once it is on the disk.
     pub(crate) fn weights(&self, unit: &Unit) -> anyhow::Result<Vec<f32>> {
-        let written = self.written().map_err(|reason| anyhow!("{reason}"))?;
+        let written = self.0.result()?;
         let values = written.tensors.read(TensorSet::Weights.name(), unit)?;
         values.with_context(|| format!("{} has no weights of {}", written.checkpoint.path().display(), unit.name))
     }
+}
 
-    fn written(&self) -> Result<&Written, String> {
-        let mut writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = writing.take() {
-            let written = match thread.join() {
-                Ok(Ok(checkpoint)) => checkpoint.tensors().map(|tensors| Written { checkpoint, tensors }),
-                Ok(Err(error)) => Err(error),
-                Err(_) => return Err("writing a checkpoint failed without a reason".into()),
-            };
-            let _ = self.0.written.set(written.map_err(|error| error.to_string()));
-        }
-        match self.0.written.get() {
-            Some(Ok(written)) => Ok(written),
-            Some(Err(reason)) => Err(reason.clone()),
-            None => Err("writing a checkpoint failed without a reason".into()),
-        }
+impl Written {
+    fn open(checkpoint: Checkpoint) -> anyhow::Result<Self> {
+        Ok(Self { tensors: checkpoint.tensors()?, checkpoint })
     }
 }
 
@@ -96,55 +92,80 @@ pub(crate) struct PhaseStart(pub(crate) Saved);
 
 impl StoredWeights for PhaseStart {
     fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
-        let values = self.0.written()?.tensors.read(START, unit).map_err(|error| error.to_string())?;
+        let written = self.0.0.result().map_err(|error| format!("{error:#}"))?;
+        let values = written.tensors.read(START, unit).map_err(|error| error.to_string())?;
         values.ok_or_else(|| format!("the checkpoint has no {}", unit.name))
     }
 }
 
-/// Saves a checkpoint. `start` is one since the phase's start, `None` if this is its start.
+/// What lies around a checkpoint.
+pub(crate) struct Around<'a> {
+    /// One since the start of the phase under way; none if this is its start.
+    pub(crate) start: Option<&'a Saved>,
+    /// What `best/` is about to be.
+    pub(crate) best: Option<UnderWay>,
+}
+
+/// Saves a checkpoint.
 pub(crate) async fn save(
     trainer: &Trainer,
     run: &RunDir,
     (metrics, fingerprint): (&MetricsLog, &str),
-    start: Option<&Saved>,
+    around: Around<'_>,
     saving: &Saving,
 ) -> anyhow::Result<Saved> {
     let progress = trainer.progress();
     let (phase, step) = place(trainer, &progress)?;
     let mut writer = run.begin_checkpoint(&phase, step as u64, fingerprint)?;
-    if run.best().is_dir() {
-        writer.take_along(&run.best())?;
-    }
-    let start = match start {
+    let start = match around.start {
         Some(start) => {
-            let checkpoint = &start.written().map_err(|reason| anyhow!("{reason}"))?.checkpoint;
+            let checkpoint = &start.0.result()?.checkpoint;
             Some(checkpoint.set(START).context("every checkpoint has its phase's start")?)
         }
         None => None,
     };
     let state = serde_json::to_value(&progress).context("the trainer's progress as JSON")?;
-    let (metrics, dtypes) = (metrics.sync()?, dtypes(trainer));
-    let link = move |writer: &mut CheckpointWriter| match &start {
-        Some(start) => writer.take_over(START, start),
-        None => writer.same(START, TensorSet::Weights.name()),
+    let (metrics, dtypes, best) = (metrics.sync()?, dtypes(trainer), run.best());
+    let finish = move |mut writer: CheckpointWriter| {
+        match &start {
+            Some(start) => writer.take_over(START, start)?,
+            None => writer.same(START, TensorSet::Weights.name())?,
+        }
+        // What a checkpoint remembers of evaluations must be true of the `best/` that it takes along.
+        around.best.map_or(Ok(()), |best| best.result().copied())?;
+        if best.is_dir() {
+            writer.take_along(&best)?;
+        }
+        Written::open(writer.complete(state, metrics)?)
     };
     let sets = TensorSet::ALL.into_iter().filter(|set| *set != TensorSet::Anchor);
-    if saving.background == Background::Auto && fits(trainer, saving.reserve) {
+    if fits(trainer, sets.clone(), saving) {
         let mut copies = Vec::new();
         for set in sets {
             copies.push((set, copy(trainer, set).await?));
         }
-        return Ok(Saved::meanwhile(move || {
-            copies.into_iter().try_for_each(|values| write_copy(&mut writer, values, dtypes))?;
-            link(&mut writer)?;
-            writer.complete(state, metrics)
-        }));
+        return Ok(Saved(Meanwhile::begin(move || {
+            for (set, units) in copies {
+                write_copy(&mut writer, units, (set, dtypes(set)))?;
+            }
+            finish(writer)
+        })));
     }
     for set in sets {
         stream(&mut writer, trainer, (set, dtypes(set))).await?;
     }
-    link(&mut writer)?;
-    Saved::there(writer.complete(state, metrics)?)
+    Ok(Saved(Meanwhile::there(finish(writer)?)))
+}
+
+/// The weights as they are now, if memory has room for a copy of them.
+pub(crate) async fn copied_weights(trainer: &Trainer, saving: &Saving) -> anyhow::Result<Option<Weights>> {
+    if !fits(trainer, [TensorSet::Weights].into_iter(), saving) {
+        return Ok(None);
+    }
+    let mut copies: Vec<Option<Copied>> =
+        copy(trainer, TensorSet::Weights).await?.into_iter().map(|(_, copy)| Some(copy)).collect();
+    // Each copy goes as soon as it is read.
+    Ok(Some(Box::new(move |unit| Ok(copies[unit].take().context("weights are read once")?.into_values()))))
 }
 
 /// The phase under way and its steps so far; between two, the one that is over and all of its steps.
@@ -156,13 +177,15 @@ fn place(trainer: &Trainer, progress: &Progress) -> Result<(String, usize), Erro
     Ok((trainer.phases()[last].name.clone(), trainer.planned_steps()?[last]))
 }
 
-/// Whether ordinary memory has room for a copy of the state, beside what the run will yet take of it.
-fn fits(trainer: &Trainer, reserve: u64) -> bool {
+/// Whether sets may be written while training goes on: ordinary memory has room for a copy of them beside what the run will yet take of it.
+fn fits(trainer: &Trainer, sets: impl Iterator<Item = TensorSet>, saving: &Saving) -> bool {
     let taken = hbat_backends::usage(DeviceName::Cpu, &trainer.policy().compute().device).map_or(0, |usage| usage.now);
-    let coming = reserve.saturating_sub(taken);
-    let elements: usize = TensorSet::ALL.into_iter().flat_map(|set| present(trainer, set)).map(|(_, unit)| unit.elements()).sum();
+    let (coming, dtypes) = (saving.reserve.saturating_sub(taken), dtypes(trainer));
+    let elements = |set| present(trainer, set).iter().map(|(_, unit)| unit.elements()).sum::<usize>();
+    let copy: usize = sets.map(|set| elements(set) * dtypes(set).bytes()).sum();
     // A quarter more than the copy: somebody else may be about to take some.
-    hbat_backends::memory(DeviceName::Cpu).is_some_and(|free| 5 * elements as u64 + coming <= free)
+    let wanted = copy as u64 + copy as u64 / 4 + coming;
+    saving.background == Background::Auto && hbat_backends::memory(DeviceName::Cpu).is_some_and(|free| wanted <= free)
 }
 
 /// How each set is kept on disk, so that it comes back bit by bit.
@@ -184,26 +207,26 @@ async fn values(trainer: &Trainer, set: TensorSet, (index, unit): &(usize, Unit)
     trainer.values(set, *index).await?.with_context(|| format!("{} has no {}", unit.name, set.name()))
 }
 
-async fn copy(trainer: &Trainer, set: TensorSet) -> anyhow::Result<Vec<(Unit, Vec<f32>)>> {
-    let mut copies = Vec::new();
+async fn copy(trainer: &Trainer, set: TensorSet) -> anyhow::Result<Vec<(Unit, Copied)>> {
+    let (mut copies, dtype) = (Vec::new(), dtypes(trainer)(set));
     for unit in present(trainer, set) {
         let values = values(trainer, set, &unit).await?;
-        copies.push((unit.1, values));
+        copies.push((unit.1, Copied::new(values, dtype)));
     }
     Ok(copies)
 }
 
 fn write_copy(
     writer: &mut CheckpointWriter,
-    (set, units): Values,
-    dtypes: impl Fn(TensorSet) -> SaveDtype,
+    units: Vec<(Unit, Copied)>,
+    (set, dtype): (TensorSet, SaveDtype),
 ) -> Result<(), StoreError> {
     if units.is_empty() {
         return Ok(());
     }
-    let mut file = writer.begin_set(set.name(), units.iter().map(|(unit, _)| unit), dtypes(set))?;
+    let mut file = writer.begin_set(set.name(), units.iter().map(|(unit, _)| unit), dtype)?;
     // Each copy goes as soon as it is written.
-    units.into_iter().try_for_each(|(_, values)| file.write(&values))?;
+    units.into_iter().try_for_each(|(_, copy)| file.write(&copy.into_values()))?;
     file.finish()
 }
 

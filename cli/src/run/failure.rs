@@ -11,7 +11,7 @@ use hbat::error::Error;
 
 use super::needs::Needs;
 use crate::config::Plan;
-use crate::report::size;
+use crate::report::{quoted, size};
 
 thread_local! {
     /// Whether a panic on this thread will be caught and told in words.
@@ -74,8 +74,8 @@ pub(super) fn explained(
     let device = plan.device;
     let run = place.whole.display();
     let goes_on = match saved(place.checkpoints) {
-        true => format!("the last checkpoint is untouched: go on with `hbat resume {run}`"),
-        false => format!("nothing was saved yet: begin anew with `hbat resume {run}`"),
+        true => format!("the last checkpoint is untouched: go on with `hbat resume {}`", quoted(place.whole)),
+        false => format!("nothing was saved yet: begin anew with `hbat resume {}`", quoted(place.whole)),
     };
     if !of_memory(reason) {
         return error.context(format!("{device} failed in phase {phase}; {goes_on}, or on another device with `--device`"));

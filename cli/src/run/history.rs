@@ -1,5 +1,6 @@
 //! What a run has recorded so far, read back from its metrics.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,6 +15,8 @@ use crate::report::{Moment, StepLoss};
 pub(super) struct History {
     pub(super) moments: Vec<Moment>,
     pub(super) losses: Vec<StepLoss>,
+    /// How far a phase had moved each unit, by name, at the last step where its weights were the best so far.
+    pub(super) best_change: Option<(String, BTreeMap<String, f64>)>,
     /// What came last, if it was not evaluated any more.
     pub(super) unevaluated: Option<Point>,
 }
@@ -36,6 +39,14 @@ pub(crate) enum Point {
         /// The phase.
         phase: String,
     },
+}
+
+/// What an evaluation within a phase says beside its measures.
+#[derive(Deserialize)]
+struct Within {
+    phase: Option<String>,
+    #[serde(rename = "C")]
+    change: Option<BTreeMap<String, f64>>,
 }
 
 /// The part of a record that says what it is.
@@ -66,6 +77,10 @@ impl History {
             "evaluation" => {
                 self.moments.push(serde_json::from_str(line)?);
                 self.unevaluated = None;
+                if let Within { phase: Some(phase), change: Some(change) } = serde_json::from_str(line)? {
+                    let phase = phase.split_once(" step ").map_or(phase.as_str(), |(phase, _)| phase);
+                    self.best_change = Some((phase.to_owned(), change));
+                }
             }
             "step" => {
                 self.losses.push(serde_json::from_str(line)?);

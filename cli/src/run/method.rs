@@ -1,5 +1,6 @@
 //! One method of a run: from its directory to a session that begins or goes on.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -120,7 +121,7 @@ impl MethodRun<'_> {
         &self,
         (run, fingerprint): (RunDir, String),
         trainer: Trainer,
-        (metrics, History { moments, unevaluated, .. }): (MetricsLog, History),
+        (metrics, History { moments, unevaluated, best_change, .. }): (MetricsLog, History),
         (interrupt, recorder): (Interrupt, Arc<Recorder>),
     ) -> anyhow::Result<Session<'_>> {
         Ok(Session {
@@ -135,6 +136,7 @@ impl MethodRun<'_> {
             saving: self.saving(),
             validate_every: self.plan.run.validation.every,
             continue_from: self.plan.run.schedule.continue_from,
+            best_change: best_change.and_then(|(phase, change)| Some((phase, by_unit(trainer.policy(), &change)?))),
             moments,
             steps: taken(&trainer)?,
             unevaluated,
@@ -155,8 +157,8 @@ impl MethodRun<'_> {
     }
 
     fn saving(&self) -> Saving {
-        let CheckpointsSection { every, keep, background, .. } = self.plan.run.checkpoints;
-        Saving { every, keep, background, reserve: self.reserve }
+        let CheckpointsSection { every, keep, background, export_dtype, .. } = self.plan.run.checkpoints;
+        Saving { every, keep, background, export_dtype, reserve: self.reserve }
     }
 
     /// Waits for the device only where every part is to be told apart.
@@ -224,6 +226,11 @@ fn goes_on_from(session: &mut Session<'_>, checkpoint: Checkpoint) -> anyhow::Re
     }
     session.start = Some(saved);
     Ok(())
+}
+
+/// A model's numbers in the order of its units.
+fn by_unit(policy: &Policy, numbers: &BTreeMap<String, f64>) -> Option<Vec<f64>> {
+    policy.units().iter().map(|unit| numbers.get(&unit.name).copied()).collect()
 }
 
 /// Optimizer steps that were taken.

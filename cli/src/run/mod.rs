@@ -9,6 +9,7 @@ mod history;
 mod identity;
 mod inputs;
 mod judge;
+mod meanwhile;
 mod method;
 mod needs;
 mod outcome;
@@ -27,7 +28,7 @@ use hbat_backends::DeviceName;
 
 use crate::config::{self, KernelChoice, Matmul, Plan, RunFile};
 use crate::evaluation::Scorer;
-use crate::report::{Moment, needs_line, tell};
+use crate::report::{Moment, needs_line, quoted, tell};
 use crate::signal::{INTERRUPTED, Interrupt, Interrupted};
 use crate::store::{RunDir, replace_file};
 pub(crate) use failure::guarded;
@@ -192,7 +193,7 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let directory = run.path().to_path_buf();
     let validation = match validation(&plan, &mut inputs, &run, (&compute, &interrupt, judge.clone())).await {
         Err(error) if error.is::<Interrupted>() => {
-            tell(format_args!("interrupted; go on with `hbat resume {}`", directory.display()));
+            tell(format_args!("interrupted; go on with `hbat resume {}`", quoted(&directory)));
             return Ok(INTERRUPTED);
         }
         validation => validation?,

@@ -80,7 +80,7 @@ impl Disk {
         Self {
             checkpoint,
             checkpoints,
-            models: (3 + plan.run.checkpoints.keep as u64) * model,
+            models: (3 + plan.run.checkpoints.keep as u64) * model / 4 * plan.run.checkpoints.export_dtype.bytes() as u64,
             references: REFERENCE * preferences as u64,
         }
     }

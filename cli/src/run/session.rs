@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use hbat::consolidation::Rule;
 use hbat::error::Error;
-use hbat::records::{StepCost, moment_record, phase_ended_record, phase_started_record, step_record};
+use hbat::records::{StepCost, moment_record, moment_record_with_change, phase_ended_record, phase_started_record, step_record};
 use hbat::trainer::{Event, PhaseEnded, PhaseStarted, Progress, StepReport, Trainer};
 
 use super::best;
-use super::checkpoint::{self, PhaseStart, Saved};
-use super::exporting::Exporting;
+use super::checkpoint::{self, Around, PhaseStart, Saved};
+use super::exporting::{Exporting, Weights};
 use super::failure::guarded;
 use super::history::Point;
 use super::references::ReferenceCache;
@@ -19,9 +19,9 @@ use super::validation::{Diverged, Validation};
 use crate::config::{Background, ContinueFrom};
 use crate::model::{Export, ModelFolder};
 use crate::profile::{Meter, Profile, Recorder, Span};
-use crate::report::{Display, Moment};
+use crate::report::{Display, Moment, quoted};
 use crate::signal::{Interrupt, Interrupted};
-use crate::store::{MetricsLog, RunDir};
+use crate::store::{MetricsLog, RunDir, SaveDtype};
 
 /// How a run came to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,8 @@ pub(crate) struct Saving {
     pub(crate) keep: usize,
     /// Whether training goes on meanwhile.
     pub(crate) background: Background,
+    /// Precision of the model folders that a run leaves.
+    pub(crate) export_dtype: SaveDtype,
     /// Bytes of ordinary memory that the run takes at its peak.
     pub(crate) reserve: u64,
 }
@@ -64,8 +66,10 @@ pub(crate) struct Session<'a> {
     pub(crate) validate_every: usize,
     pub(crate) continue_from: ContinueFrom,
     pub(crate) moments: Vec<Moment>,
+    /// Where the best weights are those of a step within a phase: the phase, and how far it had moved each unit.
+    pub(crate) best_change: Option<(String, Vec<f64>)>,
     pub(crate) steps: usize,
-    /// What came last before an interruption, if no evaluation followed it.
+    /// What is to be evaluated, or is being: what came last before an interruption, if no evaluation followed it.
     pub(crate) unevaluated: Option<Point>,
     /// A checkpoint since the start of the phase under way, or of the end of the one before.
     pub(crate) start: Option<Saved>,
@@ -139,7 +143,7 @@ impl Session<'_> {
         }
         match self.unevaluated.take() {
             Some(Point::PhaseEnd { phase }) => self.conclude(&phase).await?,
-            Some(Point::Step { phase, step, steps }) => self.evaluate_if_due(&phase, (step, steps)).await?,
+            Some(Point::Step { phase, step, steps }) => self.evaluate_if_due(&phase, (step, steps), self.start.clone()).await?,
             None => {}
         }
         loop {
@@ -217,21 +221,26 @@ impl Session<'_> {
         if let Some(profile) = &mut self.profile {
             profile.note(report, (answered.unwrap_or(began), ended), spans);
         }
-        self.evaluate_if_due(&report.phase, (report.step, report.steps)).await?;
-        if is_due(self.saving.every, (report.step, report.steps)) {
-            // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
-            self.save().await?;
-            self.start = self.pending.clone();
-        }
-        Ok(())
+        let at = (report.step, report.steps);
+        let saved = match is_due(self.saving.every, at) {
+            true => {
+                // The phase's start is linked from checkpoint to checkpoint, for the first may be pruned.
+                self.save().await?;
+                self.start = self.pending.clone();
+                self.start.clone()
+            }
+            false => None,
+        };
+        self.evaluate_if_due(&report.phase, at, saved).await
     }
 
     /// Evaluates within a phase. An interruption may come before the evaluation ends: then the run that goes on begins with it.
-    async fn evaluate_if_due(&mut self, phase: &str, (step, steps): (usize, usize)) -> anyhow::Result<()> {
-        match is_due(self.validate_every, (step, steps)) {
-            true => self.evaluate(Some(&format!("{phase} step {step}")), None).await,
-            false => Ok(()),
+    async fn evaluate_if_due(&mut self, phase: &str, (step, steps): (usize, usize), saved: Option<Saved>) -> anyhow::Result<()> {
+        if !is_due(self.validate_every, (step, steps)) {
+            return Ok(());
         }
+        self.unevaluated = Some(Point::Step { phase: phase.into(), step, steps });
+        self.evaluate(Some(&format!("{phase} step {step}")), saved).await
     }
 
     async fn ended(&mut self, ended: &PhaseEnded) -> anyhow::Result<()> {
@@ -247,18 +256,23 @@ impl Session<'_> {
 
     /// Evaluates a phase that ended, and goes on from the best weights if asked to.
     async fn conclude(&mut self, phase: &str) -> anyhow::Result<()> {
+        self.unevaluated = Some(Point::PhaseEnd { phase: phase.into() });
         self.evaluate(Some(phase), self.start.clone()).await?;
         if self.continue_from == ContinueFrom::Best && !best::improves(&self.moments) {
             self.exporting.wait()?;
             let policy = ModelFolder::open(self.run.best())?.load(self.trainer.policy().compute().clone(), |_| {})?;
             self.trainer.continue_from(policy);
+            // Up to the best weights: those of a step of the phase, or of its start, for every phase starts from the best before it.
+            let change = self.best_change.take().filter(|(of, _)| of == phase).map(|(_, change)| change);
+            let units = self.trainer.policy().units().len();
+            self.trainer.correct_change(change.unwrap_or_else(|| vec![0.0; units]));
             self.start = None;
         }
         Ok(())
     }
 
-    /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far: from the checkpoint that was `saved` of
-    /// them while training goes on, if there is one.
+    /// Scores the validation set, notes the moment, and keeps the weights if they are the best so far: while training goes on, if they can be
+    /// read later, from the checkpoint that was `saved` of them or from a copy.
     async fn evaluate(&mut self, phase: Option<&str>, saved: Option<Saved>) -> anyhow::Result<()> {
         let display = &mut self.display;
         let mut progress = |done, total| {
@@ -266,22 +280,48 @@ impl Session<'_> {
             self.interrupt.check()
         };
         let moment = self.validation.moment(&self.method, phase, self.trainer.policy(), &mut progress).await?;
-        self.metrics.append(&moment_record(&moment))?;
         self.display.evaluated(&moment);
-        self.moments.push(moment);
-        if !best::improves(&self.moments) {
+        self.moments.push(moment.clone());
+        let improves = best::improves(&self.moments);
+        if improves {
+            self.best_change = self.change_so_far().await?;
+        }
+        self.metrics.append(&match self.best_change.as_ref().filter(|_| improves) {
+            Some((_, change)) => moment_record_with_change(&moment, &self.unit_names(), change),
+            None => moment_record(&moment),
+        })?;
+        self.unevaluated = None;
+        if !improves {
             return Ok(());
         }
         let best = self.run.best();
+        if let Some(weights) = self.later(saved).await? {
+            let model = (self.folder.clone(), self.saving.export_dtype);
+            return self.exporting.begin(weights, self.pending.clone(), model, &best);
+        }
+        // The last checkpoint takes along what the folder was.
+        self.settle()?;
+        self.exporting.wait()?;
+        self.export(&best).await.context("exporting the best weights")
+    }
+
+    /// The phase under way and how far it has moved each unit, if the run may come back to where it is.
+    async fn change_so_far(&mut self) -> anyhow::Result<Option<(String, Vec<f64>)>> {
+        if self.continue_from == ContinueFrom::Last {
+            return Ok(None);
+        }
+        let phase = self.phase();
+        Ok(self.trainer.change().await?.map(|change| (phase, change)))
+    }
+
+    /// The weights as they are now, for whoever reads them later.
+    async fn later(&self, saved: Option<Saved>) -> anyhow::Result<Option<Weights>> {
         match saved.filter(|_| self.saving.background == Background::Auto) {
             Some(saved) => {
                 let units = self.trainer.policy().units().clone();
-                self.exporting.begin(saved, units, self.folder.clone(), &best)
+                Ok(Some(Box::new(move |unit| saved.weights(&units[unit]))))
             }
-            None => {
-                self.exporting.wait()?;
-                self.export(&best).await.context("exporting the best weights")
-            }
+            None => checkpoint::copied_weights(&self.trainer, &self.saving).await,
         }
     }
 
@@ -293,10 +333,9 @@ impl Session<'_> {
         }
         let began = self.recorder.now();
         self.settle()?;
-        // What a checkpoint remembers of evaluations must be true of `best/`.
-        self.exporting.wait()?;
         let log = (&self.metrics, self.fingerprint.as_str());
-        let saved = checkpoint::save(&self.trainer, &self.run, log, self.start.as_ref(), &self.saving).await?;
+        let around = Around { start: self.start.as_ref(), best: self.exporting.under_way() };
+        let saved = checkpoint::save(&self.trainer, &self.run, log, around, &self.saving).await?;
         (self.pending, self.saved) = (Some(saved), Some(mark));
         self.saved_for += self.recorder.now() - began;
         Ok(())
@@ -334,13 +373,13 @@ impl Session<'_> {
     async fn stop(&mut self) -> anyhow::Result<Ended> {
         if self.begun() {
             self.save().await?;
-            match self.trainer.progress().running {
-                Some(_) => self.settle()?,
-                // The end of a phase that is not evaluated may turn out to be good for nothing: then the one before is needed.
-                None => drop(self.written()?),
+            match self.unevaluated {
+                None => self.settle()?,
+                // It may turn out to be good for nothing: then the one before is needed.
+                Some(_) => drop(self.written()?),
             }
         }
-        let run = self.whole.display();
+        let run = quoted(&self.whole);
         self.display.note(&format!("interrupted and saved; go on with `hbat resume {run}`"));
         Ok(Ended::Interrupted)
     }
@@ -357,13 +396,13 @@ impl Session<'_> {
         self.go_on_from_last(error.into())
     }
 
-    /// Takes back the checkpoint of a phase's end whose weights are good for nothing.
+    /// Takes back the checkpoint, if there is one, of weights that are good for nothing.
     fn diverged(&mut self, error: anyhow::Error) -> anyhow::Error {
-        if self.trainer.progress().running.is_none()
-            && let Some(end) = self.start.take()
+        if self.mark().is_ok_and(|mark| self.saved == Some(mark))
+            && let Some(spoiled) = self.start.take()
         {
             self.pending = None;
-            if let Err(kept) = end.number().and_then(|number| Ok(self.run.discard(number)?)) {
+            if let Err(kept) = spoiled.number().and_then(|number| Ok(self.run.discard(number)?)) {
                 return kept;
             }
         }
@@ -372,16 +411,16 @@ impl Session<'_> {
 
     /// Says from where a run that diverged can go on, with other settings.
     fn go_on_from_last(&self, error: anyhow::Error) -> anyhow::Error {
-        let run = self.whole.display();
+        let (run, quoted) = (self.whole.display(), quoted(&self.whole));
         let last = self.run.latest_complete(&self.fingerprint).ok().and_then(|latest| latest.checkpoint);
         let goes_on = match last {
             Some(last) => format!(
-                "The last checkpoint is {}, after step {} of {}: change {run}/config.toml and go on from there with `hbat resume {run}`",
+                "The last checkpoint is {}, after step {} of {}: change {run}/config.toml and go on from there with `hbat resume {quoted}`",
                 last.path().display(),
                 last.step(),
                 last.phase()
             ),
-            None => format!("Nothing was saved yet: change {run}/config.toml and begin anew with `hbat resume {run}`"),
+            None => format!("Nothing was saved yet: change {run}/config.toml and begin anew with `hbat resume {quoted}`"),
         };
         anyhow!("{error:#}. {goes_on}")
     }
@@ -399,13 +438,14 @@ impl Session<'_> {
     }
 
     async fn export(&mut self, folder: &Path) -> anyhow::Result<()> {
-        let Self { trainer, display, folder: source, .. } = self;
+        let Self { trainer, display, folder: source, saving, .. } = self;
         let (policy, total) = (trainer.policy(), trainer.policy().units().len());
         let read = async |unit: usize| {
             display.exported(unit + 1, total);
             Ok::<_, anyhow::Error>(policy.values(unit).await?)
         };
-        Export::new(policy.config(), Some(source)).write(folder, read).await
+        let export = Export { dtype: saving.export_dtype, ..Export::new(policy.config(), Some(source)) };
+        export.write(folder, read).await
     }
 
     fn unit_names(&self) -> Vec<String> {

@@ -95,6 +95,13 @@ pub fn moment_record(moment: &Moment) -> Value {
     record
 }
 
+/// The same of a moment within a phase that a run may come back to, with C per unit up to there.
+pub fn moment_record_with_change(moment: &Moment, units: &[String], change: &[f64]) -> Value {
+    let mut record = moment_record(moment);
+    record["C"] = by_unit(units, change);
+    record
+}
+
 fn by_unit(units: &[String], values: &[f64]) -> Value {
     assert_eq!(units.len(), values.len(), "a value per unit");
     units.iter().zip(values).map(|(unit, value)| (unit.clone(), json!(value))).collect::<Map<_, _>>().into()

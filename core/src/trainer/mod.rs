@@ -230,6 +230,17 @@ impl<R: Reduce> Trainer<R> {
         self.policy = policy;
     }
 
+    /// Says how far the last phase moved each unit up to the weights that are gone on from: C of the next phase's importances.
+    ///
+    /// # Panics
+    /// Unless a phase is over, and there is a number per unit.
+    pub fn correct_change(&mut self, change: Vec<f64>) {
+        assert_eq!(change.len(), self.policy.units().len(), "a number per unit");
+        let last = self.position.checked_sub(1).expect("a phase is over");
+        let phase = &self.phases[last];
+        self.ledger.enter(Record { phase: phase.name.clone(), side: phase.side(), change });
+    }
+
     /// The schedule.
     pub fn phases(&self) -> &[Phase] {
         &self.phases
@@ -395,10 +406,10 @@ impl<R: Reduce> Trainer<R> {
     }
 
     async fn close(&mut self) -> Result<PhaseEnded, Error> {
-        let Some(running) = self.current.take() else { unreachable!("step() checked") };
+        let Some(mut running) = self.current.take() else { unreachable!("step() checked") };
         let phase = self.phases[self.position].clone();
         let last = running.agenda.items.last().cloned();
-        let change = self.changes(running.start, running.pull, &phase.name).await?;
+        let change = self.changes(&mut running).await?;
         if let (Some(value), Some(item)) = (change.iter().copied().find(|change| !change.is_finite()), last) {
             return Err(self.not_finite(("change of the weights", value), self.named(&item), running.done, Aftermath::Spoiled));
         }

@@ -1,6 +1,6 @@
 //! The beginning and end of a phase: what is held, and how far each unit moved.
 
-use super::{Fisher, Start, Trainer};
+use super::{Fisher, Running, Start, Trainer};
 use crate::consolidation::{Consolidation, Draw, Rule, Side, degenerate, effective_units, frozen, importance};
 use crate::error::Error;
 use crate::optimizer::{Pull, Strength, squared_distances};
@@ -60,16 +60,15 @@ impl<R: Reduce> Trainer<R> {
         (0..self.position).any(|i| self.phases[i].side() == side && needed(i))
     }
 
-    /// C per unit, Eq. 7.
-    pub(super) async fn changes(&self, start: Start, pull: Option<Pull>, phase: &str) -> Result<Vec<f64>, Error> {
-        let unreadable = |reason: String| Error::PhaseStart { phase: phase.into(), reason };
+    /// C per unit, Eq. 7, of a phase that ends here.
+    pub(super) async fn changes(&self, running: &mut Running) -> Result<Vec<f64>, Error> {
+        let phase = self.phases[self.position].name.clone();
+        let unreadable = |reason: String| Error::PhaseStart { phase: phase.clone(), reason };
         let units = self.policy.units().clone();
-        let mut before: Box<dyn FnMut(usize) -> Result<Slab, String>> = match (start, pull) {
-            (Start::Copy(slabs), _) | (Start::Anchor, Some(Pull { anchor: slabs, .. })) => {
-                let mut slabs: Vec<Option<Slab>> = slabs.into_iter().map(Some).collect();
-                Box::new(move |unit| slabs[unit].take().ok_or_else(|| "it was read twice".into()))
-            }
-            (Start::Stored(Some(mut stored)), _) => {
+        let mut before: Box<dyn FnMut(usize) -> Result<Slab, String> + '_> = match (&mut running.start, &running.pull) {
+            (Start::Copy(slabs), _) => Box::new(|unit| Ok(slabs[unit].clone())),
+            (Start::Anchor, Some(pull)) => Box::new(|unit| Ok(pull.anchor[unit].clone())),
+            (Start::Stored(Some(stored)), _) => {
                 let (units, compute) = (units.clone(), self.policy.compute().clone());
                 Box::new(move |unit| Ok(Slab::from_values(stored.read(&units[unit])?, units[unit].dims(), &compute)))
             }
@@ -77,11 +76,22 @@ impl<R: Reduce> Trainer<R> {
                 return Err(unreadable("no reader was handed over when the phase started".into()));
             }
         };
-        let mut change = squared_distances(&self.policy, &mut before, &self.reduce, unreadable).await?;
+        let mut change = squared_distances(&self.policy, &mut before, &self.reduce, &unreadable).await?;
         for (c, unit) in change.iter_mut().zip(units.iter()) {
             *c /= unit.elements() as f64;
         }
         Ok(change)
+    }
+
+    /// C per unit as it would be if the phase under way ended here; between phases, `None`.
+    ///
+    /// # Errors
+    /// If the device fails, or the phase's start cannot be read.
+    pub async fn change(&mut self) -> Result<Option<Vec<f64>>, Error> {
+        let Some(mut running) = self.current.take() else { return Ok(None) };
+        let change = self.changes(&mut running).await;
+        self.current = Some(running);
+        change.map(Some)
     }
 
     /// ‖θ − θ_start‖ per unit, how far the phase under way has moved; between phases, and where the phase's start is stored

@@ -5,6 +5,7 @@ mod read;
 mod write;
 
 use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub(crate) use decode::transposed;
@@ -12,7 +13,8 @@ pub use read::{TensorFile, TensorFileError};
 pub(crate) use write::{TensorFileWriter, TensorSpec, Written};
 
 /// The precision weights are saved in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SaveDtype {
     /// As they are in memory; loading them again gives the same bits.
     #[default]
