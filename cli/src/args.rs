@@ -198,7 +198,7 @@ fn at_least(least: usize, text: &str) -> Result<usize, String> {
 
 fn number(text: &str, holds: impl Fn(f64) -> bool, words: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && holds(*number));
-    number.ok_or_else(|| format!("give a number {words}"))
+    number.ok_or_else(|| format!("give a number {words}, such as 0.5 or 80e9, without a unit"))
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -55,7 +55,8 @@ fn files_that_are_something_else() {
     demonstration("x.jsonl", b"\x1f\x8b\x08", ": is compressed (gzip); unpack it first");
     demonstration("x.jsonl.zst", b"\x28\xb5\x2f\xfd", ": is compressed (zstd); unpack it first");
     demonstration("x.json", b"\xff\xfe[\0", ": is UTF-16; save it as UTF-8");
-    demonstration("x.csv", "prompt,completion\na,b\n", ": begins with \"prompt,completion\", which is neither JSONL");
+    demonstration("x.csv", "prompt,completion\na,b\n", ": is .csv, which is not read; convert it");
+    demonstration("x.txt", "prompt,completion\na,b\n", ": begins with \"prompt,completion\", which is neither JSONL");
     demonstration("x.jsonl", format!("[{GOOD}]"), ": is named .jsonl but holds a JSON array; rename it to .json");
     demonstration("x.json", b"PAR1", ": is named .json but holds Parquet; rename it to .parquet");
     demonstration("x.parquet", GOOD, ": is named .parquet but holds no Parquet (it does not begin with PAR1)");

@@ -34,7 +34,7 @@ pub struct Generate {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Answer the first N prompts.
-    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one, conflicts_with = "prompt")]
     pub limit: Option<usize>,
     /// Prompts that are answered together.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
@@ -43,7 +43,7 @@ pub struct Generate {
     #[arg(long)]
     pub json: bool,
     /// How columns of a file make up an example.
-    #[arg(long, default_value = "auto", value_parser = format())]
+    #[arg(long, default_value = "auto", value_parser = format(), conflicts_with = "prompt")]
     pub format: FormatChoice,
     /// How prompts are worded: a typed one is a message where there is a chat template.
     #[arg(long, default_value = "auto", value_parser = template())]
@@ -58,9 +58,9 @@ pub struct Generate {
 #[group(required = true, multiple = false)]
 pub struct Prompts {
     /// One prompt.
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
-    /// A text file with one prompt per line, or examples (JSONL, JSON, Parquet) whose prompts are taken.
+    /// A text with one prompt per line, or examples (JSONL, JSON, Parquet) whose prompts are taken.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
 }
@@ -152,7 +152,7 @@ pub struct Compare {
     #[arg(short = 'n', long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
     /// What draws which answer a judge sees first.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "url")]
     pub seed: u64,
     /// Print one JSON object.
     #[arg(long)]
@@ -185,7 +185,7 @@ pub struct JudgeOptions {
     #[arg(long, value_name = "NAME", requires = "url")]
     pub judge_model: Option<String>,
     /// What it is asked: helpful, summary, or a file with a Jinja template that prints prompt, a and b.
-    #[arg(long, value_name = "QUESTION", default_value = "helpful")]
+    #[arg(long, value_name = "QUESTION", default_value = "helpful", requires = "url")]
     pub question: String,
     /// Further fields of requests, as a JSON object; null takes one out.
     #[arg(long, value_name = "JSON", requires = "url")]
@@ -194,6 +194,6 @@ pub struct JudgeOptions {
     #[arg(long, value_name = "FILE", requires = "url")]
     pub verdicts: Option<PathBuf>,
     /// Questions asked at the same time.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one, requires = "url")]
     pub concurrency: usize,
 }

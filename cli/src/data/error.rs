@@ -122,6 +122,17 @@ pub enum FileFault {
         /// Its beginning.
         prompt: String,
     },
+    /// Parquet that cannot be read out of order.
+    #[error("is Parquet from a pipe, which can only be read in order; save it to a file first")]
+    Pipe,
+    /// Values between commas.
+    #[error(
+        "is .{extension}, which is not read; convert it, for example: python -c \"import pandas; pandas.read_csv('FILE').to_parquet('NEW.parquet')\""
+    )]
+    Csv {
+        /// The extension.
+        extension: String,
+    },
     /// Neither text nor Parquet.
     #[error("is a binary file (byte {offset} is NUL), but no Parquet; readable are JSONL, JSON and Parquet")]
     Binary {

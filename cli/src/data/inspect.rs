@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use hbat::tokens::{Group, Sequence};
 
 use super::{Codec, DataError, Kind, Loaded, ReadOptions, load};
+use crate::report::harmless;
 use crate::text::{Special, TextError, Tokenizer};
 
 /// How tokens are told apart.
@@ -43,7 +44,7 @@ pub enum InspectError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The output cannot be written to.
-    #[error("cannot write the output: {0}")]
+    #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
 
@@ -155,19 +156,5 @@ impl Printer<'_> {
             (Side::End, true) => "33;7",
         };
         Ok(write!(out, "\x1b[{code}m{text}\x1b[0m")?)
-    }
-}
-
-/// Text that a terminal obeys is shown instead.
-fn harmless(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && !"\n\t".contains(c) { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn terminals_are_not_told_what_to_do() {
-        assert_eq!(super::harmless("a\tb\n\u{1b}[2J\0é\u{9b}"), "a\tb\n\\u{1b}[2J\\u{0}é\\u{9b}");
     }
 }

@@ -31,6 +31,7 @@ pub use record::{Place, Spot};
 pub use report::LengthReport;
 
 use codec::{Author, Encoded};
+use read::Asked;
 use record::Record;
 
 use crate::text::{Message, Role};
@@ -44,6 +45,13 @@ pub struct ReadOptions {
     pub limit: Option<usize>,
     /// Columns under other names: the format's name to the file's.
     pub columns: BTreeMap<String, String>,
+}
+
+impl ReadOptions {
+    /// Whether a column may be part of an example.
+    fn wants(&self, column: &str) -> bool {
+        Format::reads(column) || self.columns.values().any(|own| own == column)
+    }
 }
 
 /// A data set in tokens.
@@ -108,17 +116,25 @@ impl Prompt {
     }
 }
 
-/// Loads prompts alone: those of examples, or the lines of a text file that are not blank.
+/// Loads prompts alone: those of examples, or the lines of a text that are not blank. A text that holds examples is taken for these, and so is
+/// every file where a format is given.
 ///
 /// # Errors
 /// If the file cannot be read, holds nothing, or a prompt cannot be put into tokens.
 pub fn load_prompts(path: &Path, options: &ReadOptions, codec: &Codec) -> Result<Vec<Prompt>, DataError> {
     let limit = options.limit.unwrap_or(usize::MAX);
-    if let Some(lines) = read::plain_lines(path)? {
-        let prompt = |(place, line)| Prompt::typed(line, codec).map_err(|error| error.at(place));
-        return lines.into_iter().take(limit).map(prompt).collect();
-    }
-    let (format, records) = records(&Kind::ALL, path, options, limit)?;
+    let wanted = |column: &str| options.wants(column);
+    let records = match options.format {
+        Some(_) => read::read(path, limit, &wanted)?,
+        None => match read::read_prompts(path, limit, &wanted)? {
+            Asked::Records(records) => records,
+            Asked::Lines(lines) => {
+                let prompt = |(place, line)| Prompt::typed(line, codec).map_err(|error| error.at(place));
+                return lines.into_iter().map(prompt).collect();
+            }
+        },
+    };
+    let (format, records) = understood(&Kind::ALL, path, options, records)?;
     let prompt = |mut record: Record| {
         let example = format.example(&mut record, codec.style())?;
         Prompt::new(example.prompt().clone(), codec).map_err(|error| error.at(record.place))
@@ -161,8 +177,16 @@ fn encode(records: Vec<Record>, first: usize, format: Format, codec: &Codec) -> 
 
 /// A file's records, columns renamed, and their format.
 fn records(kinds: &[Kind], path: &Path, options: &ReadOptions, limit: usize) -> Result<(Format, Vec<Record>), DataError> {
-    let wanted = |column: &str| Format::reads(column) || options.columns.values().any(|own| own == column);
-    let mut records = read::read(path, limit, &wanted)?;
+    let records = read::read(path, limit, &|column| options.wants(column))?;
+    understood(kinds, path, options, records)
+}
+
+fn understood(
+    kinds: &[Kind],
+    path: &Path,
+    options: &ReadOptions,
+    mut records: Vec<Record>,
+) -> Result<(Format, Vec<Record>), DataError> {
     for record in &mut records {
         record.rename(&options.columns)?;
     }

@@ -1,7 +1,9 @@
 //! JSON Lines and JSON arrays.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -33,6 +35,16 @@ pub(super) fn array(text: &str, file: &Arc<str>, limit: usize) -> Result<Vec<Rec
         Ok(Record { place: place(element), fields })
     });
     records.collect()
+}
+
+/// Whether a line is an object.
+pub(super) fn is_object(line: &str) -> bool {
+    serde_json::from_str::<HashMap<String, IgnoredAny>>(line).is_ok()
+}
+
+/// Whether a text is an array of objects.
+pub(super) fn is_array(text: &str) -> bool {
+    serde_json::from_str::<Vec<HashMap<String, IgnoredAny>>>(text).is_ok()
 }
 
 /// Only what JSON itself calls white space: other blanks on a line of their own are a mistake worth hearing about.

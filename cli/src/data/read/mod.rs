@@ -5,7 +5,7 @@ mod json;
 mod parquet;
 mod strict;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,36 +15,68 @@ use super::record::{Place, Record, Spot};
 
 /// Reads a file's examples, at most `limit` of them, with the columns that are `wanted`; of others at least the names.
 pub(super) fn read(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Record>, DataError> {
-    let file: Arc<str> = path.display().to_string().into();
-    let records = match content(path) {
-        Ok(Content::Parquet(opened)) => parquet::records(opened, &file, limit, wanted),
-        Ok(Content::Lines(text)) => json::lines(text.as_str(), &file, limit),
-        Ok(Content::Array(text)) => json::array(text.as_str(), &file, limit),
-        Err(fault) => Err(fault),
-    };
-    records.map_err(|fault| DataError::File { file, fault: Box::new(fault) })
+    at(path, |file| records(content(path)?, file, limit, wanted))
 }
 
-/// The lines of a text file that are not blank, each with its place; `None` if its name says that it holds examples.
-pub(super) fn plain_lines(path: &Path) -> Result<Option<Vec<(Place, String)>>, DataError> {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if ["json", "jsonl", "ndjson", "parquet"].contains(&extension.as_str()) {
-        return Ok(None);
-    }
+/// What prompts are taken from.
+pub(super) enum Asked {
+    /// Lines of a text that are not blank, each with its place.
+    Lines(Vec<(Place, String)>),
+    /// Examples.
+    Records(Vec<Record>),
+}
+
+/// The same of a file that may be plain text: it is, unless its name says that it holds examples, or it does.
+pub(super) fn read_prompts(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Asked, DataError> {
+    let named = EXTENSIONS.contains(&extension(path).as_str());
+    let blank = |fault| if matches!(fault, FileFault::Empty) && !named { FileFault::NoPrompts } else { fault };
+    at(path, |file| match content(path).map_err(blank)? {
+        Content::Text(decoded) if !named => lines(&decoded, file, limit).map(Asked::Lines),
+        Content::Lines(decoded) if !named && !json::is_object(first_line(&decoded)) => {
+            lines(&decoded, file, limit).map(Asked::Lines)
+        }
+        Content::Array(decoded) if !named && !json::is_array(decoded.as_str()) => lines(&decoded, file, limit).map(Asked::Lines),
+        content => records(content, file, limit, wanted).map(Asked::Records),
+    })
+}
+
+/// Names of files that hold examples.
+const EXTENSIONS: [&str; 4] = ["json", "jsonl", "ndjson", "parquet"];
+
+/// Does something with a file; what goes wrong names it.
+fn at<T>(path: &Path, read: impl FnOnce(&Arc<str>) -> Result<T, FileFault>) -> Result<T, DataError> {
     let file: Arc<str> = path.display().to_string().into();
+    read(&file).map_err(|fault| DataError::File { file, fault: Box::new(fault) })
+}
+
+fn records(content: Content, file: &Arc<str>, limit: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Record>, FileFault> {
+    match content {
+        Content::Parquet(opened) => parquet::records(opened, file, limit, wanted),
+        Content::Lines(text) => json::lines(text.as_str(), file, limit),
+        Content::Array(text) => json::array(text.as_str(), file, limit),
+        Content::Text(text) => Err(FileFault::Unknown { start: first_line(&text).chars().take(40).collect() }),
+    }
+}
+
+fn lines(decoded: &Decoded, file: &Arc<str>, limit: usize) -> Result<Vec<(Place, String)>, FileFault> {
     let place = |line| Place { file: file.clone(), spot: Spot::Line(line) };
-    let refused = |fault| DataError::File { file: file.clone(), fault: Box::new(fault) };
-    let decoded = fs::read(path).map_err(|error| unreadable(&error)).and_then(decode).map_err(refused)?;
     let lines = decoded.as_str().lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let lines: Vec<(Place, String)> = lines.map(|(number, line)| (place(number + 1), line.to_owned())).collect();
-    if lines.is_empty() { Err(refused(FileFault::NoPrompts)) } else { Ok(Some(lines)) }
+    Ok(lines.take(limit).map(|(number, line)| (place(number + 1), line.to_owned())).collect())
+}
+
+fn first_line(decoded: &Decoded) -> &str {
+    decoded.as_str().trim_start().lines().next().unwrap_or_default()
 }
 
 /// What a file holds.
 enum Content {
     Parquet(File),
+    /// Begins as lines of JSON do,
     Lines(Decoded),
+    /// as an array,
     Array(Decoded),
+    /// or as neither.
+    Text(Decoded),
 }
 
 /// A file's text, the byte order mark left out.
@@ -67,10 +99,11 @@ fn content(path: &Path) -> Result<Content, FileFault> {
     let mut head = Vec::new();
     file.by_ref().take(8192).read_to_end(&mut head).map_err(|error| unreadable(&error))?;
     refuse(&head)?;
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let extension = extension(path);
     if head.starts_with(b"PAR1") {
         return match extension.as_str() {
             "json" | "jsonl" | "ndjson" => Err(misnamed(extension, "Parquet", "rename it to .parquet")),
+            _ if !file.metadata().is_ok_and(|metadata| metadata.is_file()) => Err(FileFault::Pipe),
             _ => Ok(Content::Parquet(file)),
         };
     }
@@ -84,7 +117,16 @@ fn content(path: &Path) -> Result<Content, FileFault> {
     if let Some(offset) = head.iter().position(|byte| *byte == 0) {
         return Err(FileFault::Binary { offset });
     }
-    text(decode(fs::read(path).map_err(|error| unreadable(&error))?)?, extension)
+    if ["csv", "tsv"].contains(&extension.as_str()) {
+        return Err(FileFault::Csv { extension });
+    }
+    // Not from the beginning once more: a pipe is read once.
+    file.read_to_end(&mut head).map_err(|error| unreadable(&error))?;
+    text(decode(head)?, extension)
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 fn text(decoded: Decoded, extension: String) -> Result<Content, FileFault> {
@@ -96,7 +138,7 @@ fn text(decoded: Decoded, extension: String) -> Result<Content, FileFault> {
             Err(misnamed(extension, "a JSON array", "rename it to .json, or write one object per line"))
         }
         Some('[') => Ok(Content::Array(decoded)),
-        Some(_) => Err(FileFault::Unknown { start: text.lines().next().unwrap_or("").chars().take(40).collect() }),
+        Some(_) => Ok(Content::Text(decoded)),
     }
 }
 
