@@ -183,8 +183,13 @@ impl Server {
 
     /// Head and body of an answer.
     fn get(&self, path: &str, accept: &str) -> (String, Vec<u8>) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nAccept-Encoding: {accept}"))
+    }
+
+    /// The same of a request that begins so.
+    fn ask(&self, begin: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nAccept-Encoding: {accept}\r\nConnection: close\r\n\r\n");
+        let request = format!("{begin}\r\nHost: lab\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an answer");
@@ -223,6 +228,13 @@ fn the_server_sends_the_page_with_the_headers_that_browsers_need() {
     assert!(head.contains("content-type: application/wasm") && head.contains("content-encoding: br"), "{head}");
     assert!(body.len() < 1000, "{} bytes", body.len());
     assert!(server.get("/b.js", "identity").0.contains("content-type: text/javascript"));
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag").to_owned();
+    let (head, body) = server.ask(&format!("GET /a.wasm HTTP/1.1\r\nIf-None-Match: \"x\", {}", tag.replace("w/", "W/")));
+    assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+    assert!(server.ask("GET /b.js HTTP/1.1\r\nIf-None-Match: \"x\"").0.starts_with("http/1.1 200"));
+    let (head, _) = server.ask("POST /b.js HTTP/1.1\r\nContent-Length: 0");
+    assert!(head.starts_with("http/1.1 405") && head.contains("allow: get, head"), "{head}");
+    assert!(server.ask("HEAD /b.js HTTP/1.1").0.starts_with("http/1.1 200"));
     for absent in ["/absent", "/../Cargo.toml", "/%2e%2e/Cargo.toml"] {
         assert!(server.get(absent, "identity").0.starts_with("http/1.1 404"), "{absent}");
     }

@@ -77,7 +77,8 @@ impl Ends {
 
 impl Display for Ends {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Median of {} seeds (first and third quartile), at the end:\n", self.runs.len())?;
+        let seeds = if self.runs.len() == 1 { "seed" } else { "seeds" };
+        writeln!(f, "Median of {} {seeds} (first and third quartile), at the end:\n", self.runs.len())?;
         writeln!(f, "| | SFT loss | reward | exact, covered | exact, other | casual | hypervolume |")?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;
         let Some(first) = self.runs.first() else { return Ok(()) };
@@ -101,7 +102,12 @@ impl Display for Ends {
 
 fn quartiles(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
-    let at = |part: f64| values[((values.len() - 1) as f64 * part).round() as usize];
+    // Between two values in proportion, as NumPy has it.
+    let at = |part: f64| {
+        let place = (values.len() - 1) as f64 * part;
+        let [below, above] = [place.floor(), place.ceil()].map(|place| values[place as usize]);
+        below + (above - below) * place.fract()
+    };
     format!("{:.3} ({:.3}–{:.3})", at(0.5), at(0.25), at(0.75))
 }
 
@@ -113,5 +119,6 @@ mod tests {
     fn quartiles_are_of_the_sorted_values() {
         assert_eq!(quartiles(vec![5.0, 1.0, 4.0, 2.0, 3.0]), "3.000 (2.000–4.000)");
         assert_eq!(quartiles(vec![0.5]), "0.500 (0.500–0.500)");
+        assert_eq!(quartiles(vec![4.0, 1.0, 3.0, 2.0]), "2.500 (1.750–3.250)");
     }
 }

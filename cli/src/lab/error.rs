@@ -30,6 +30,12 @@ pub enum LabCommandError {
         /// The system's reason.
         reason: std::io::Error,
     },
+    /// One file for two things.
+    #[error("--ghosts {}: that is where --output goes; name another file", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+    },
     /// No page was built in.
     #[error(
         "this hbat has no page inside. Build one and name it: `wasm/build`, then `npm ci && npm run build` in wasm/www, then \

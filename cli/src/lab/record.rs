@@ -1,7 +1,7 @@
 //! `hbat record`: a run of the lab as a file.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hbat::compute::Compute;
@@ -24,6 +24,11 @@ pub(crate) async fn record(options: &Record, volume: Volume) -> anyhow::Result<i
     let interrupt = Interrupt::listen();
     // Before minutes of training.
     options.output.iter().chain(&options.ghosts).try_for_each(|path| check_output(path))?;
+    if let (Some(output), Some(ghosts)) = (&options.output, &options.ghosts)
+        && same(output, ghosts)
+    {
+        return Err(LabCommandError::Twice { path: ghosts.clone() }.into());
+    }
     if let Some(output) = &options.output {
         let records = recording(settings.clone(), &compute, &interrupt).await?;
         write(output, &Value::Array(records))?;
@@ -130,17 +135,41 @@ fn round(value: &mut Value) {
 
 /// Refuses a file that cannot be written, without touching it.
 fn check_output(path: &Path) -> Result<(), LabCommandError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let checked = match path.is_dir() {
-        true => Err(std::io::ErrorKind::IsADirectory.into()),
-        false => tempfile::tempfile_in(folder).map(drop),
+    let path = meant(path);
+    let checked = match std::fs::metadata(&path) {
+        Ok(there) if there.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => tempfile::tempfile_in(folder_of(&path)).map(drop),
     };
-    checked.map_err(|reason| LabCommandError::Output { path: path.to_path_buf(), reason })
+    checked.map_err(|reason| LabCommandError::Output { path, reason })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What a path stands for where it is a link: that is replaced, and the link stays.
+fn meant(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Whether two paths are one file, which need not be there yet.
+fn same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let path = meant(path);
+        (std::fs::canonicalize(folder_of(&path)).ok(), path.file_name().map(ToOwned::to_owned))
+    };
+    place(one) == place(other)
 }
 
 fn write(path: &Path, value: &Value) -> anyhow::Result<()> {
-    let text = serde_json::to_vec(value).context("as JSON")?;
-    Ok(replace_file(path, &text)?)
+    let (path, text) = (meant(path), serde_json::to_vec(value).context("as JSON")?);
+    match std::fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+        // A device or a pipe takes what is written, and is not replaced.
+        true => std::fs::write(&path, &text).map_err(|reason| LabCommandError::Output { path, reason })?,
+        false => replace_file(&path, &text)?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! `hbat lab`: a server for the lab's page.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use tokio::net::TcpListener;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -48,30 +49,50 @@ pub(crate) async fn serve(options: &Serve) -> anyhow::Result<i32> {
     Ok(INTERRUPTED)
 }
 
+/// A file, unless the browser has this very one.
+fn file(path: &str, bytes: Cow<'static, [u8]>, has: Option<&HeaderValue>) -> Response<Body> {
+    // Weak, for it is of the file and not of how it is compressed.
+    let tag = format!("W/\"{:x}-{:08x}\"", bytes.len(), crc32fast::hash(&bytes));
+    let known = has.and_then(|tags| tags.to_str().ok()).is_some_and(|tags| tags.split(',').any(|has| has.trim() == tag));
+    let mut response = match known {
+        true => Response::new(Body::empty()),
+        false => Response::new(Body::from(bytes.into_owned())),
+    };
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let kind = mime_guess::from_path(path).first_or_octet_stream();
+    for (name, value) in [(header::CONTENT_TYPE, kind.essence_str()), (header::ETAG, &tag)] {
+        response.headers_mut().insert(name, HeaderValue::from_str(value).expect("letters, digits and marks"));
+    }
+    response
+}
+
+fn told(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
 fn router(page: Page) -> Router {
     let compression = CompressionLayer::new().compress_when(SizeAbove::new(1024));
     Router::new().fallback(answer).layer(compression).with_state(page)
 }
 
-async fn answer(State(page): State<Page>, uri: Uri) -> Response<Body> {
+async fn answer(State(page): State<Page>, method: Method, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let path = match uri.path().trim_start_matches('/') {
         "" => "index.html",
         path => path,
     };
-    let mut response = match page.file(path) {
-        Some(bytes) => {
-            let mut response = Response::new(Body::from(bytes.into_owned()));
-            let kind = mime_guess::from_path(path).first_or_octet_stream();
-            let kind = HeaderValue::from_str(kind.essence_str()).unwrap_or(HeaderValue::from_static("application/octet-stream"));
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let mut response = match (page.file(path), [Method::GET, Method::HEAD].contains(&method)) {
+        (_, false) => {
+            let mut response = told(StatusCode::METHOD_NOT_ALLOWED, "the lab is read, by GET or HEAD\n".into());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             response
         }
-        None => {
-            let mut response = Response::new(Body::from(format!("the lab has no {path}\n")));
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-            response
-        }
+        (Some(bytes), _) => file(path, bytes, headers.get(header::IF_NONE_MATCH)),
+        (None, _) => told(StatusCode::NOT_FOUND, format!("the lab has no {path}\n")),
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
