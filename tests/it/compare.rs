@@ -191,7 +191,7 @@ fn a_busy_judge_is_asked_again_and_one_that_refuses_is_not() {
     fails(&odd.compare(folder, &[]), 78, "no choices[0].message.content in \"[1]\"");
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = StandIn { url: format!("http://{free}"), ..busy };
-    fails(&nobody.compare(folder, &[]), 70, "after 1 tries");
+    fails(&nobody.compare(folder, &[]), 70, "after 1 try: ");
 }
 
 #[test]

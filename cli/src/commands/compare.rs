@@ -11,8 +11,8 @@ use crate::comparison::{
     ByJudge, ByReward, Compared, EndpointOptions, Judge, JudgeError, JudgeSettings, Report, Rouge, Side, Tally, Verdict, rouge,
 };
 use crate::data::{Answer, Codec, Comparison, DataError, ReadOptions, Style, Text, encode_comparisons, load_answers};
-use crate::model::ModelError;
-use crate::report::{Bar, tell};
+use crate::model::{ModelError, read_config};
+use crate::report::{Bar, harmless, tell};
 use crate::run::compute;
 use crate::signal::{Interrupt, Interrupted};
 
@@ -80,6 +80,7 @@ async fn by_reward(
     comparisons: &[Comparison],
     examples: &mut [Compared],
 ) -> anyhow::Result<ByReward> {
+    read_config(folder)?;
     let codec = Codec::load(folder, options.reading.codec())?;
     let opened = open(folder, &codec)?;
     if opened.config().head != HeadKind::Value {
@@ -121,6 +122,7 @@ async fn by_judge(mut judge: Judge, comparisons: &[Comparison], examples: &mut [
     let mut bar = Bar::items("verdicts", comparisons.len() as u64);
     let mut heard = |place: usize, verdict: Result<Verdict, &JudgeError>| {
         examples[place].verdict = Some(verdict.unwrap_or_else(|error| {
+            let error = harmless(&error.to_string());
             bar.hidden(|| tell(format_args!("warning: {}: {error}", comparisons[place].place)));
             Verdict::Refused
         }));
@@ -141,7 +143,8 @@ impl JudgeOptions {
             url: self.url.clone()?,
             model: self.judge_model.clone()?,
             request: self.request.clone(),
-            key: std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty()),
+            // What is no text is no key, and refused as such.
+            key: std::env::var_os("OPENAI_API_KEY").map(|key| key.to_string_lossy().into_owned()).filter(|key| !key.is_empty()),
         };
         let (question, verdicts) = (self.question.clone(), self.verdicts.clone());
         Some(JudgeSettings { endpoint, question, verdicts, concurrency: self.concurrency, seed })

@@ -10,7 +10,7 @@ use hbat::tokens::Group;
 use crate::args::Eval;
 use crate::data::{Codec, load_demonstrations, load_preferences};
 use crate::evaluation::{Evaluation, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences};
-use crate::model::{ModelError, ModelFolder};
+use crate::model::{ModelError, ModelFolder, read_config};
 use crate::report::tell;
 use crate::run::compute;
 
@@ -18,6 +18,7 @@ use super::reading::{load, open, score};
 
 pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let compute = compute(options.device)?;
+    read_config(&options.model)?;
     let codec = Codec::load(&options.model, options.reading.codec())?;
     let read = options.reading.read(options.limit);
     let files = &options.files;

@@ -1,6 +1,6 @@
 //! `hbat generate`: a model's answers to prompts.
 
-use std::io::{StdoutLock, Write};
+use std::io::{IsTerminal, StdoutLock, Write};
 
 use anyhow::Context;
 use hbat::generate::{Completion, GenerateSettings, Sampling, Warp, generate_at};
@@ -8,7 +8,7 @@ use hbat::generate::{Completion, GenerateSettings, Sampling, Warp, generate_at};
 use crate::args::Generate;
 use crate::data::{Codec, CodecOptions, Prompt, ReadOptions, TooLong, load_prompts, written};
 use crate::model::ModelFolder;
-use crate::report::{Bar, tell};
+use crate::report::{Bar, harmless, tell};
 use crate::run::compute;
 use crate::text::Special;
 
@@ -67,9 +67,11 @@ impl Shape {
     }
 
     fn write(self, out: &mut StdoutLock, prompt: &Prompt, completion: &Completion, answer: &str) -> std::io::Result<()> {
+        // A file gets what the model said to the letter.
+        let shown = |text: &str| if out.is_terminal() { harmless(text) } else { text.to_owned() };
         match self {
-            Self::Alone => writeln!(out, "{answer}"),
-            Self::BelowPrompt => writeln!(out, "> {}\n{answer}\n", prompt.text.readable().trim()),
+            Self::Alone => writeln!(out, "{}", shown(answer)),
+            Self::BelowPrompt => writeln!(out, "> {}\n{}\n", shown(prompt.text.readable().trim()), shown(answer)),
             Self::Json => {
                 let mut record = written(&prompt.text, answer, completion.finish);
                 record.insert("tokens".to_owned(), completion.tokens.len().into());

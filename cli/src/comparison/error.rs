@@ -50,7 +50,8 @@ pub enum JudgeError {
     },
     /// Nobody answers, or something else than a judge.
     #[error(
-        "no verdict from {url} after {tries} tries: {reason}. Replies so far are in the file of --verdicts, if one was named"
+        "no verdict from {url} after {}: {reason}. Replies so far are in the file of --verdicts, if one was named",
+        if *tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") }
     )]
     Silent {
         /// What was asked.

@@ -8,12 +8,16 @@ const RIDGE: f64 = 0.01;
 /// `results` are 1 where the first answer won, ½ for a tie and 0, with how much longer the first answer is. By AlpacaEval 2's regression
 /// (Dubois et al. 2024) for one pair of models, without its term for how hard a prompt is, which takes many: log odds of winning are
 /// a + b·tanh(difference / its standard deviation), by maximum likelihood with a wide prior on b, and the rate is that of a alone. `None` without
-/// results, or where all are the same: then there are no odds.
+/// results, or where all are the same: then there are no odds; and where nothing but the prior would say what answers of one length come to: all of
+/// one side's are longer, or who wins follows from length.
 pub(super) fn length_controlled(results: &[(f64, f64)]) -> Option<(f64, f64)> {
     if results.iter().all(|(won, _)| Some(*won) == results.first().map(|(first, _)| *first)) {
         return None;
     }
     let scale = deviation(results.iter().map(|(_, longer)| *longer));
+    if scale > 0.0 && (one_sided(results) || separated(results)) {
+        return None;
+    }
     // Answers that are all as much longer say nothing about length.
     let feature = |longer: f64| if scale > 0.0 { (longer / scale).tanh() } else { 0.0 };
     let points: Vec<(f64, f64)> = results.iter().map(|&(won, longer)| (won, feature(longer))).collect();
@@ -21,6 +25,20 @@ pub(super) fn length_controlled(results: &[(f64, f64)]) -> Option<(f64, f64)> {
     let rate = sigmoid(a);
     let variance = bb / (aa * bb - ab * ab);
     Some((rate, rate * (1.0 - rate) * variance.sqrt()))
+}
+
+fn one_sided(results: &[(f64, f64)]) -> bool {
+    results.iter().all(|(_, longer)| *longer > 0.0) || results.iter().all(|(_, longer)| *longer < 0.0)
+}
+
+/// Whether some length tells all that was won from all that was lost; ties are half of either.
+fn separated(results: &[(f64, f64)]) -> bool {
+    let range = |of: fn(f64) -> bool| {
+        let lengths = results.iter().filter(|(won, _)| of(*won)).map(|(_, longer)| *longer);
+        lengths.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), x| (least.min(x), most.max(x)))
+    };
+    let (won, lost) = (range(|won| won > 0.0), range(|won| won < 1.0));
+    won.1 <= lost.0 || lost.1 <= won.0
 }
 
 /// The standard deviation of a sample.
@@ -86,9 +104,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_only_the_prior_says_is_not_said() {
+        assert_eq!(length_controlled(&[(1.0, 30.0), (0.0, -20.0)]), None, "a win and a loss");
+        let shorter = [(1.0, -5.0), (1.0, -9.0), (0.0, -7.0), (1.0, -2.0), (0.0, -4.0)];
+        assert_eq!(length_controlled(&shorter), None, "no answer is as long as the others");
+        let by_length: Vec<(f64, f64)> = (0..40).map(|i| if i % 4 == 0 { (0.0, -90.0) } else { (1.0, 110.0) }).collect();
+        assert_eq!(length_controlled(&by_length), None, "the longer one wins");
+    }
+
+    #[test]
     fn a_judge_of_length_alone_prefers_nobody() {
-        let results: Vec<(f64, f64)> = (0..40).map(|i| if i % 4 == 0 { (0.0, -90.0) } else { (1.0, 110.0) }).collect();
-        let (rate, error) = length_controlled(&results).unwrap();
+        // But for one in seven.
+        let won = |i: usize, longer: f64| if (longer > 0.0) == (i % 7 == 3) { 0.0 } else { 1.0 };
+        let results = (0..70).map(|i| if i % 5 == 0 { -90.0 } else { 110.0 }).enumerate().map(|(i, x)| (won(i, x), x));
+        let (rate, error) = length_controlled(&results.collect::<Vec<_>>()).unwrap();
         assert!((0.2..0.8).contains(&rate) && error > 0.1, "{rate} ± {error}");
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::rouge::{Rouge, RougeScore};
 use super::tally::{Tally, Verdict};
+use crate::report::counted;
 
 /// One file of answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,7 +89,13 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} against {}: {} prompts", self.answers.file.display(), self.others.file.display(), self.prompts)?;
+        writeln!(
+            f,
+            "{} against {}: {}",
+            self.answers.file.display(),
+            self.others.file.display(),
+            counted(self.prompts, "prompt")
+        )?;
         writeln!(f, "  characters     {:.0} and {:.0} per answer", self.answers.characters, self.others.characters)?;
         let [ours, theirs] = [&self.answers, &self.others].map(|side| side.cut_off);
         if ours + theirs > 0 {

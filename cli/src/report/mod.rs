@@ -15,7 +15,7 @@ pub use display::{Display, Outline, PhaseOutline};
 pub use hbat::records::Moment;
 pub use needs::{needs_line, needs_text};
 pub(crate) use pace::kind;
-pub(crate) use phrase::{size, sizes};
+pub(crate) use phrase::{counted, harmless, quoted, size, sizes};
 pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
 pub use table::{markdown, table};
 

@@ -1,5 +1,7 @@
 //! Numbers and findings in words.
 
+use std::path::Path;
+
 use console::measure_text_width;
 use hbat::consolidation::{Degenerate, Rule};
 use hbat::trainer::ImportanceReport;
@@ -72,6 +74,19 @@ fn size_to(bytes: u64, more: usize) -> String {
         value /= 1000.0;
     }
     format!("{value:.*} TB", 1 + more)
+}
+
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Text that a terminal obeys is shown instead.
+pub(crate) fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !"\n\t".contains(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// The text in lines of at most so many columns, a longer word on a line of its own.
@@ -161,6 +176,17 @@ mod tests {
             (sizes([25_000_000_000, 1_240_000]), sizes([7, 7])),
             (["25 GB", "1.2 MB"].map(Into::into), ["7 B", "7 B"].map(Into::into))
         );
+    }
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_cut_them() {
+        let of = |path: &str| quoted(Path::new(path));
+        assert_eq!([of("/a/b-1.5"), of("a b"), of("it's"), of("")], ["/a/b-1.5", "'a b'", r"'it'\''s'", "''"]);
+    }
+
+    #[test]
+    fn terminals_are_not_told_what_to_do() {
+        assert_eq!(harmless("a\tb\n\u{1b}[2J\0é\u{9b}"), "a\tb\n\\u{1b}[2J\\u{0}é\\u{9b}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::tensor_file::TensorFileError;
+use crate::report::quoted;
 
 /// An error of the run directory. Each names the path and what to do; none of them leaves a half-written file behind.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub enum StoreError {
         reason: io::Error,
     },
     /// A new run was to start where there is one already.
-    #[error("{0} holds a run already: go on with it by `hbat resume {0}`, or choose another --output", path.display())]
+    #[error("{} holds a run already: go on with it by `hbat resume {}`, or choose another --output", path.display(), quoted(path))]
     RunExists {
         /// The directory.
         path: PathBuf,
