@@ -78,10 +78,19 @@ async function openRecording() {
   }
 }
 
+/** Goes to the plane, and leaves the address to the settings. */
+function skip(event) {
+  event.preventDefault();
+  const plane = document.querySelector("#plane");
+  plane.tabIndex = -1;
+  plane.focus();
+}
+
 place();
 pageKeys(state);
 state.addEventListener("update", update);
 state.player.addEventListener("failed", ({ detail }) => notices.fail(`Training stopped: ${detail.message}`));
+document.querySelector(".skip").addEventListener("click", skip);
 addEventListener("hashchange", () => session.fields && session.followAddress());
 await openRecording();
 await session.open();

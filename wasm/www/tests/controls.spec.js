@@ -130,6 +130,31 @@ test("a setting out of range is refused by name", async ({ lab, page }) => {
   await page.locator("#set-f_max").blur();
   await expect(page.locator(".field", { has: page.locator("#set-f_max") })).toContainText("is not between 0 and");
   await expect(page.locator("#set-f_max")).toHaveAttribute("aria-invalid", "true");
+  await page.locator("#set-f_max").press("Enter");
+  await expect(page.locator("#set-f_max")).toBeFocused();
+  await expect(page.locator("html")).toHaveAttribute("data-run", "2");
+  await lab.button("Defaults").click();
+  await expect(page.locator("#set-f_max")).not.toHaveAttribute("aria-invalid");
+  await expect(page.locator("#set-f_max")).not.toHaveValue("-3");
+});
+
+test("the way past the masthead leaves the address alone", async ({ lab, page }) => {
+  await lab.open(SHORT);
+  const address = page.url();
+  await page.locator(".skip").focus();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#plane")).toBeFocused();
+  expect(page.url()).toBe(address);
+});
+
+test("the address is that of the run that trains, whatever is changed meanwhile", async ({ lab, page }) => {
+  await lab.open({ ...SHORT, lanes: "two-stage,hbat", preference: "ppo" });
+  await lab.button("Start again").click();
+  await expect(page.locator(".controls .primary")).toContainText("Teaching the judge");
+  await page.locator("#set-seed").fill("77");
+  await page.locator("#set-seed").blur();
+  await expect(page.locator("html")).toHaveAttribute("data-run", "3");
+  expect(page.url()).not.toContain("77");
 });
 
 test("β is tuned for both", async ({ lab, page }) => {
@@ -142,6 +167,12 @@ test("β is tuned for both", async ({ lab, page }) => {
   await expect(page.locator("#tune tbody tr.best")).toHaveCount(2);
   await expect(page.locator("#tune .hint")).toContainText("each at its best");
   await expect(page.locator("g.tuned path")).toHaveCount(2);
+  await page.locator("#set-seed").fill("9");
+  await page.locator("#set-seed").blur();
+  await lab.button("Tune β for both").click();
+  await expect(page.locator("#tune .hint")).toContainText("Seed 9 alone", { timeout: 100_000 });
+  await expect(page.locator("#tune .hint")).toContainText("The plane shows a run with other settings");
+  await expect(page.locator("g.tuned path")).toHaveCount(0);
 });
 
 async function gradient(path, step) {

@@ -88,9 +88,10 @@ for (const [name, text, says] of [
   [
     "null",
     '{"kind":"evaluation","method":"hbat","sft_nll":null,"margin":0}\n',
-    "“sft_nll” should be a number, but it is null",
+    "“sft_nll” is null: no demonstrations were validated",
   ],
   ["empty", "", "has no evaluation"],
+  ["young", '{"kind":"evaluation","method":"hbat","sft_nll":1,"margin":0}\n', "has no phase yet"],
 ]) {
   test(`a broken file is told: ${name}`, async ({ lab, page, folder }) => {
     await lab.open();

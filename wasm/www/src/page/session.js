@@ -55,7 +55,7 @@ export class Session {
   async followAddress() {
     const { settings, given, complaints } = fromFragment(this.fields, location.hash);
     for (const complaint of complaints) this.notices.warn(`The link: ${complaint}.`);
-    if (!given) return;
+    if (!given || document.getElementById(location.hash.slice(1))) return;
     this.#chosen = true;
     this.draft = settings;
     await this.train();
@@ -86,6 +86,13 @@ export class Session {
     return url.href;
   }
 
+  /** Whether settings are those of the run that is shown, but for some. */
+  isOfShown(settings, but) {
+    const shown = this.state.run.header.settings;
+    const alike = (name) => but.includes(name) || String(shown[name]) === String(settings[name]);
+    return this.state.run.source !== "imported" && Object.keys(settings).every(alike);
+  }
+
   /** From the start once more: trained again if it is live, else replayed. */
   again() {
     if (this.state.live) return this.train();
@@ -96,7 +103,8 @@ export class Session {
 
   newSeed() {
     if (!this.fields) return;
-    this.change("seed", this.draft.seed + 1);
+    const { seed } = this.draft;
+    this.change("seed", seed < this.fields.seed.max ? seed + 1 : 0);
     this.train();
   }
 
@@ -133,7 +141,8 @@ export class Session {
     this.state.live?.stop();
     live.addEventListener("recovered", ({ detail }) => this.#recovered(live, detail));
     this.state.show(live.run, live);
-    history.replaceState(null, "", toFragment(this.fields, this.draft));
+    // What trains, not what the reader has changed meanwhile.
+    history.replaceState(null, "", toFragment(this.fields, live.run.header.settings));
     this.state.player.play();
   }
 

@@ -14,7 +14,7 @@ export class PageState extends EventTarget {
   rule = null;
   /** @type {import("../lab/live.js").Live | null} */
   live = null;
-  /** Points of *tune β for both*, drawn in the plane. */
+  /** Points of *tune β for both*, drawn in the plane of the run that they belong to. */
   tuned = null;
 
   /** How many runs have been shown. */
@@ -51,6 +51,7 @@ export class PageState extends EventTarget {
     this.inspected = null;
     this.live = live;
     this.rule = null;
+    this.tuned = null;
     const hbat = run.lanes.findIndex((lane) => lane.method === "hbat");
     this.lane = Math.max(0, hbat);
     this.player.load(run, live);

@@ -13,14 +13,20 @@ import { section } from "./panel.js";
 export function controlsPanel(state, session) {
   const form = h("form", { class: "controls", novalidate: true });
   const train = h("button", { type: "submit", class: "primary" }, "Train it yourself");
-  const defaults = h("button", { type: "button", onclick: () => session.resetDraft() }, "Defaults");
+  let rows = null;
+  const reset = () => {
+    rows.all.forEach((row) => row.reset?.());
+    session.resetDraft();
+  };
+  const defaults = h("button", { type: "button", onclick: reset }, "Defaults");
   const hint = h("p", { class: "hint", role: "status" });
   const buttons = h("div", { class: "form-buttons" }, train, defaults);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    session.train();
+    const refused = form.querySelector("[aria-invalid]");
+    if (refused) refused.focus();
+    else session.train();
   });
-  let rows = null;
   return {
     element: section("controls", "Settings", null, [form]),
     update() {

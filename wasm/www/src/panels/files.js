@@ -56,7 +56,7 @@ export function filesPanel(state, session) {
   return {
     element: section("files", "Take it with you", NOTE, content),
     update() {
-      copy.disabled = !session.fields;
+      copy.disabled = !session.fields || state.run.source === "imported";
       for (const { name, button } of saves) {
         button.disabled = !state.live;
         button.hidden = name === "judge.toml" && !state.run.header.judge;

@@ -28,6 +28,8 @@ export function numberField(name, about, change) {
   slider?.addEventListener("input", () => change(fromPlace(Number(slider.value), field, about)));
   return {
     element: h("div", { class: "field number" }, label, box, slider, note, help),
+    /** Shows the setting again, whatever has been typed. */
+    reset: () => delete box.dataset.shown,
     update(values, fields) {
       const value = values[name];
       if (fields && field !== fields[name]) {

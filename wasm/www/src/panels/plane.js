@@ -89,13 +89,13 @@ function measure(view) {
   const ghosts = shownGhosts(state);
   const tuned = state.tuned ?? [];
   const counts = run.lanes.map((lane) => lane.moments.length);
-  const key = JSON.stringify([size, run.source, run.header.settings, counts, ghosts.length, tuned.length]);
+  const key = JSON.stringify([size, run.source, run.header.settings, counts, ghosts.length, tuned]);
   if (view.countKey === key && view.run === run) return;
   Object.assign(view, { countKey: key, run });
   view.box = { left: 52, right: size.width - 14, top: 14, bottom: size.height - 44 };
   const further = [...ghosts.map(({ point }) => point), ...tuned];
   view.scales = planeScales(run, further, view.box);
-  view.scaleKey = [view.scales.x.domain, view.scales.y.domain, size.width, ghosts.length, tuned.length].join();
+  view.scaleKey = [view.scales.x.domain, view.scales.y.domain, size.width, ghosts.length].join();
   layers.grid.replaceChildren(...grid(view.scales, view.box), ...axisNames(view.box, run, view.scales));
   layers.ghosts.replaceChildren(...ghosts.map(({ lane, point }) => mark("ghost", lane, point, view.scales, 0.62)));
   layers.tuned.replaceChildren(...tuned.map((point) => tunedMark(point, view.scales)));

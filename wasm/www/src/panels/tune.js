@@ -15,8 +15,8 @@ const WITH_BETA = ["dpo", "ppo"];
 
 const NOTE =
   "A method may look better only because β suits it. This trains two-stage and HBAT from the same start with " +
-  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane. " +
-  "RRHF and RAFT have no β.";
+  "several β, and compares each at the β of its largest hypervolume. The points appear in the plane if it shows a " +
+  "run with these settings. RRHF and RAFT have no β.";
 
 /**
  * @param {import("../page/state.js").PageState} state
@@ -34,8 +34,9 @@ export function tunePanel(state, session) {
     const settings = { ...session.draft, lanes: BOTH };
     const { lanes } = await worker.call("tuneBeta", { settings, backend }, progress);
     result.replaceChildren(table(lanes));
-    state.set({ tuned: pointsOf(lanes, state.run) });
-    return verdict(lanes);
+    const shown = session.isOfShown(settings, ["beta", "lanes"]);
+    state.set({ tuned: shown ? pointsOf(lanes, state.run) : null });
+    return verdict(lanes, settings.seed) + (shown ? "" : " The plane shows a run with other settings.");
   });
   return {
     element: section("tune", "Each at its best", NOTE, [button, status, result]),
@@ -45,11 +46,12 @@ export function tunePanel(state, session) {
   };
 }
 
-function verdict(lanes) {
+function verdict(lanes, seed) {
   const best = lanes.map(({ method, tried, best: at }) => ({ name: METHOD_NAMES[method] ?? method, ...tried[at] }));
   const [first, second] = best.sort((a, b) => b.hypervolume - a.hypervolume);
   const told = ({ name, hypervolume, beta }) => `${name} ${fixed(hypervolume, 3)} at β = ${short(beta)}`;
-  return `Hypervolume, each at its best: ${told(first)}, ${told(second)}. One seed; others may turn it round.`;
+  const found = `Hypervolume, each at its best: ${told(first)}, ${told(second)}.`;
+  return `${found} Seed ${seed} alone; others may turn it round.`;
 }
 
 function table(lanes) {

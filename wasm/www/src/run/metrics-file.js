@@ -4,6 +4,7 @@ import { Run } from "./run.js";
 
 const LABELS = {
   sft: "SFT only",
+  "preference-only": "Preferences only",
   "two-stage": "Two-stage",
   "two-stage-reversed": "Two-stage, reversed",
   alternating: "Alternating",
@@ -66,6 +67,7 @@ function readLane(name, text) {
   if (!lane.frames.some((frame) => frame.kind === "moment")) {
     throw new Error(`${name} has no evaluation: it is not a metrics.jsonl of hbat, or its run has just begun`);
   }
+  if (!lane.phases.length) throw new Error(`${name} has no phase yet: its run had only just begun`);
   finishPhase(lane);
   lane.frames.push({ kind: "finished", step: lane.step });
   return lane;
@@ -90,6 +92,10 @@ function readRecord(lane, record, where) {
 
 function readEvaluation(lane, record, where) {
   lane.method ??= text(record, "method", where);
+  if (record.sft_nll === null) {
+    const why = "“sft_nll” is null: no demonstrations were validated, and the plane needs their loss";
+    throw new Error(`${where}: ${why}`);
+  }
   const extra = record.extra ?? {};
   lane.frames.push({
     kind: "moment",
