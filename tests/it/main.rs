@@ -2,6 +2,7 @@
 
 #[cfg(feature = "wgpu")]
 mod backends_agree;
+mod best;
 #[cfg(feature = "wgpu")]
 mod budget;
 mod cli;
@@ -13,6 +14,7 @@ mod data_faults;
 mod devices;
 mod engine;
 mod examples;
+mod exports;
 mod fixtures;
 mod generation;
 mod going_on;
@@ -23,6 +25,7 @@ mod model_io;
 mod objectives;
 mod optimizer;
 mod packing;
+mod pipes;
 mod ppo;
 mod ppo_runs;
 mod precision;
