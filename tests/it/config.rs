@@ -67,7 +67,7 @@ fn set_refused(set: &str, parts: &[&str]) {
 #[test]
 fn without_a_run_file_the_toy_is_trained_both_ways() {
     let plan = toy(&[]).expect("the toy is valid");
-    assert_eq!((plan.name.as_str(), plan.output.clone()), ("toy", None));
+    assert_eq!((plan.run.name.as_str(), plan.output.clone()), ("toy", None));
     assert_eq!(plan.start, Start::Toy);
     assert!(plan.run.toy.q_l > plan.run.toy.q_w);
     let methods: Vec<Method> = plan.schedules.iter().map(|schedule| schedule.method).collect();
@@ -406,6 +406,8 @@ fn a_run_file_may_begin_with_a_byte_order_mark_and_have_windows_lines() {
 
 #[test]
 fn assignments_are_refused_when_incomplete() {
+    set_refused("name=\"a/b\"", &["name = \"a/b\"", "no folder can be called so"]);
+    set_refused("run_name=x", &["did you mean `name`?"]);
     set_refused("seed", &["there is no =", "write --set KEY=VALUE"]);
     set_refused("=1", &["there is no key before the ="]);
     set_refused("seed=", &["there is no value after the ="]);

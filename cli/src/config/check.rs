@@ -27,6 +27,9 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
         let remedy = "name a folder, or take \"auto\" or \"none\"";
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
     }
+    if !is_name(&run.name) {
+        return Err(layers.refuse("name", "no folder can be called so", "take letters, digits, blanks, and marks but / and \\"));
+    }
     if run.output.as_os_str().is_empty() {
         return Err(layers.refuse("output", "an empty path names no folder", "name a folder, or take \"auto\""));
     }
@@ -40,6 +43,11 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
         files(layers, run, source)?
     }
     subsets(layers, run)
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| !c.is_control() && !['/', '\\'].contains(&c);
+    !["", ".", ".."].contains(&text.trim()) && text.chars().all(allowed)
 }
 
 /// What phases go on from must not be rounded, nor the weights of which Fisher information is measured thrown away.

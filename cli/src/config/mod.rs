@@ -91,9 +91,12 @@ fn finish(mut layers: Layers, request: &Request, name: String, source: &str) -> 
     if let Some(device) = request.device {
         layers.option("--device", "device", device.to_string())?;
     }
-    let run = layers.run_file();
+    let mut run = layers.run_file();
     check::check(&layers, &run, source)?;
-    Plan::new(layers, run, name)
+    if run.name == AUTO {
+        run.name = name;
+    }
+    Plan::new(layers, run)
 }
 
 /// Adds a run file; returns its name without folder and extension, and as the user wrote it.

@@ -31,8 +31,6 @@ pub enum Start {
 pub struct Plan {
     /// Every setting.
     pub run: RunFile,
-    /// The run file's name without folder and extension, or the recipe's: for the name of a new folder.
-    pub name: String,
     /// The run's folder; `None`: a new one under `runs/`.
     pub output: Option<PathBuf>,
     /// Where to compute.
@@ -50,14 +48,14 @@ pub struct Plan {
 
 impl Plan {
     /// The plan of checked settings.
-    pub(super) fn new(layers: Layers, run: RunFile, name: String) -> Result<Self, ConfigError> {
+    pub(super) fn new(layers: Layers, run: RunFile) -> Result<Self, ConfigError> {
         let device: DeviceName = run.device.parse().map_err(|_| layers.refuse("device", "is no device", "take \"cpu\""))?;
         let start = if run.model.is_toy() { Start::Toy } else { Start::Folder(run.model.path.clone()) };
         let output = (run.output.as_os_str() != AUTO).then(|| run.output.clone());
         let schedules = run.methods.iter().map(|method| schedule(&run, *method)).collect();
         let settings = settings(&run);
         let layout = layout(device, &run.engine);
-        Ok(Self { run, name, output, device, layout, start, schedules, settings, layers })
+        Ok(Self { run, output, device, layout, start, schedules, settings, layers })
     }
 
     /// The complete run file, every setting explained, which resolves to an equal plan from any folder.
@@ -72,7 +70,7 @@ impl Plan {
     pub fn fingerprint(&self) -> String {
         let mut run = self.run.clone();
         let rest = RunFile::default();
-        (run.output, run.device) = (rest.output, rest.device);
+        (run.name, run.output, run.device) = (rest.name, rest.output, rest.device);
         (run.engine, run.checkpoints) = (rest.engine, rest.checkpoints);
         run.sft = run.sft.batches_alone(rest.sft);
         run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };

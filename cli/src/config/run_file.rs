@@ -21,7 +21,7 @@ use crate::store::SaveDtype;
 /// The value of `model.path` that means the start model inside the program.
 pub const TOY: &str = "toy";
 
-/// The value of `output` that lets the program choose a new folder, and of `checkpoints.reference_cache` that takes the user's.
+/// The value of `name` and `output` that lets the program choose a new folder, and of `checkpoints.reference_cache` that takes the user's.
 pub const AUTO: &str = "auto";
 
 /// The value of `checkpoints.reference_cache` that keeps nothing.
@@ -31,6 +31,8 @@ pub const NONE: &str = "none";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
+    /// What the run is called in titles, and its new folder; [`AUTO`] is the name of the run file or recipe.
+    pub name: String,
     /// Where all randomness comes from.
     pub seed: u64,
     /// The device, as [`hbat_backends::DeviceName`] reads it.

@@ -4,7 +4,7 @@ use super::defaults;
 
 /// What the same settings are called elsewhere (TRL, torchtune, LLaMA-Factory, the paper), by the last part of our keys or
 /// by the whole key.
-const MEANT: [(&str, &str); 48] = [
+const MEANT: [(&str, &str); 49] = [
     ("adam_beta1", "betas"),
     ("adam_beta2", "betas"),
     ("adam_betas", "betas"),
@@ -44,6 +44,7 @@ const MEANT: [(&str, &str); 48] = [
     ("save_every", "checkpoints.every"),
     ("save_steps", "checkpoints.every"),
     ("save_total_limit", "checkpoints.keep"),
+    ("run_name", "name"),
     ("save_dtype", "checkpoints.export_dtype"),
     ("scheduler", "decay"),
     ("splits", "schedule.subsets"),

@@ -25,8 +25,6 @@ const JUDGE: &str = "reward_model";
 pub(super) struct Identity {
     /// When it began, in seconds since 1970 (UTC): chat templates may print the day.
     began: f64,
-    /// What the run is called: the name of its run file or recipe.
-    name: String,
     /// Whether examples and model are the toy's, made and not read.
     #[serde(skip)]
     is_toy: bool,
@@ -63,11 +61,6 @@ pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// What a run was called when it began.
-pub(super) fn name(run: &Path) -> Option<String> {
-    known(run).map(|identity| identity.name)
-}
-
 fn known(run: &Path) -> Option<Identity> {
     // What is damaged tells nothing, and is written anew.
     serde_json::from_slice(&std::fs::read(run.join(FILE)).ok()?).ok()
@@ -78,11 +71,10 @@ impl Identity {
     ///
     /// # Errors
     /// If the model's configuration is no JSON, or its weights cannot be read.
-    pub(super) fn of(inputs: &Inputs, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn of(inputs: &Inputs) -> anyhow::Result<Self> {
         let config = serde_json::to_vec(inputs.folder.config()).context("the model's configuration as JSON")?;
         Ok(Self {
             began: inputs.began,
-            name: name.into(),
             is_toy: inputs.toy.is_some(),
             weights: sample(&inputs.folder)?,
             model: hex(&Sha256::digest(config)),

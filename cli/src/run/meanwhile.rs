@@ -51,3 +51,22 @@ impl<T: Send + 'static> Meanwhile<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::Interrupted;
+
+    #[test]
+    fn all_who_wait_hear_what_came_of_it_and_the_first_its_own_error() {
+        let good = Meanwhile::begin(|| Ok(7));
+        assert_eq!([*good.result().unwrap(), *good.result().unwrap()], [7, 7]);
+        assert!(good.is_settled() && Meanwhile::there(1).is_settled());
+        let bad = Meanwhile::<u8>::begin(|| Err(anyhow::Error::from(Interrupted).context("saving")));
+        assert!(bad.result().unwrap_err().is::<Interrupted>());
+        let words = bad.result().unwrap_err();
+        assert!(!words.is::<Interrupted>() && words.to_string() == "saving: interrupted", "{words}");
+        let lost = Meanwhile::<u8>::begin(|| panic!("of a thread that is meant to"));
+        assert_eq!(lost.result().unwrap_err().to_string(), "it failed without a reason");
+    }
+}

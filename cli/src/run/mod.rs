@@ -123,7 +123,7 @@ fn starts(plan: &Plan) -> anyhow::Result<()> {
 pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
-    let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.name));
+    let output = plan.output.clone().unwrap_or_else(|| unused(Path::new("runs"), &plan.run.name));
     let run = RunDir::create(&output, &plan.to_toml())?;
     match Prepared::new(&plan, run.path(), manner) {
         Ok(prepared) => carry_out(plan, run, (compute, prepared), manner).await,
@@ -140,8 +140,7 @@ pub async fn train(plan: Plan, manner: Manner) -> anyhow::Result<i32> {
 /// Whatever stops it; what was saved until then stays.
 pub async fn resume(directory: &Path, device: Option<DeviceName>, manner: Manner) -> anyhow::Result<i32> {
     let run = RunDir::open(directory)?;
-    let mut plan = config::resume(&directory.join("config.toml"), directory, device)?;
-    plan.name = identity::name(directory).unwrap_or(plan.name);
+    let plan = config::resume(&directory.join("config.toml"), directory, device)?;
     plan.check_paths()?;
     let compute = compute_for(&plan)?;
     let prepared = Prepared::new(&plan, directory, manner)?;
@@ -184,7 +183,7 @@ async fn carry_out(plan: Plan, run: RunDir, (compute, prepared): (Compute, Prepa
     let interrupt = Interrupt::listen();
     say(manner, &format!("run directory: {}", run.path().display()));
     same_shape(&plan, run.path())?;
-    let identity = Identity::of(&inputs, &plan.name)?;
+    let identity = Identity::of(&inputs)?;
     identity.check(run.path())?;
     for change in changed::since_last(&plan, run.path()) {
         say(manner, &format!("changed since it was last at work: {change}"));

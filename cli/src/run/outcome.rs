@@ -18,7 +18,7 @@ pub(super) fn present(plan: &Plan, directory: &Path) -> anyhow::Result<()> {
     replace_file(&summary, markdown(&moments).as_bytes())?;
     let plot = directory.join("plot.png");
     let subject = if plan.run.trains(Aim::Reward) { "the reward model" } else { "the two objectives" };
-    let title = format!("{}: {subject}", plan.name);
+    let title = format!("{}: {subject}", plan.run.name);
     let plotted = match save_plot(&Picture { title: &title, moments: &moments, curves: &curves }, &plot) {
         Ok(()) => format!("plot: {}\n", plot.display()),
         Err(error @ PlotError::Nothing) => {
