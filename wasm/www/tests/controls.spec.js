@@ -148,7 +148,8 @@ test("the way past the masthead leaves the address alone", async ({ lab, page })
 });
 
 test("the address is that of the run that trains, whatever is changed meanwhile", async ({ lab, page }) => {
-  await lab.open({ ...SHORT, lanes: "two-stage,hbat", preference: "ppo" });
+  // Enough for a judge to take a while.
+  await lab.open({ ...SHORT, examples: 512, lanes: "hbat", preference: "ppo" });
   await lab.button("Start again").click();
   await expect(page.locator(".controls .primary")).toContainText("Teaching the judge");
   await page.locator("#set-seed").fill("77");

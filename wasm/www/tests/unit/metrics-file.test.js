@@ -35,10 +35,10 @@ test("a file is a lane: units, phases as long as they came, moments at their ste
 
 test("the lab's reward is taken where all have it, and mixtures are refused", () => {
   const toy = { ...evaluation, extra: { reward: 0.8 } };
-  assert.equal(runOfFiles([file("a", toy), file("b", toy)]).header.reward, "reward");
-  assert.equal(runOfFiles([file("a", toy), file("b", evaluation)]).header.reward, "margin");
+  assert.equal(runOfFiles([file("a", toy, phase), file("b", toy, phase)]).header.reward, "reward");
+  assert.equal(runOfFiles([file("a", toy, phase), file("b", evaluation, phase)]).header.reward, "margin");
   const bare = { ...toy, margin: null };
-  assert.throws(() => runOfFiles([file("a", bare), file("b", evaluation)]), /cannot be compared/);
+  assert.throws(() => runOfFiles([file("a", bare, phase), file("b", evaluation, phase)]), /cannot be compared/);
 });
 
 test("what is no metrics file is refused by line and field", () => {
@@ -48,6 +48,8 @@ test("what is no metrics file is refused by line and field", () => {
     [[{ name: "a", text: "\n[1]" }], /a, line 2 is no JSON object/],
     [[file("a", { kind: "epoch" })], /a, line 1: “epoch” is no kind of record/],
     [[file("a", { ...evaluation, sft_nll: "2" })], /“sft_nll” should be a number, but it is "2"/],
+    [[file("a", { ...evaluation, sft_nll: null })], /“sft_nll” is null: no demonstrations were validated/],
+    [[file("a", evaluation)], /a has no phase yet/],
     [[file("a", evaluation, step)], /a, line 2: a step before any phase/],
     [Array(5).fill(file("a", evaluation)), /5 files are more than the 4 lanes/],
   ]) {
