@@ -1,32 +1,49 @@
 //! Work that goes on beside training.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 
 use anyhow::anyhow;
 
 /// What a thread brings about, for all who wait for it.
 #[derive(Debug)]
 pub(super) struct Meanwhile<T> {
-    thread: Mutex<Option<JoinHandle<anyhow::Result<T>>>>,
+    /// In words where it failed.
     result: OnceLock<Result<T, String>>,
+    /// Why it failed, until somebody has asked.
+    error: Mutex<Option<anyhow::Error>>,
 }
 
-impl<T: Send + 'static> Meanwhile<T> {
+impl<T: Send + Sync + 'static> Meanwhile<T> {
     /// What is there already.
     pub(super) fn there(result: T) -> Arc<Self> {
-        Arc::new(Self { thread: Mutex::new(None), result: OnceLock::from(Ok(result)) })
+        Arc::new(Self { result: OnceLock::from(Ok(result)), error: Mutex::default() })
     }
 
     /// Begins work on a thread of its own.
     pub(super) fn begin(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { thread: Mutex::new(Some(std::thread::spawn(work))), result: OnceLock::new() })
+        let begun = Arc::new(Self { result: OnceLock::new(), error: Mutex::default() });
+        let told = begun.clone();
+        std::thread::spawn(move || {
+            // A panic has said on its way what it is about.
+            let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(anyhow!("it failed without a reason")));
+            told.tell(result);
+        });
+        begun
     }
 
-    /// Whether it is there, or will not come.
+    fn tell(&self, result: anyhow::Result<T>) {
+        let result = result.map_err(|error| {
+            let words = format!("{error:#}");
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            words
+        });
+        let _ = self.result.set(result);
+    }
+
+    /// Whether it is there, or will not come. Waits for nobody.
     pub(super) fn is_settled(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.result.get().is_some()
     }
 
     /// Waits for it.
@@ -34,21 +51,10 @@ impl<T: Send + 'static> Meanwhile<T> {
     /// # Errors
     /// The work's own for who asks first, its words for all others.
     pub(super) fn result(&self) -> anyhow::Result<&T> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
-            let failed = match thread.join() {
-                Ok(Ok(result)) => return Ok(self.result.get_or_init(|| Ok(result)).as_ref().expect("it was just put there")),
-                Ok(Err(error)) => error,
-                Err(_) => anyhow!("it failed without a reason"),
-            };
-            let _ = self.result.set(Err(format!("{failed:#}")));
-            return Err(failed);
-        }
-        match self.result.get() {
-            Some(Ok(result)) => Ok(result),
-            Some(Err(reason)) => Err(anyhow!("{reason}")),
-            None => Err(anyhow!("it failed without a reason")),
-        }
+        self.result.wait().as_ref().map_err(|words| {
+            let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+            error.unwrap_or_else(|| anyhow!("{words}"))
+        })
     }
 }
 
@@ -56,6 +62,19 @@ impl<T: Send + 'static> Meanwhile<T> {
 mod tests {
     use super::*;
     use crate::signal::Interrupted;
+
+    #[test]
+    fn whether_it_is_there_is_told_while_somebody_waits() {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let slow = Meanwhile::begin(move || Ok(wait.recv()?));
+        let waiting = slow.clone();
+        let waits = std::thread::spawn(move || waiting.result().copied());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!slow.is_settled());
+        go.send(()).unwrap();
+        waits.join().unwrap().unwrap();
+        assert!(slow.is_settled());
+    }
 
     #[test]
     fn all_who_wait_hear_what_came_of_it_and_the_first_its_own_error() {

@@ -59,7 +59,7 @@ impl Warp {
         let least = self.top_k.and_then(|k| descending.nth(k.max(1) - 1)).map_or(f64::NEG_INFINITY, logit);
         let stay = logits.iter().map(|&logit| f64::from(logit)).filter(|&logit| logit >= least);
         let total: f64 = stay.map(weight).sum();
-        let descending = descending.from_the_first().take_while(move |&token| logit(token) >= least);
+        let descending = descending.begun_anew().take_while(move |&token| logit(token) >= least);
         self.nucleus(descending.map(move |token| (token, weight(logit(token)) / total)))
     }
 
@@ -92,7 +92,7 @@ impl<'a> Descending<'a> {
         Self { logits, order: (0..logits.len() as u32).collect(), given: 0, sorted: 0 }
     }
 
-    fn from_the_first(self) -> Self {
+    fn begun_anew(self) -> Self {
         Self { given: 0, ..self }
     }
 
