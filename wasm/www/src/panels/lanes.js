@@ -16,6 +16,7 @@ const ABOUT = {
   alternating: "Alternates, and holds on to nothing",
   "anchor-only": "Two stages, the second one held near the first",
   sft: "Demonstrations only",
+  "preference-only": "Preferences only",
   mix: "Draws one of the teachers at every step",
 };
 
@@ -54,7 +55,7 @@ export function lanesPanel(state) {
       if (shown !== state.run) {
         shown = state.run;
         cards = shown.lanes.map((lane, index) => card(state, lane, index));
-        element.replaceChildren(...cards.map((each) => each.element));
+        element.replaceChildren(h("h2", { class: "visually-hidden" }, "Lanes"), ...cards.map((each) => each.element));
       }
       for (const each of cards) each.update();
     },
