@@ -133,6 +133,16 @@ test("a setting out of range is refused by name", async ({ lab, page }) => {
   await page.locator("#set-f_max").press("Enter");
   await expect(page.locator("#set-f_max")).toBeFocused();
   await expect(page.locator("html")).toHaveAttribute("data-run", "2");
+  await page.locator("details", { has: page.locator("#set-f_max") }).evaluate((details) => (details.open = false));
+  await lab.button("New seed").click();
+  await expect(page.locator("#set-f_max")).toBeFocused();
+  await expect(page.locator("html")).toHaveAttribute("data-run", "2");
+  await page.locator("#set-beta").fill("-3");
+  await page.locator("#set-beta").blur();
+  await page.locator("#set-preference").selectOption("rrhf");
+  await expect(page.locator("#set-beta")).toBeHidden();
+  await page.locator("#set-preference").selectOption("dpo");
+  await expect(page.locator("#set-beta")).not.toHaveValue("-3");
   await lab.button("Defaults").click();
   await expect(page.locator("#set-f_max")).not.toHaveAttribute("aria-invalid");
   await expect(page.locator("#set-f_max")).not.toHaveValue("-3");

@@ -21,6 +21,8 @@ export class Session {
   /** Whether the draft differs from the run that is shown. */
   pending = false;
   failure = null;
+  /** @type {Set<string>} settings whose fields hold something that is refused */
+  refused = new Set();
   /** Whether an address or the reader has said what to train. */
   #chosen = false;
   #spare = null;
@@ -57,17 +59,26 @@ export class Session {
     for (const complaint of complaints) this.notices.warn(`The link: ${complaint}.`);
     if (!given || document.getElementById(location.hash.slice(1))) return;
     this.#chosen = true;
+    this.refused.clear();
     this.draft = settings;
     await this.train();
   }
 
+  /** Tells that a setting's field holds something that it cannot be. */
+  refuse(name) {
+    this.refused.add(name);
+    this.state.changed();
+  }
+
   change(name, value) {
+    this.refused.delete(name);
     this.draft = fitting({ ...this.draft, [name]: value });
     this.#chosen = true;
     this.#compare();
   }
 
   resetDraft() {
+    this.refused.clear();
     this.draft = { ...defaultSettings(this.fields), seed: this.draft.seed };
     this.#compare();
   }
@@ -115,9 +126,13 @@ export class Session {
     if (!player.playing) player.seek(live.run.head);
   }
 
-  /** Starts the draft, from step 0. */
+  /** Starts the draft, from step 0, unless something that was typed is not in it. */
   async train() {
     if (this.busy || !this.fields) return;
+    if (this.refused.size) {
+      showField([...this.refused][0]);
+      return;
+    }
     this.busy = true;
     this.state.player.pause();
     try {
@@ -190,6 +205,14 @@ export class Session {
     this.pending = !same;
     this.state.changed();
   }
+}
+
+/** Goes to the field of a setting, wherever it is folded away. */
+function showField(name) {
+  const box = document.getElementById(`set-${name}`);
+  const folded = box.closest("details");
+  if (folded) folded.open = true;
+  box.focus();
 }
 
 /** Mixed steps are on pairs, by DPO. */

@@ -13,20 +13,14 @@ import { section } from "./panel.js";
 export function controlsPanel(state, session) {
   const form = h("form", { class: "controls", novalidate: true });
   const train = h("button", { type: "submit", class: "primary" }, "Train it yourself");
-  let rows = null;
-  const reset = () => {
-    rows.all.forEach((row) => row.reset?.());
-    session.resetDraft();
-  };
-  const defaults = h("button", { type: "button", onclick: reset }, "Defaults");
+  const defaults = h("button", { type: "button", onclick: () => session.resetDraft() }, "Defaults");
   const hint = h("p", { class: "hint", role: "status" });
   const buttons = h("div", { class: "form-buttons" }, train, defaults);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const refused = form.querySelector("[aria-invalid]");
-    if (refused) refused.focus();
-    else session.train();
+    session.train();
   });
+  let rows = null;
   return {
     element: section("controls", "Settings", null, [form]),
     update() {
@@ -37,8 +31,10 @@ export function controlsPanel(state, session) {
       }
       const values = session.draft ?? state.run.header.settings ?? {};
       for (const row of rows.all) {
-        row.update(values, session.fields);
         row.element.hidden = row.of !== undefined && row.of !== (values.preference ?? "dpo");
+        // What nobody sees stops nobody.
+        if (row.element.hidden) session.refused.delete(row.name);
+        row.update(values, session.fields);
       }
       train.disabled = !session.fields || session.busy;
       setText(train, trainWord(state, session));
@@ -64,7 +60,7 @@ function hintText({ live }, { fields, pending, failure }) {
 function makeRows(session) {
   const all = [];
   const groups = GROUPS.map(({ title, names, open }) => {
-    const rows = names.map((name) => ({ ...rowOf(name, session), of: FIELDS[name].of }));
+    const rows = names.map((name) => ({ ...rowOf(name, session), name, of: FIELDS[name].of }));
     all.push(...rows);
     return h("details", { open }, h("summary", {}, title), ...rows.map((row) => row.element));
   });
@@ -76,7 +72,7 @@ function rowOf(name, session) {
   if (name === "backend") return backendField(session);
   if (name === "lanes") return laneField(session);
   if (FIELDS[name].kind === "choice") return choiceField(name, change);
-  return numberField(name, FIELDS[name], change);
+  return numberField(name, FIELDS[name], session);
 }
 
 /** A select with its label and help. */

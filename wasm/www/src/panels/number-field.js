@@ -9,9 +9,10 @@ const PLACES = 100;
 /**
  * @param {string} name
  * @param {object} about its label; whether it has a slider, and whether that moves by factors; a note about a value
- * @param {(value: number) => void} change
+ * @param {import("../page/session.js").Session} session
  */
-export function numberField(name, about, change) {
+export function numberField(name, about, session) {
+  const change = (value) => session.change(name, value);
   const id = `set-${name}`;
   const label = h("label", { for: id }, about.label, about.sub ? h("sub", {}, about.sub) : null);
   const box = h("input", { type: "number", id, name, inputmode: "decimal", "aria-describedby": `help-${name}` });
@@ -22,14 +23,13 @@ export function numberField(name, about, change) {
   box.addEventListener("change", () => {
     const { value, problem } = readOne(box.value, field);
     setAttribute(box, "aria-invalid", problem ? "true" : null);
-    if (problem) setText(note, `“${box.value}” ${problem}`);
-    else change(value);
+    if (!problem) return change(value);
+    setText(note, `“${box.value}” ${problem}`);
+    session.refuse(name);
   });
   slider?.addEventListener("input", () => change(fromPlace(Number(slider.value), field, about)));
   return {
     element: h("div", { class: "field number" }, label, box, slider, note, help),
-    /** Shows the setting again, whatever has been typed. */
-    reset: () => delete box.dataset.shown,
     update(values, fields) {
       const value = values[name];
       if (fields && field !== fields[name]) {
@@ -38,7 +38,8 @@ export function numberField(name, about, change) {
       }
       box.disabled = !fields;
       if (slider) slider.disabled = !fields;
-      if (box.dataset.shown === String(value) && field) return;
+      const forgotten = box.hasAttribute("aria-invalid") && !session.refused.has(name);
+      if (box.dataset.shown === String(value) && field && !forgotten) return;
       box.dataset.shown = String(value);
       box.value = value === undefined ? "" : String(value);
       setAttribute(box, "aria-invalid", null);
