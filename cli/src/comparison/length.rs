@@ -15,10 +15,10 @@ pub(super) fn length_controlled(results: &[(f64, f64)]) -> Option<(f64, f64)> {
         return None;
     }
     let scale = deviation(results.iter().map(|(_, longer)| *longer));
-    if scale > 0.0 && (one_sided(results) || separated(results)) {
+    if one_sided(results) || separated(results) {
         return None;
     }
-    // Answers that are all as much longer say nothing about length.
+    // Answers that are all as long say nothing about length.
     let feature = |longer: f64| if scale > 0.0 { (longer / scale).tanh() } else { 0.0 };
     let points: Vec<(f64, f64)> = results.iter().map(|&(won, longer)| (won, feature(longer))).collect();
     let Curve { at: [a, _], curvature: [aa, ab, bb], .. } = fit(&points);
@@ -31,14 +31,16 @@ fn one_sided(results: &[(f64, f64)]) -> bool {
     results.iter().all(|(_, longer)| *longer > 0.0) || results.iter().all(|(_, longer)| *longer < 0.0)
 }
 
-/// Whether some length tells all that was won from all that was lost; ties are half of either.
+/// Whether some length tells all that was won from all that was lost, ties being half of either. Not if it is 0: of answers as long as the others there
+/// may then be both.
 fn separated(results: &[(f64, f64)]) -> bool {
     let range = |of: fn(f64) -> bool| {
         let lengths = results.iter().filter(|(won, _)| of(*won)).map(|(_, longer)| *longer);
         lengths.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), x| (least.min(x), most.max(x)))
     };
     let (won, lost) = (range(|won| won > 0.0), range(|won| won < 1.0));
-    won.1 <= lost.0 || lost.1 <= won.0
+    let apart = |shorter: (f64, f64), longer: (f64, f64)| shorter.1 < longer.0 || (shorter.1 == longer.0 && shorter.1 != 0.0);
+    apart(won, lost) || apart(lost, won)
 }
 
 /// The standard deviation of a sample.
@@ -123,11 +125,23 @@ mod tests {
 
     #[test]
     fn where_length_says_nothing_it_is_the_win_rate() {
-        let results = [(1.0, 5.0), (1.0, 5.0), (0.5, 5.0), (0.0, 5.0)];
+        let results = [(1.0, 0.0), (1.0, 0.0), (0.5, 0.0), (0.0, 0.0)];
         let (rate, error) = length_controlled(&results).unwrap();
         assert!((rate - 0.625).abs() < 1e-9, "{rate}");
         // That of a proportion.
         assert!((error - (0.625_f64 * 0.375 / 4.0).sqrt()).abs() < 1e-9, "{error}");
+    }
+
+    #[test]
+    fn answers_as_long_as_the_others_are_enough() {
+        let of = |won: usize, lost: usize| {
+            let even = std::iter::repeat_n((1.0, 0.0), won).chain(std::iter::repeat_n((0.0, 0.0), lost));
+            even.chain([(1.0, 9.0), (1.0, 7.0), (0.0, -8.0), (0.0, -7.0)]).collect::<Vec<_>>()
+        };
+        let (rate, _) = length_controlled(&of(30, 10)).unwrap();
+        assert!((rate - 0.75).abs() < 0.01, "{rate}");
+        assert!((length_controlled(&of(10, 10)).unwrap().0 - 0.5).abs() < 0.01);
+        assert_eq!(length_controlled(&[(1.0, 5.0), (0.0, 5.0), (1.0, 5.0)]), None, "none is as long");
     }
 
     #[test]
