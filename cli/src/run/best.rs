@@ -17,6 +17,11 @@ pub(crate) fn improves(moments: &[Moment]) -> bool {
     newest.phase.is_some() && (unmeasured || earlier.iter().filter(|m| m.phase.is_some()).all(|m| better(newest, m)))
 }
 
+/// The best of all.
+pub(crate) fn of(moments: &[Moment]) -> Option<&Moment> {
+    (1..=moments.len()).rev().find(|count| improves(&moments[..*count])).map(|count| &moments[count - 1])
+}
+
 fn reward(moment: &Moment) -> Option<f64> {
     moment.extra.iter().find(|(name, _)| name == REWARD).map(|(_, reward)| *reward)
 }
@@ -44,6 +49,8 @@ mod tests {
         let first = moment(Some("sft-1"), 0.5, 2.0);
         assert!(improves(&[start.clone(), first.clone()]), "the start is no result");
         assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.6, 3.0)]));
+        let all = [start.clone(), first.clone(), moment(Some("dpo-1"), 0.6, 3.0), moment(Some("sft-2"), 0.6, 3.5)];
+        assert_eq!((of(&all), of(&all[..1]).is_none()), (Some(&all[2]), true));
         assert!(improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 1.9)]));
         assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.5, 2.0)]));
         assert!(!improves(&[first.clone(), moment(Some("dpo-1"), 0.4, 0.1)]));

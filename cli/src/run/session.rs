@@ -264,8 +264,10 @@ impl Session<'_> {
             self.trainer.continue_from(policy);
             // Up to the best weights: those of a step of the phase, or of its start, for every phase starts from the best before it.
             let change = self.best_change.take().filter(|(of, _)| of == phase).map(|(_, change)| change);
-            let units = self.trainer.policy().units().len();
-            self.trainer.correct_change(change.unwrap_or_else(|| vec![0.0; units]));
+            self.trainer.correct_change(change);
+            if let Some(best) = best::of(&self.moments) {
+                self.display.note(&format!("{phase}: going on from better weights, those after {}", best.label()));
+            }
             self.start = None;
         }
         Ok(())
@@ -311,7 +313,11 @@ impl Session<'_> {
             return Ok(None);
         }
         let phase = self.phase();
-        Ok(self.trainer.change().await?.map(|change| (phase, change)))
+        let Some(change) = self.trainer.change().await? else { return Ok(None) };
+        match change.iter().find(|change| !change.is_finite()) {
+            Some(value) => Err(Diverged::change(*value, &phase).into()),
+            None => Ok(Some((phase, change))),
+        }
     }
 
     /// The weights as they are now, for whoever reads them later.

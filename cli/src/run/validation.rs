@@ -46,11 +46,18 @@ pub(crate) enum Judgement {
 
 /// Training left the numbers that can be represented, and only validation shows it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the {quantity} of validation is {value} {when}; lower the learning rate")]
+#[error("the {quantity} is {value} {when}; lower the learning rate")]
 pub(crate) struct Diverged {
-    quantity: &'static str,
+    quantity: String,
     value: f64,
     when: String,
+}
+
+impl Diverged {
+    /// Because weights have gone further than can be told.
+    pub(crate) fn change(value: f64, phase: &str) -> Self {
+        Self { quantity: "change of the weights".into(), value, when: format!("within {phase}") }
+    }
 }
 
 /// What the initial weights made of the validation preferences; kept in a run's directory, for a resumed run has other weights.
@@ -152,5 +159,6 @@ impl Validation {
 
 fn finite(quantity: &'static str, value: f64, phase: Option<&str>) -> Result<f64, Diverged> {
     let when = || phase.map_or_else(|| "before training".into(), |phase| format!("after {phase}"));
-    if value.is_finite() { Ok(value) } else { Err(Diverged { quantity, value, when: when() }) }
+    let quantity = || format!("{quantity} of validation");
+    if value.is_finite() { Ok(value) } else { Err(Diverged { quantity: quantity(), value, when: when() }) }
 }

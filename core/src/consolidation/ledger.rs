@@ -29,7 +29,7 @@ pub struct Record {
     pub phase: String,
     /// The objective it trained.
     pub side: Side,
-    /// C per unit: the mean over its elements of (θ_before − θ_after)², Eq. 7.
+    /// C per unit: the mean over its elements of (θ_before − θ_after)², Eq. 7; empty if the phase was thrown away.
     pub change: Vec<f64>,
 }
 
@@ -52,9 +52,9 @@ impl Ledger {
         &self.records
     }
 
-    /// AC = Σ C over the finished phases of one side, Eq. 10. `None` before the first.
+    /// AC = Σ C over the finished phases of one side, Eq. 10, but for those thrown away. `None` before the first.
     pub fn accumulated(&self, side: Side) -> Option<Vec<f64>> {
-        let mut of_side = self.records.iter().filter(|r| r.side == side).map(|r| r.change.clone());
+        let mut of_side = self.records.iter().filter(|r| r.side == side && !r.change.is_empty()).map(|r| r.change.clone());
         let first = of_side.next()?;
         Some(of_side.fold(first, |sum, change| sum.iter().zip(&change).map(|(a, b)| a + b).collect()))
     }
@@ -77,6 +77,15 @@ mod tests {
         ledger.enter(record("sft-2", Side::Instruction, 2.0));
         assert_eq!(ledger.accumulated(Side::Instruction), Some(vec![3.0, 6.0]));
         assert_eq!(ledger.accumulated(Side::Preference), Some(vec![10.0, 20.0]));
+    }
+
+    #[test]
+    fn a_phase_that_was_thrown_away_counts_for_nothing() {
+        let mut ledger = Ledger::default();
+        ledger.enter(Record { change: vec![], ..record("dpo-1", Side::Preference, 1.0) });
+        assert_eq!(ledger.accumulated(Side::Preference), None);
+        ledger.enter(record("dpo-2", Side::Preference, 3.0));
+        assert_eq!(ledger.accumulated(Side::Preference), Some(vec![3.0, 6.0]));
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub fn phase_started_record(started: &PhaseStarted, units: &[String], rule: Opti
     record
 }
 
-/// A `phase-end` record. `C` gives each unit's change, Eq. 7.
+/// A `phase-end` record. `C` gives each unit's change, Eq. 7, from the phase's start to its last step. Where a run then goes on from better weights, `AC`
+/// of later phases has instead the `C` of the evaluation that found these within the phase, or nothing of it.
 ///
 /// # Panics
 /// If `units` are not the units that changed.

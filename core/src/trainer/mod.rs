@@ -230,12 +230,14 @@ impl<R: Reduce> Trainer<R> {
         self.policy = policy;
     }
 
-    /// Says how far the last phase moved each unit up to the weights that are gone on from: C of the next phase's importances.
+    /// Says how far the last phase moved each unit up to the weights that are gone on from, for the importances of phases to come; `None`: these are
+    /// the weights of its start, and it counts for nothing.
     ///
     /// # Panics
     /// Unless a phase is over, and there is a number per unit.
-    pub fn correct_change(&mut self, change: Vec<f64>) {
-        assert_eq!(change.len(), self.policy.units().len(), "a number per unit");
+    pub fn correct_change(&mut self, change: Option<Vec<f64>>) {
+        let change = change.unwrap_or_default();
+        assert!([0, self.policy.units().len()].contains(&change.len()), "a number per unit");
         let last = self.position.checked_sub(1).expect("a phase is over");
         let phase = &self.phases[last];
         self.ledger.enter(Record { phase: phase.name.clone(), side: phase.side(), change });
