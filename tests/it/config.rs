@@ -407,6 +407,7 @@ fn a_run_file_may_begin_with_a_byte_order_mark_and_have_windows_lines() {
 #[test]
 fn assignments_are_refused_when_incomplete() {
     set_refused("name=\"a/b\"", &["name = \"a/b\"", "no folder can be called so"]);
+    set_refused(&format!("name={}", "x".repeat(201)), &["no folder can be called so", "up to 200"]);
     set_refused("run_name=x", &["did you mean `name`?"]);
     set_refused("seed", &["there is no =", "write --set KEY=VALUE"]);
     set_refused("=1", &["there is no key before the ="]);

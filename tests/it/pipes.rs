@@ -64,7 +64,7 @@ fn prompts_are_told_from_examples_by_what_is_there() {
     }
     assert_eq!(prompts(fed(examples.as_bytes(), &generate("/dev/stdin"), folder)), expected);
     // The toy has no words for these, which tells that they were taken for prompts.
-    for odd in ["{not JSON", "[INST] copy", "[1, 2]"] {
+    for odd in ["{not JSON", "[INST] copy", "[1, 2]", "{}\ncopy"] {
         fs::write(folder.join("odd.txt"), odd).unwrap();
         refused(&generate("odd.txt"), folder, 65, &["odd.txt, line 1"]);
     }
@@ -92,6 +92,9 @@ fn recordings_go_where_links_point_and_replace_no_device() {
     assert!(fs::symlink_metadata(folder.join("link.json")).unwrap().is_symlink());
     let recording = fs::read_to_string(folder.join("target.json")).unwrap();
     assert!(recording.starts_with("[{") && recording.contains("\"kind\":\"finished\""), "{recording:.100}");
+    std::os::unix::fs::symlink("new.json", folder.join("ahead.json")).unwrap();
+    assert!(run(&[&small[..], &["-o", "ahead.json"]].concat(), folder).status.success());
+    assert_eq!(fs::read_to_string(folder.join("new.json")).unwrap(), recording);
     let output = run(&[&small[..], &["-o", "/dev/stdout"]].concat(), folder);
     assert_eq!(text(&output.stdout), recording);
     let twice = [&small[..], &["-o", "link.json", "--ghosts", "./target.json", "--seeds", "1"]].concat();

@@ -11,7 +11,7 @@ use super::combinations;
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::ranges;
-use super::run_file::{ContinueFrom, Judged, RunFile};
+use super::run_file::{AUTO, ContinueFrom, Judged, RunFile};
 use crate::data::{Format, Kind};
 use crate::store::SaveDtype;
 
@@ -28,7 +28,7 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
     }
     if !is_name(&run.name) {
-        return Err(layers.refuse("name", "no folder can be called so", "take letters, digits, blanks, and marks but / and \\"));
+        return Err(layers.refuse("name", "no folder can be called so", "take up to 200 letters, digits, blanks, and marks but / and \\"));
     }
     if run.output.as_os_str().is_empty() {
         return Err(layers.refuse("output", "an empty path names no folder", "name a folder, or take \"auto\""));
@@ -46,8 +46,21 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
 }
 
 fn is_name(text: &str) -> bool {
-    let allowed = |c: char| !c.is_control() && !['/', '\\'].contains(&c);
-    !["", ".", ".."].contains(&text.trim()) && text.chars().all(allowed)
+    !["", ".", ".."].contains(&text.trim()) && text.chars().all(is_of_names) && text.len() <= LONGEST_NAME
+}
+
+fn is_of_names(c: char) -> bool {
+    !c.is_control() && !['/', '\\'].contains(&c)
+}
+
+/// Bytes of a name; a new folder may get a number behind it.
+const LONGEST_NAME: usize = 200;
+
+/// A name made of a file's.
+pub(super) fn made_name(file: &str) -> String {
+    let mut name: String = file.chars().map(|c| if is_of_names(c) { c } else { '_' }).collect();
+    name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    if is_name(&name) && name != AUTO { name } else { "run".into() }
 }
 
 /// What phases go on from must not be rounded, nor the weights of which Fisher information is measured thrown away.

@@ -94,7 +94,7 @@ fn finish(mut layers: Layers, request: &Request, name: String, source: &str) -> 
     let mut run = layers.run_file();
     check::check(&layers, &run, source)?;
     if run.name == AUTO {
-        run.name = name;
+        run.name = check::made_name(&name);
     }
     Plan::new(layers, run)
 }

@@ -150,7 +150,8 @@ fn folder_of(path: &Path) -> &Path {
 
 /// What a path stands for where it is a link: that is replaced, and the link stays.
 fn meant(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+    let target = |path: &Path| Some(folder_of(path).join(std::fs::read_link(path).ok()?));
+    std::fs::canonicalize(path).ok().or_else(|| target(path)).unwrap_or_else(|| path.to_path_buf())
 }
 
 /// Whether two paths are one file, which need not be there yet.
@@ -159,7 +160,7 @@ fn same(one: &Path, other: &Path) -> bool {
         let path = meant(path);
         (std::fs::canonicalize(folder_of(&path)).ok(), path.file_name().map(ToOwned::to_owned))
     };
-    place(one) == place(other)
+    place(one) == place(other) && std::fs::metadata(one).map_or(true, |there| there.is_file())
 }
 
 fn write(path: &Path, value: &Value) -> anyhow::Result<()> {

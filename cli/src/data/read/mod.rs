@@ -32,7 +32,7 @@ pub(super) fn read_prompts(path: &Path, limit: usize, wanted: &dyn Fn(&str) -> b
     let blank = |fault| if matches!(fault, FileFault::Empty) && !named { FileFault::NoPrompts } else { fault };
     at(path, |file| match content(path).map_err(blank)? {
         Content::Text(decoded) if !named => lines(&decoded, file, limit).map(Asked::Lines),
-        Content::Lines(decoded) if !named && !json::is_object(first_line(&decoded)) => {
+        Content::Lines(decoded) if !named && !two_lines(&decoded).all(json::is_object) => {
             lines(&decoded, file, limit).map(Asked::Lines)
         }
         Content::Array(decoded) if !named && !json::is_array(decoded.as_str()) => lines(&decoded, file, limit).map(Asked::Lines),
@@ -62,6 +62,11 @@ fn lines(decoded: &Decoded, file: &Arc<str>, limit: usize) -> Result<Vec<(Place,
     let place = |line| Place { file: file.clone(), spot: Spot::Line(line) };
     let lines = decoded.as_str().lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     Ok(lines.take(limit).map(|(number, line)| (place(number + 1), line.to_owned())).collect())
+}
+
+/// The first two that are not blank: one object may be a prompt about JSON.
+fn two_lines(decoded: &Decoded) -> impl Iterator<Item = &str> {
+    decoded.as_str().lines().filter(|line| !line.trim().is_empty()).take(2)
 }
 
 fn first_line(decoded: &Decoded) -> &str {
