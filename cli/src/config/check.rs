@@ -28,7 +28,11 @@ pub(super) fn check(layers: &Layers, run: &RunFile, source: &str) -> Result<(), 
         return Err(layers.refuse("checkpoints.reference_cache", "an empty path names no folder", remedy));
     }
     if !is_name(&run.name) {
-        return Err(layers.refuse("name", "no folder can be called so", "take up to 200 letters, digits, blanks, and marks but / and \\"));
+        return Err(layers.refuse(
+            "name",
+            "no folder can be called so",
+            "take up to 200 letters, digits, blanks, and marks but / and \\",
+        ));
     }
     if run.output.as_os_str().is_empty() {
         return Err(layers.refuse("output", "an empty path names no folder", "name a folder, or take \"auto\""));

@@ -152,7 +152,8 @@ mod tests {
         let both = described(of(json!(1), json!(2), json!(2)), &[names(Value::Null, end.clone()), map]);
         assert_eq!(both, (json!(1), vec![json!("<s>"), json!("<s>")]), "a begin that one of its files names");
         let tokens = json!({"added_tokens": [{"id": 7, "content": "<pad>"}, {"id": 1, "content": "<s>"}]});
-        let other = described(of(json!(1), json!(2), json!(3)), &[names(json!("<s>"), json!("<pad>")), ("tokenizer.json", tokens)]);
+        let other =
+            described(of(json!(1), json!(2), json!(3)), &[names(json!("<s>"), json!("<pad>")), ("tokenizer.json", tokens)]);
         assert_eq!((other.0, &other.1[0]), (json!(1), &json!("<s>")), "another token for the model than for the tokenizer");
     }
 }

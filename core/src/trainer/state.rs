@@ -257,7 +257,8 @@ impl<R: Reduce> Trainer<R> {
             let expected = &names[..progress.phases_done];
             return foreign(format!("its ledger has the phases {recorded:?}, the schedule has done {expected:?}"));
         }
-        if let Some(record) = progress.ledger.records().iter().find(|r| ![0, self.policy.units().len()].contains(&r.change.len())) {
+        if let Some(record) = progress.ledger.records().iter().find(|r| ![0, self.policy.units().len()].contains(&r.change.len()))
+        {
             let (found, expected) = (record.change.len(), self.policy.units().len());
             return foreign(format!("its ledger has {found} units in phase {}, the model has {expected}", record.phase));
         }
