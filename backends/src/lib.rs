@@ -13,6 +13,7 @@
 
 #[cfg(feature = "cpu")]
 mod container;
+#[cfg(feature = "cpu")]
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
