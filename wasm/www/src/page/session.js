@@ -55,9 +55,11 @@ export class Session {
 
   /** Trains what the address says. */
   async followAddress() {
+    // A place of the page is no setting.
+    if (document.getElementById(location.hash.slice(1))) return;
     const { settings, given, complaints } = fromFragment(this.fields, location.hash);
     for (const complaint of complaints) this.notices.warn(`The link: ${complaint}.`);
-    if (!given || document.getElementById(location.hash.slice(1))) return;
+    if (!given) return;
     this.#chosen = true;
     this.refused.clear();
     this.draft = settings;
@@ -99,9 +101,9 @@ export class Session {
 
   /** Whether settings are those of the run that is shown, but for some. */
   isOfShown(settings, but) {
-    const shown = this.state.run.header.settings;
-    const alike = (name) => but.includes(name) || String(shown[name]) === String(settings[name]);
-    return this.state.run.source !== "imported" && Object.keys(settings).every(alike);
+    const { header, source } = this.state.run;
+    const same = Object.fromEntries(but.map((name) => [name, header.settings[name]]));
+    return source !== "imported" && this.#alike(header.settings, { ...settings, ...same });
   }
 
   /** From the start once more: trained again if it is live, else replayed. */
@@ -199,10 +201,13 @@ export class Session {
     this.state.changed();
   }
 
+  #alike(one, other) {
+    return toFragment(this.fields, one) === toFragment(this.fields, other);
+  }
+
   #compare() {
     const shown = this.state.live?.run.header.settings;
-    const same = shown && toFragment(this.fields, shown) === toFragment(this.fields, this.draft);
-    this.pending = !same;
+    this.pending = !(shown && this.#alike(shown, this.draft));
     this.state.changed();
   }
 }
