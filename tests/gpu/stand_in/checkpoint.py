@@ -1,4 +1,4 @@
-"""A LLaMA-type checkpoint of 7 or 13 billion bf16 weights that takes no disk: all are holes of their files but the norms, which are ones.
+"""A LLaMA-type checkpoint of 1.3, 7 or 13 billion bf16 weights that takes no disk: all are holes of their files but the norms, which are ones.
 
     checkpoint.py 7b FOLDER --tokenizer MODEL
 
@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import struct
 
-SHAPES = {"7b": (4096, 11008, 32, 32), "13b": (5120, 13824, 40, 40)}
+SHAPES = {"1b": (2048, 5632, 22, 16), "7b": (4096, 11008, 32, 32), "13b": (5120, 13824, 40, 40)}
 ONE = b"\x80\x3f"
 LARGEST = 10_000_000_000
 
