@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cli::{metrics, number, refused, run, same_run, train};
+use crate::going_on::checkpoints;
 
 const BEST: [&str; 6] = [
     "methods=[\"hbat\"]",
@@ -98,9 +99,7 @@ fn a_run_that_goes_on_knows_how_far_its_best_step_had_come() {
     for name in ["whole", "cut"] {
         assert!(run(&train(name, &settings), folder).status.success());
     }
-    let cut = folder.join("cut/checkpoints");
-    let mut checkpoints: Vec<_> = std::fs::read_dir(&cut).unwrap().map(|entry| entry.unwrap().path()).collect();
-    checkpoints.sort();
+    let checkpoints = checkpoints(&folder.join("cut"));
     for later in &checkpoints[checkpoints.len() / 2..] {
         std::fs::remove_dir_all(later).unwrap();
     }

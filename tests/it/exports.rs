@@ -8,6 +8,7 @@ use hbat_cli::model::read_config;
 use hbat_cli::store::TensorFile;
 
 use crate::cli::{refused, run, train};
+use crate::going_on::checkpoints;
 
 fn weights(model: &Path) -> Vec<Vec<f32>> {
     let units = read_config(model).unwrap().0.units();
@@ -46,10 +47,7 @@ fn models_are_written_in_the_precision_asked_for_and_checkpoints_lose_nothing() 
     assert!(exact("last") != rounded(exact("last")), "nothing was there to round");
     let bytes = |run: &str| fs::metadata(folder.join(run).join("last/model.safetensors")).unwrap().len();
     assert!(2 * bytes("every") < bytes("whole") + 10_000, "{} and {}", bytes("every"), bytes("whole"));
-    let last = |run: &str| {
-        let checkpoints = fs::read_dir(folder.join(run).join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
-        fs::read(checkpoints.max().unwrap().join("weights.safetensors")).unwrap()
-    };
+    let last = |run: &str| fs::read(checkpoints(&folder.join(run)).pop().unwrap().join("weights.safetensors")).unwrap();
     assert!(last("every") == last("whole"));
 }
 

@@ -12,13 +12,21 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Two digits to be copied.
+fn digits(i: usize) -> String {
+    format!("{} {}", i % 10, (i * 7) % 10)
+}
+
+/// Examples of that, as lines of JSON.
+pub(crate) fn demonstrations(count: usize) -> String {
+    (0..count).map(|i| format!("{{\"prompt\": \"copy {} =\", \"completion\": \"{}\"}}\n", digits(i), digits(i))).collect()
+}
+
 /// A model of the toy's in `model`, examples in `d.jsonl` and `p.jsonl`, and a run file over them, `run.toml`.
 fn with_files(folder: &Path) {
     assert!(run(&train("toy", &["methods=[\"sft\"]"]), folder).status.success());
     fs::rename(folder.join("toy/last"), folder.join("model")).unwrap();
-    let digits = |i: usize| format!("{} {}", i % 10, (i * 7) % 10);
-    let demonstration = |i| format!("{{\"prompt\": \"copy {} =\", \"completion\": \"{}\"}}\n", digits(i), digits(i));
-    fs::write(folder.join("d.jsonl"), (0..16).map(demonstration).collect::<String>()).unwrap();
+    fs::write(folder.join("d.jsonl"), demonstrations(16)).unwrap();
     let preference =
         |i| format!("{{\"prompt\": \"copy {} =\", \"chosen\": \"{}\", \"rejected\": \"1\"}}\n", digits(i), digits(i));
     fs::write(folder.join("p.jsonl"), (0..16).map(preference).collect::<String>()).unwrap();
@@ -66,7 +74,7 @@ fn a_run_does_not_go_on_from_other_weights() {
     assert!(output.status.success() && said(&output).contains("inputs.json is damaged"), "{}", said(&output));
 }
 
-fn checkpoints(run: &Path) -> Vec<PathBuf> {
+pub(crate) fn checkpoints(run: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
@@ -120,6 +128,16 @@ fn a_finished_run_stays_as_it_is() {
     assert!(weights == ["best", "last"].map(|name| fs::read(out.join(name).join("model.safetensors")).unwrap()));
 }
 
+/// Resumes `run` with another rate in the place of one that made it diverge; what it says.
+#[track_caller]
+fn goes_on_at_1e_4(folder: &Path, rate: &str) -> String {
+    let path = folder.join("run/config.toml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace(rate, "1e-4")).unwrap();
+    let output = run(&["resume", "run"], folder);
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output)
+}
+
 /// Weights that are good for nothing show in the evaluation of a phase's end. Until then the checkpoint before is kept, and afterwards gone on from.
 #[cfg(unix)]
 #[test]
@@ -140,10 +158,8 @@ fn a_signal_before_a_diverged_phase_is_evaluated_loses_no_good_checkpoint() {
         record.contains("phase-end") && record.contains("dpo-1")
     });
     refused(&["resume", "run"], folder, 70, &["validation is", "sft-1-", "go on from there"]);
-    let path = folder.join("run/config.toml");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e15", "1e-4")).unwrap();
-    let output = run(&["resume", "run"], folder);
-    assert!(output.status.success() && !said(&output).contains("begins anew"), "{}", said(&output));
+    let told = goes_on_at_1e_4(folder, "1e15");
+    assert!(!told.contains("begins anew"), "{told}");
 }
 
 /// As above within a phase, where a checkpoint was written just before the evaluation.
@@ -161,10 +177,8 @@ fn a_checkpoint_of_weights_that_are_good_for_nothing_is_taken_back() {
         "checkpoints.keep=1",
     ];
     refused(&train("run", &settings), folder, 70, &["validation is", "dpo-1 step 1", "sft-1-", "go on from there"]);
-    let path = folder.join("run/config.toml");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e15", "1e-4")).unwrap();
-    let output = run(&["resume", "run"], folder);
-    assert!(output.status.success() && !said(&output).contains("begins anew"), "{}", said(&output));
+    let told = goes_on_at_1e_4(folder, "1e15");
+    assert!(!told.contains("begins anew"), "{told}");
     assert_eq!(checkpoints(&folder.join("run")).len(), 1);
 }
 
@@ -322,10 +336,7 @@ fn a_changed_setting_reaches_the_methods_own_folders() {
     let folder = temporary.path();
     let settings = ["methods=[\"sft\", \"two-stage\"]", "sft.learning_rate=1e36", "sft.batch_size=8"];
     refused(&train("run", &settings), folder, 70, &["is NaN", "/run/config.toml"]);
-    let path = folder.join("run/config.toml");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace("1e36", "1e-4")).unwrap();
-    let output = run(&["resume", "run"], folder);
-    assert!(output.status.success(), "{}", said(&output));
+    goes_on_at_1e_4(folder, "1e36");
     for method in ["sft", "two-stage"] {
         let config = fs::read_to_string(folder.join("run").join(method).join("config.toml")).unwrap();
         assert!(config.contains("learning_rate = 1e-4") && !config.contains("1e36"), "{method}: {config}");

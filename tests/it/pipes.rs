@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::cli::{refused, run, train};
+use crate::going_on::demonstrations;
 use crate::support::hbat;
 
 /// Runs the program with these bytes on its standard input, through a pipe.
@@ -20,11 +21,6 @@ fn fed(bytes: &[u8], arguments: &[&str], folder: &Path) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn demonstrations(count: usize) -> String {
-    let digits = |i: usize| format!("{} {}", i % 10, (i * 7) % 10);
-    (0..count).map(|i| format!("{{\"prompt\": \"copy {} =\", \"completion\": \"{}\"}}\n", digits(i), digits(i))).collect()
 }
 
 #[test]

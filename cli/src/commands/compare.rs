@@ -10,13 +10,13 @@ use crate::args::{Compare, JudgeOptions};
 use crate::comparison::{
     ByJudge, ByReward, Compared, EndpointOptions, Judge, JudgeError, JudgeSettings, Report, Rouge, Side, Tally, Verdict, rouge,
 };
-use crate::data::{Answer, Codec, Comparison, DataError, ReadOptions, Style, Text, encode_comparisons, load_answers};
-use crate::model::{ModelError, read_config};
+use crate::data::{Answer, Comparison, DataError, ReadOptions, Style, Text, encode_comparisons, load_answers};
+use crate::model::ModelError;
 use crate::report::{Bar, harmless, tell};
 use crate::run::compute;
 use crate::signal::{Interrupt, Interrupted};
 
-use super::reading::{load, open, score};
+use super::reading::{codec, load, open, score};
 
 pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
     // What is wrong with the question or the address is told before anything is computed.
@@ -80,8 +80,7 @@ async fn by_reward(
     comparisons: &[Comparison],
     examples: &mut [Compared],
 ) -> anyhow::Result<ByReward> {
-    read_config(folder)?;
-    let codec = Codec::load(folder, options.reading.codec())?;
+    let codec = codec(folder, options.reading)?;
     let opened = open(folder, &codec)?;
     if opened.config().head != HeadKind::Value {
         return Err(ModelError::LanguageModel { path: folder.to_path_buf() }.into());

@@ -10,16 +10,15 @@ use hbat::tokens::Group;
 use crate::args::Eval;
 use crate::data::{Codec, load_demonstrations, load_preferences};
 use crate::evaluation::{Evaluation, evaluate_demonstrations, evaluate_preferences, reward_demonstrations, reward_preferences};
-use crate::model::{ModelError, ModelFolder, read_config};
+use crate::model::{ModelError, ModelFolder};
 use crate::report::tell;
 use crate::run::compute;
 
-use super::reading::{load, open, score};
+use super::reading::{codec, load, open, score};
 
 pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let compute = compute(options.device)?;
-    read_config(&options.model)?;
-    let codec = Codec::load(&options.model, options.reading.codec())?;
+    let codec = codec(&options.model, options.reading)?;
     let read = options.reading.read(options.limit);
     let files = &options.files;
     let demonstrations =

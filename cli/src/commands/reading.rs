@@ -10,7 +10,7 @@ use hbat::tokens::Group;
 use crate::args::Reading;
 use crate::data::{Codec, CodecOptions, ReadOptions};
 use crate::evaluation::{Scorer, Sequences};
-use crate::model::ModelFolder;
+use crate::model::{ModelFolder, read_config};
 use crate::report::Bar;
 
 /// Sequence lengths are padded to a multiple of this.
@@ -24,6 +24,12 @@ impl Reading {
     pub(super) fn read(self, limit: Option<usize>) -> ReadOptions {
         ReadOptions { format: self.format.into(), limit, columns: Default::default() }
     }
+}
+
+/// The tokenizer of a model's folder. That there is one is looked at first: its tokenizer would else be what is missed.
+pub(super) fn codec(folder: &Path, reading: Reading) -> anyhow::Result<Codec> {
+    read_config(folder)?;
+    Ok(Codec::load(folder, reading.codec())?)
 }
 
 /// A model's folder, whose tokenizer is the codec's.

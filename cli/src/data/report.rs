@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::quantile;
+
 /// Counts and lengths of a data set. Prints as a few lines with a histogram, but for its [`warnings`](Self::warnings).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LengthReport {
@@ -99,7 +101,7 @@ impl fmt::Display for LengthReport {
         let mut sorted = self.lengths.clone();
         sorted.sort_unstable();
         let (shortest, longest) = (sorted.first().copied().unwrap_or(0), sorted.last().copied().unwrap_or(0));
-        let median = median(&sorted);
+        let median = quantile(sorted.iter().map(|length| *length as f64), 0.5).unwrap_or(0.0);
         let unanswered = match self.unanswered.len() {
             0 => String::new(),
             prompts => format!(", {prompts} of them prompts alone"),
@@ -110,13 +112,6 @@ impl fmt::Display for LengthReport {
         writeln!(formatter, "tokens per sequence: {shortest} to {longest}, median {median}; {} over the limit", self.over())?;
         formatter.write_str(&self.histogram())
     }
-}
-
-/// Of sorted lengths; halfway between the middle two, if there are two.
-fn median(sorted: &[usize]) -> f64 {
-    let at = |place: usize| sorted.get(place).copied().unwrap_or(0) as f64;
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { (at(middle.saturating_sub(1)) + at(middle)) / 2.0 } else { at(middle) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use hbat::lab::{LabSettings, LaneMethod, Moment};
 use serde_json::{Value, json};
 
 use super::record::ends;
-use crate::report::Bar;
+use crate::report::{Bar, quantile};
 use crate::signal::Interrupt;
 
 /// Where a lane stands.
@@ -100,14 +100,8 @@ impl Display for Ends {
     }
 }
 
-fn quartiles(mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    // Between two values in proportion, as NumPy has it.
-    let at = |part: f64| {
-        let place = (values.len() - 1) as f64 * part;
-        let [below, above] = [place.floor(), place.ceil()].map(|place| values[place as usize]);
-        below + (above - below) * place.fract()
-    };
+fn quartiles(values: Vec<f64>) -> String {
+    let at = |part: f64| quantile(values.iter().copied(), part).expect("there is a first seed");
     format!("{:.3} ({:.3}–{:.3})", at(0.5), at(0.25), at(0.75))
 }
 

@@ -15,7 +15,7 @@ use crate::args::Record;
 use crate::report::Bar;
 use crate::run::{Volume, compute};
 use crate::signal::Interrupt;
-use crate::store::replace_file;
+use crate::store::{parent, replace_file};
 
 /// Trains what was asked for, and writes it.
 pub(crate) async fn record(options: &Record, volume: Volume) -> anyhow::Result<i32> {
@@ -139,18 +139,14 @@ fn check_output(path: &Path) -> Result<(), LabCommandError> {
     let checked = match std::fs::metadata(&path) {
         Ok(there) if there.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => Ok(()),
-        _ => tempfile::tempfile_in(folder_of(&path)).map(drop),
+        _ => tempfile::tempfile_in(parent(&path)).map(drop),
     };
     checked.map_err(|reason| LabCommandError::Output { path, reason })
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// What a path stands for where it is a link: that is replaced, and the link stays.
 fn meant(path: &Path) -> PathBuf {
-    let target = |path: &Path| Some(folder_of(path).join(std::fs::read_link(path).ok()?));
+    let target = |path: &Path| Some(parent(path).join(std::fs::read_link(path).ok()?));
     std::fs::canonicalize(path).ok().or_else(|| target(path)).unwrap_or_else(|| path.to_path_buf())
 }
 
@@ -158,7 +154,7 @@ fn meant(path: &Path) -> PathBuf {
 fn same(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
         let path = meant(path);
-        (std::fs::canonicalize(folder_of(&path)).ok(), path.file_name().map(ToOwned::to_owned))
+        (std::fs::canonicalize(parent(&path)).ok(), path.file_name().map(ToOwned::to_owned))
     };
     place(one) == place(other) && std::fs::metadata(one).map_or(true, |there| there.is_file())
 }

@@ -8,6 +8,7 @@ mod needs;
 mod pace;
 mod phrase;
 mod plot;
+mod quantile;
 mod table;
 
 pub use bar::Bar;
@@ -17,6 +18,7 @@ pub use needs::{needs_line, needs_text};
 pub(crate) use pace::kind;
 pub(crate) use phrase::{counted, harmless, quoted, size, sizes};
 pub use plot::{Curve, Picture, PlotError, StepLoss, plot, save_plot};
+pub(crate) use quantile::quantile;
 pub use table::{markdown, table};
 
 /// Writes a line to standard error. That nobody takes it is no reason to stop what goes on.

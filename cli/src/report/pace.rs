@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::quantile;
+
 /// Steps that a moving median looks back on.
 const WINDOW: usize = 20;
 
@@ -61,18 +63,11 @@ impl Pace {
             return Some(0.0);
         }
         let step = match self.recent.get(kind(phase)) {
-            Some(own) => median(own.iter().map(|step| step.seconds)),
-            None => median(self.recent.values().flatten().map(|step| step.seconds)),
+            Some(own) => quantile(own.iter().map(|step| step.seconds), 0.5),
+            None => quantile(self.recent.values().flatten().map(|step| step.seconds), 0.5),
         };
         step.map(|seconds| seconds * steps as f64)
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let (below, above) = (values.get(values.len().saturating_sub(1) / 2)?, values.get(values.len() / 2)?);
-    Some(f64::midpoint(*below, *above))
 }
 
 #[cfg(test)]

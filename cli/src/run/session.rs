@@ -283,14 +283,15 @@ impl Session<'_> {
         };
         let moment = self.validation.moment(&self.method, phase, self.trainer.policy(), &mut progress).await?;
         self.display.evaluated(&moment);
-        self.moments.push(moment.clone());
+        self.moments.push(moment);
         let improves = best::improves(&self.moments);
         if improves {
             self.best_change = self.change_so_far().await?;
         }
+        let moment = self.moments.last().context("the newest moment")?;
         self.metrics.append(&match self.best_change.as_ref().filter(|_| improves) {
-            Some((_, change)) => moment_record_with_change(&moment, &self.unit_names(), change),
-            None => moment_record(&moment),
+            Some((_, change)) => moment_record_with_change(moment, &self.unit_names(), change),
+            None => moment_record(moment),
         })?;
         self.unevaluated = None;
         if !improves {

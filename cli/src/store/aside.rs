@@ -187,7 +187,7 @@ fn sibling(path: &Path, prefix: &str) -> PathBuf {
 }
 
 /// The directory a path lies in; for a bare name the current one.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

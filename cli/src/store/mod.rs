@@ -17,5 +17,5 @@ pub use metrics::{CutBack, MetricsLog};
 pub use run_dir::{RunDir, fingerprint};
 pub use tensor_file::{SaveDtype, TensorFile, TensorFileError};
 
-pub(crate) use aside::{Aside, replace_file, write_file};
+pub(crate) use aside::{Aside, parent, replace_file, write_file};
 pub(crate) use tensor_file::{TensorFileWriter, TensorSpec, hex, transposed};
