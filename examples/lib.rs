@@ -30,7 +30,7 @@ fn tiny(head: HeadKind) -> Policy {
         skill::TOKENS.len()
     );
     let config: LlamaConfig = serde_json::from_str(&config).expect("the configuration above is complete");
-    let config = LlamaConfig { head, tie_word_embeddings: head == HeadKind::Vocabulary, ..config };
+    let config = LlamaConfig { tie_word_embeddings: head == HeadKind::Vocabulary, ..config }.with_head(head);
     let device = open(DeviceName::Cpu).expect("there is always a CPU");
     random_policy(config, Compute::host(device), 0)
 }

@@ -41,6 +41,10 @@ const SMALL: &str = r#"{"vocab_size": 6000, "hidden_size": 256, "intermediate_si
 const BROAD: &str = r#"{"vocab_size": 24000, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1,
     "num_attention_heads": 2, "tie_word_embeddings": false}"#;
 
+/// 2 million weights whose queries are wider than anything else, through a norm.
+const NORMED: &str = r#"{"model_type": "qwen3", "vocab_size": 600, "hidden_size": 256, "intermediate_size": 400, "num_hidden_layers": 3,
+    "num_attention_heads": 10, "num_key_value_heads": 2, "head_dim": 64, "tie_word_embeddings": true}"#;
+
 struct Case {
     preference: Preference,
     /// Of PPO what the cases differ in.
@@ -136,7 +140,7 @@ impl Case {
 
     /// The judge's configuration, where there is one.
     fn reward(&self, policy: &LlamaConfig) -> Option<LlamaConfig> {
-        let reward = LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..policy.clone() };
+        let reward = LlamaConfig { tie_word_embeddings: false, ..policy.clone() }.with_head(HeadKind::Value);
         matches!(self.preference, Preference::Ppo | Preference::Raft).then_some(reward)
     }
 
@@ -220,6 +224,8 @@ fn the_predicted_peak_is_the_measured_one() {
         of(SMALL, Engine::Whole, (8, 256), 2, 1, 0.1),
         of(SMALL, Engine::Segmented, (8, 512), 8, 0, 0.1),
         of(SMALL, Engine::Segmented, (6, 200), 2, 1, 0.1),
+        of(NORMED, Engine::Segmented, (8, 512), 8, 0, 0.1),
+        of(NORMED, Engine::Whole, (4, 512), 4, 0, 0.1),
     ];
     check_all(&cases);
 }
@@ -262,6 +268,9 @@ fn the_predicted_peak_of_every_placement_is_the_measured_one() {
         broad(split()),
         broad(in_parts()),
         active(Engine::Segmented, ((8, 512), 8), split().keeping_inputs(LayerInputs::Host)),
+        Case { model: NORMED, ..active(Engine::Segmented, ((32, 64), 32), plain()) },
+        Case { model: NORMED, ..active(Engine::Segmented, ((32, 64), 32), split()) },
+        Case { model: NORMED, ..active(Engine::Whole, ((64, 40), 32), plain()) },
     ]);
 }
 

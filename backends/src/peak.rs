@@ -1,10 +1,11 @@
 //! What makers promise.
 
-/// Dense bf16 operations per second with f32 sums, from the makers' data sheets, by a part of the adapter's name. The first that
+/// Dense bf16 operations per second with f32 sums, from the makers' data sheets, by words of the adapter's name. The first that
 /// fits counts.
-const BF16: [(&str, f64); 13] = [
+const BF16: [(&str, f64); 14] = [
     ("B200", 2250e12),
     ("GH200", 990e12),
+    ("H200 NVL", 835e12),
     ("H200", 989e12),
     ("H100 PCIe", 756e12),
     ("H100 NVL", 835e12),
@@ -20,7 +21,9 @@ const BF16: [(&str, f64); 13] = [
 
 /// bf16 operations per second of an adapter.
 pub(crate) fn bf16(adapter: &str) -> Option<f64> {
-    BF16.into_iter().find(|(name, _)| adapter.contains(name)).map(|(_, peak)| peak)
+    let words: Vec<&str> = adapter.split([' ', '-']).collect();
+    let named = |name: &str| words.windows(name.split(' ').count()).any(|part| part.join(" ") == name);
+    BF16.into_iter().find(|(name, _)| named(name)).map(|(_, peak)| peak)
 }
 
 #[cfg(test)]
@@ -32,6 +35,9 @@ mod tests {
         assert_eq!(bf16("NVIDIA H100 80GB HBM3"), Some(989e12));
         assert_eq!(bf16("NVIDIA H100 PCIe"), Some(756e12));
         assert_eq!(bf16("NVIDIA A100-SXM4-80GB"), Some(312e12));
+        assert_eq!(bf16("NVIDIA H200 NVL"), Some(835e12));
+        assert_eq!(bf16("NVIDIA GH200 480GB"), Some(990e12));
+        assert_eq!(bf16("NVIDIA RTX A4000"), None);
         assert_eq!(bf16("llvmpipe (LLVM 15.0.6, 256 bits)"), None);
     }
 }

@@ -101,6 +101,7 @@ impl Bench {
 }
 
 fn term(objective: &str, rows: usize) -> Work {
+    assert!(rows.is_multiple_of(2), "{rows} sequences are no pairs");
     let sequence = |index| sequence(index, (WIDTH / 4, WIDTH), 512);
     let pair = |index| {
         let mut group = Group::preference(index, sequence(2 * index), sequence(2 * index + 1));

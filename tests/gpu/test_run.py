@@ -94,6 +94,25 @@ class Verdicts(unittest.TestCase):
         self.assertNotIn("missed: required", text)
 
 
+class Numbers(unittest.TestCase):
+    def test_what_is_no_number_is_said_and_not_passed(self) -> None:
+        bad = {
+            "parity": {"how": ["cuda"], "losses": None, "logits": None, "gradients": None, "worst_unit": "norm", "tolerance": 1e-3},
+            "update": {"target": "cuda", "kept": "bf16-split", "weights": None, "norms": None},
+            "product": {"target": "cuda", "shape": [1, 2, 3], "left": "rows", "right": "rows", "flops": 1e12, "off": None},
+            "exact-attention": {"target": "cuda", "heads": [2, 2], "dim": 16, "texts": 1, "width": 8, "of": "bf16", "what": "query", "off": None},
+            "attention": {"shape": [1, 2, 8, 16], "single": 1.0, "fused": 1.0, "off": None},
+        }
+        for part, fields in bad.items():
+            self.assertIn("no number", run.tables(of({"part": part, "passed": False, **fields})), part)
+
+    def test_rows_are_pairs(self) -> None:
+        self.assertEqual(run.pairs("8"), 8)
+        for rows in ("7", "0", "-2", "x"):
+            with self.assertRaises(run.argparse.ArgumentTypeError, msg=rows):
+                run.pairs(rows)
+
+
 class Reasons(unittest.TestCase):
     NOTE = "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
 

@@ -41,7 +41,8 @@ async fn compare(target: Target, compute: Compute) {
     let pairs = norms.iter().flat_map(norm).zip(plain_norms.iter().flat_map(norm));
     let norms_off = pairs.map(|(a, b)| (a - b).abs() / b.abs().max(1e-12)).fold(0.0, f64::max);
     let weights_off = f64::from(off / moved);
-    let passed = weights_off <= TOLERANCES[0] && norms_off <= TOLERANCES[1];
+    let finite = found.1.iter().flatten().all(|value| value.is_finite()) && norms.iter().flat_map(norm).all(f64::is_finite);
+    let passed = finite && weights_off <= TOLERANCES[0] && norms_off <= TOLERANCES[1];
     println!(
         "{}",
         json!({ "part": "update", "target": target.to_string(), "kept": kept, "weights": weights_off, "norms": norms_off,

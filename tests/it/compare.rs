@@ -213,6 +213,13 @@ fn a_question_that_is_refused_counts_apart_and_costs_no_other_reply() {
         assert!(told.contains("a.jsonl, line 3: ") && told.contains("maximum context length"), "{told}");
     }
     assert_eq!(narrow.count(), 5, "what was refused is asked again, and nothing else");
+    let chaste = StandIn::new(|number, question| match question.contains("too long") {
+        true => (200, json!({"choices": [{"message": {"content": null, "refusal": "not about that"}}]}).to_string()),
+        false => prefers_good(number, question),
+    });
+    let output = chaste.compare(folder, &["--json"]);
+    let (found, told) = (report(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(found["by_judge"]["refused"] == 1 && told.contains("not about that"), "{found} {told}");
     let leaves = StandIn::new(|number, question| if number == 1 { (403, String::new()) } else { prefers_good(number, question) });
     fails(&leaves.compare(folder, &["--verdicts", "w.jsonl", "--concurrency", "4"]), 78, "refuses (HTTP 403)");
     let kept = std::fs::read_to_string(folder.join("w.jsonl")).unwrap().lines().count();

@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::fixtures::{block_on, cpu, numbers, policy, unit_values};
 use crate::support::golden;
 
-pub(crate) const MODELS: [&str; 6] = ["tied", "untied", "gqa", "bias", "rope_linear", "rope_llama3"];
+pub(crate) const MODELS: [&str; 10] =
+    ["tied", "untied", "gqa", "bias", "rope_linear", "rope_llama3", "mistral", "qwen2", "qwen3", "qwen3_bias"];
 pub(crate) const ENGINES: [Engine; 3] = [Engine::Autodiff, Engine::Whole, Engine::Segmented];
 
 pub(crate) fn sequence(example: &Value, response: &str) -> Sequence {

@@ -23,7 +23,7 @@ pub(crate) fn demonstrations(count: usize) -> String {
 }
 
 /// A model of the toy's in `model`, examples in `d.jsonl` and `p.jsonl`, and a run file over them, `run.toml`.
-fn with_files(folder: &Path) {
+pub(crate) fn with_files(folder: &Path) {
     assert!(run(&train("toy", &["methods=[\"sft\"]"]), folder).status.success());
     fs::rename(folder.join("toy/last"), folder.join("model")).unwrap();
     fs::write(folder.join("d.jsonl"), demonstrations(16)).unwrap();

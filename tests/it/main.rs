@@ -15,6 +15,7 @@ mod devices;
 mod engine;
 mod examples;
 mod exports;
+mod families;
 mod fixtures;
 mod generation;
 mod going_on;

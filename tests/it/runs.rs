@@ -105,7 +105,7 @@ fn ppo() -> Ppo {
 
 /// A judge of the tokens of [`config`].
 pub(crate) fn judge(compute: Compute) -> Policy {
-    random_policy(LlamaConfig { head: HeadKind::Value, tie_word_embeddings: false, ..config() }, compute, 6)
+    random_policy(LlamaConfig { tie_word_embeddings: false, ..config() }.with_head(HeadKind::Value), compute, 6)
 }
 
 /// The same, and a critic, where a schedule needs them.

@@ -16,7 +16,7 @@ use crate::report::{Bar, harmless, tell};
 use crate::run::compute;
 use crate::signal::{Interrupt, Interrupted};
 
-use super::reading::{codec, load, open, score};
+use super::reading::{check_length, codec, load, longest, open, score};
 
 pub(super) async fn run(options: &Compare) -> anyhow::Result<i32> {
     // What is wrong with the question or the address is told before anything is computed.
@@ -82,7 +82,7 @@ async fn by_reward(
 ) -> anyhow::Result<ByReward> {
     let codec = codec(folder, options.reading)?;
     let opened = open(folder, &codec)?;
-    if opened.config().head != HeadKind::Value {
+    if opened.config().architecture.head != HeadKind::Value {
         return Err(ModelError::LanguageModel { path: folder.to_path_buf() }.into());
     }
     let mut loaded = encode_comparisons(comparisons, &codec)?;
@@ -91,6 +91,7 @@ async fn by_reward(
     for warning in loaded.report.warnings() {
         tell(format_args!("warning: {warning}"));
     }
+    check_length(&opened, longest(&loaded.groups))?;
     let judge = load(&opened, &compute(options.device)?)?;
     let rewards = score(options.micro_batch, &judge, &loaded.groups, "comparisons").await?;
     for (group, pair) in loaded.groups.iter().zip(&rewards) {

@@ -14,7 +14,7 @@ use crate::model::{ModelError, ModelFolder};
 use crate::report::tell;
 use crate::run::compute;
 
-use super::reading::{codec, load, open, score};
+use super::reading::{check_length, codec, load, longest, open, score};
 
 pub(super) async fn run(options: &Eval) -> anyhow::Result<i32> {
     let compute = compute(options.device)?;
@@ -49,7 +49,9 @@ type Examples = [Option<Vec<Group>>; 2];
 /// What the model makes of them.
 async fn evaluate(options: &Eval, (codec, compute): (&Codec, &Compute), examples: Examples) -> anyhow::Result<Evaluation> {
     let folder = open(&options.model, codec)?;
-    match (folder.config().head, &options.reference) {
+    let longest = examples.iter().flatten().map(|groups| longest(groups)).max().unwrap_or(0);
+    check_length(&folder, longest)?;
+    match (folder.config().architecture.head, &options.reference) {
         (HeadKind::Vocabulary, _) => likelihoods(options, (codec, compute), &folder, examples).await,
         (HeadKind::Value, None) => rewards(options.micro_batch, &load(&folder, compute)?, examples).await,
         (HeadKind::Value, Some(_)) => Err(ModelError::NeedsNoReference { path: options.model.clone() }.into()),
@@ -75,7 +77,9 @@ async fn likelihoods(
         drop(policy);
         let reference = match &options.reference {
             Some(folder) => {
-                let reference = load(&open(folder, codec)?.language_model()?, compute)?;
+                let folder = open(folder, codec)?.language_model()?;
+                check_length(&folder, longest(groups))?;
+                let reference = load(&folder, compute)?;
                 Some(score(options.micro_batch, &reference, groups, "preferences, reference").await?)
             }
             None => None,

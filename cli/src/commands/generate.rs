@@ -8,11 +8,11 @@ use hbat::generate::{Completion, GenerateSettings, Sampling, Warp, generate_at};
 use crate::args::Generate;
 use crate::data::{Codec, CodecOptions, Prompt, ReadOptions, TooLong, load_prompts, written};
 use crate::model::ModelFolder;
-use crate::report::{Bar, harmless, tell};
+use crate::report::{Bar, harmless};
 use crate::run::compute;
 use crate::text::Special;
 
-use super::reading::load;
+use super::reading::{check_length, load};
 
 pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let folder = ModelFolder::open(&options.model)?.language_model()?;
@@ -22,10 +22,7 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     folder.check_vocabulary(codec.tokenizer().vocabulary())?;
     let prompts = prompts(options, &codec)?;
     let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0) + options.max_new_tokens;
-    if longest > codec.max_length() {
-        let made_for = codec.max_length();
-        tell(format_args!("warning: texts may become {longest} tokens long, and the model was made for {made_for}"));
-    }
+    check_length(&folder, longest)?;
     let policy = load(&folder, &compute(options.device)?)?;
     let settings = settings(options, &codec)?;
     let shape = Shape::of(options, prompts.len());

@@ -10,8 +10,8 @@ use hbat::tokens::Group;
 use crate::args::Reading;
 use crate::data::{Codec, CodecOptions, ReadOptions};
 use crate::evaluation::{Scorer, Sequences};
-use crate::model::{ModelFolder, read_config};
-use crate::report::Bar;
+use crate::model::{ModelError, ModelFolder, read_config};
+use crate::report::{Bar, tell};
 
 /// Sequence lengths are padded to a multiple of this.
 const BUCKET: usize = 8;
@@ -43,6 +43,22 @@ pub(super) fn open(folder: &Path, codec: &Codec) -> anyhow::Result<ModelFolder> 
 pub(super) fn load(folder: &ModelFolder, compute: &Compute) -> anyhow::Result<Policy> {
     let mut bar = Bar::bytes("weights", folder.bytes());
     Ok(folder.load(compute.clone(), |bytes| bar.advance(bytes))?)
+}
+
+/// Whether a model can compute texts of so many tokens; says so if it was not made for them.
+pub(super) fn check_length(folder: &ModelFolder, longest: usize) -> Result<(), ModelError> {
+    folder.check_length(longest)?;
+    let made_for = folder.config().max_position_embeddings;
+    if longest > made_for {
+        let folder = folder.path().display();
+        tell(format_args!("warning: texts of up to {longest} tokens, and {folder} was made for {made_for}"));
+    }
+    Ok(())
+}
+
+/// The longest of the examples' texts, tokens.
+pub(super) fn longest(groups: &[Group]) -> usize {
+    groups.iter().map(Group::longest).max().unwrap_or(0)
 }
 
 /// Scores of examples, so many sequences at a time, with a bar.

@@ -129,8 +129,11 @@ impl Endpoint {
             return Err(Failure::Final(refused(message(&text))));
         }
         let reply: Value = serde_json::from_str(&text).unwrap_or_default();
-        let said = content(&reply["choices"][0]["message"]);
-        said.ok_or_else(|| Failure::Final(refused(format!("no choices[0].message.content in {:?}", excerpt(&text)))))
+        let said = &reply["choices"][0]["message"];
+        if let Some(refusal) = said["refusal"].as_str().filter(|refusal| !refusal.is_empty()) {
+            return Err(Failure::Final(refused(refusal.to_owned())));
+        }
+        content(said).ok_or_else(|| Failure::Final(refused(format!("no choices[0].message.content in {:?}", excerpt(&text)))))
     }
 }
 

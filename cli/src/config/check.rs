@@ -8,6 +8,7 @@ use hbat_backends::DeviceName;
 
 use super::choice::FormatChoice;
 use super::combinations;
+use super::defaults;
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::ranges;
@@ -168,24 +169,27 @@ fn formats(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The toy makes its own data.
+/// The toy makes its own data: all that is said of files is of no use.
 fn toy(layers: &Layers, run: &RunFile) -> Result<(), ConfigError> {
-    let lists = [
-        ("data.demonstrations", &run.data.demonstrations),
-        ("data.preferences", &run.data.preferences),
-        ("validation.demonstrations", &run.validation.demonstrations),
-        ("validation.preferences", &run.validation.preferences),
-    ];
-    match lists.iter().find(|(_, files)| !files.is_empty()) {
-        Some((key, _)) => {
-            let problem = "model.path is \"toy\", which is trained on generated data only";
-            Err(layers.refuse(key, problem, "set model.path to a model's folder, or remove the files"))
-        }
-        None if run.toy.digits[0] > run.toy.digits[1] => {
-            Err(layers.refuse("toy.digits", "the fewest digits are more than the most", "write [fewest, most]"))
-        }
-        None => Ok(()),
+    if let Some(key) = of_files(layers) {
+        let problem = "model.path is \"toy\", which is trained on generated data only";
+        let remedy = "set model.path to a model's folder, or remove this; how much data the toy has is said in [toy]";
+        return Err(layers.refuse(&key, problem, remedy));
     }
+    match run.toy.digits[0] > run.toy.digits[1] {
+        true => Err(layers.refuse("toy.digits", "the fewest digits are more than the most", "write [fewest, most]")),
+        false => Ok(()),
+    }
+}
+
+/// The first setting of files, and of what is read from them, that is not as in the defaults.
+fn of_files(layers: &Layers) -> Option<String> {
+    let (table, defaults) = (layers.table(), defaults::table());
+    [("data", "shuffle"), ("validation", "every")].into_iter().find_map(|(section, general)| {
+        let settings = table.get(section)?.as_table()?.iter();
+        let mut own = settings.filter(|(key, value)| *key != general && defaults[section].get(key) != Some(value));
+        own.next().map(|(key, _)| format!("{section}.{key}"))
+    })
 }
 
 /// A model from a folder needs files of what its methods train on.

@@ -141,7 +141,7 @@ pub fn encode_comparisons(comparisons: &[Comparison], codec: &Codec) -> Result<L
         Ok(encoded)
     };
     let encoded: Vec<Result<Encoded, DataError>> = comparisons.par_iter().enumerate().map(encode).collect();
-    Loaded::of(encoded.into_iter().collect::<Result<_, _>>()?, codec.max_length())
+    Loaded::of(encoded.into_iter().collect::<Result<_, _>>()?, codec.max_length(), "the comparisons".to_owned())
 }
 
 /// Takes the end of a response away, and what a template puts behind it.

@@ -58,9 +58,11 @@ pub enum DataError {
     NoLimit,
     /// The length policy dropped everything.
     #[error(
-        "no example is left: all {read} are longer than max_length = {max_length}; raise max_length, or set too_long = \"truncate\""
+        "{of}: no example is left: all {read} are longer than max_length = {max_length}; raise max_length, or set too_long = \"truncate\""
     )]
     NothingLeft {
+        /// The files, or what was compared.
+        of: String,
         /// How many were read.
         read: usize,
         /// The limit.

@@ -162,7 +162,8 @@ fn load(kinds: &[Kind], paths: &[PathBuf], options: &ReadOptions, codec: &Codec)
             encoded.push(example?);
         }
     }
-    Loaded::of(encoded, codec.max_length())
+    let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    Loaded::of(encoded, codec.max_length(), files.join(", "))
 }
 
 /// Encodes records on all cores; the results are in the records' order, so that the first error is always the same one.
@@ -207,11 +208,11 @@ fn understood(
 
 impl Loaded {
     /// All examples that the length policy leaves.
-    fn of(encoded: Vec<Encoded>, max_length: usize) -> Result<Self, DataError> {
+    fn of(encoded: Vec<Encoded>, max_length: usize, what: String) -> Result<Self, DataError> {
         let mut loaded = Self { groups: Vec::new(), report: LengthReport { max_length, ..LengthReport::default() } };
         encoded.into_iter().for_each(|encoded| loaded.push(encoded));
         if loaded.groups.is_empty() {
-            return Err(DataError::NothingLeft { read: loaded.report.read, max_length });
+            return Err(DataError::NothingLeft { of: what, read: loaded.report.read, max_length });
         }
         Ok(loaded)
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hbat::model::InitError;
+use hbat::model::{Family, InitError};
 
 use crate::store::{StoreError, TensorFileError};
 
@@ -49,16 +49,30 @@ pub enum ModelError {
         reason: String,
     },
     /// Another architecture.
-    #[error("{}: `model_type` is {found}; supported: llama", path.display())]
+    #[error("{}: `model_type` is {found}; supported: {}", path.display(), Family::MODEL_TYPES)]
     ModelType {
         /// The file.
         path: PathBuf,
         /// What it says.
         found: String,
     },
+    /// Texts that are longer than what a token sees.
+    #[error(
+        "{}: `sliding_window` is {window}, and attention in a window is not implemented: a text may have {tokens} tokens; set a \
+         lower maximum",
+        path.display()
+    )]
+    Window {
+        /// The file.
+        path: PathBuf,
+        /// What a token sees.
+        window: usize,
+        /// The longest text.
+        tokens: usize,
+    },
     /// A reward model where a language model is needed.
     #[error(
-        "{} is a reward model (config.json: LlamaForSequenceClassification), which has no vocabulary: give a language model, \
+        "{} is a reward model (config.json: …ForSequenceClassification), which has no vocabulary: give a language model, \
          or train with methods = [\"reward-model\"] and judge with `hbat eval`",
         path.display()
     )]

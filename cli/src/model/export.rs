@@ -94,7 +94,7 @@ impl<'a> Export<'a> {
 
     fn write_texts(&self, folder: &Path) -> Result<(), ModelError> {
         let mut texts = Texts { config: self.config_object(), companions: self.companions() };
-        if self.config.head == HeadKind::Value {
+        if self.config.architecture.head == HeadKind::Value {
             texts = classifier::described(texts);
         }
         write_json(&folder.join("config.json"), &Value::Object(texts.config))?;
@@ -116,10 +116,10 @@ impl<'a> Export<'a> {
             Some(raw) => raw.clone(),
             None => described(self.config, self.tokens),
         };
-        if config.get("architectures").is_none() || self.config.head == HeadKind::Value {
-            config.insert("architectures".into(), json!(self.config.head));
+        if config.get("architectures").is_none() || self.config.architecture.head == HeadKind::Value {
+            config.insert("architectures".into(), json!(self.config.architecture));
         }
-        config.entry("model_type").or_insert_with(|| json!("llama"));
+        config.entry("model_type").or_insert_with(|| json!(self.config.architecture.family.model_type()));
         // transformers renamed the field in version 5 and reads both.
         let field = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
         config.insert(field.into(), json!(self.dtype.torch_name()));
@@ -191,8 +191,8 @@ fn bytes_of(unit: &Unit, dtype: SaveDtype) -> u64 {
 /// `config.json` of a model that comes from no folder.
 fn described(config: &LlamaConfig, tokens: SpecialTokens) -> Map<String, Value> {
     let value = json!({
-        "architectures": config.head,
-        "model_type": "llama",
+        "architectures": config.architecture,
+        "model_type": config.architecture.family.model_type(),
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -209,6 +209,7 @@ fn described(config: &LlamaConfig, tokens: SpecialTokens) -> Map<String, Value> 
         },
         "tie_word_embeddings": config.tie_word_embeddings,
         "attention_bias": config.attention_bias,
+        "sliding_window": config.sliding_window,
         "mlp_bias": false,
         "max_position_embeddings": config.max_position_embeddings,
     });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
-use hbat::model::{HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
+use hbat::model::{Family, HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
 use serde_json::Value;
 
 use super::error::ModelError;
@@ -66,7 +66,7 @@ impl ModelFolder {
     /// # Errors
     /// If it is a reward model: it has nothing to say.
     pub fn language_model(self) -> Result<Self, ModelError> {
-        match self.config.head {
+        match self.config.architecture.head {
             HeadKind::Vocabulary => Ok(self),
             HeadKind::Value => Err(ModelError::RewardModel { path: self.path }),
         }
@@ -74,11 +74,22 @@ impl ModelFolder {
 
     /// The same as a reward model. A language model's vocabulary goes, and a head comes that knows nothing yet.
     pub fn reward_model(mut self, seed: u64) -> Self {
-        if self.config.head == HeadKind::Vocabulary {
-            self.config.head = HeadKind::Value;
+        if self.config.architecture.head == HeadKind::Vocabulary {
+            self.config.architecture.head = HeadKind::Value;
             self.fresh_head = Some(fresh_value_head(&self.config, seed));
         }
         self
+    }
+
+    /// Whether it computes texts of so many tokens as it was made to.
+    ///
+    /// # Errors
+    /// If its attention would see a part of them only.
+    pub fn check_length(&self, tokens: usize) -> Result<(), ModelError> {
+        match self.config.sliding_window {
+            Some(window) if tokens > window => Err(ModelError::Window { path: self.path.join("config.json"), window, tokens }),
+            _ => Ok(()),
+        }
     }
 
     /// The folder.
@@ -173,8 +184,10 @@ pub fn read_config(folder: &Path) -> Result<(LlamaConfig, Value), ModelError> {
     let raw: Value = serde_json::from_slice(&text).map_err(json)?;
     // First of all: another architecture's file would else be blamed for a missing field.
     match raw.get("model_type").and_then(Value::as_str) {
-        None | Some("llama") => {}
-        Some(other) => return Err(ModelError::ModelType { path, found: other.into() }),
+        Some(other) if Family::of_type(other).is_none() => {
+            return Err(ModelError::ModelType { path, found: other.into() });
+        }
+        _ => {}
     }
     let config = serde_json::from_slice(&text).map_err(json)?;
     Ok((config, raw))

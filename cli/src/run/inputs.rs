@@ -109,6 +109,11 @@ impl Inputs {
             let loaded = load(files, &ReadOptions { format, limit, columns: columns.clone() }, &codec)?;
             say(Found::Note(format!("{what}: {}", loaded.report)));
             loaded.report.warnings().into_iter().for_each(|warning| say(Found::Warning(format!("{what}: {warning}"))));
+            let pairs = kind == Kind::Preferences && loaded.report.unanswered.is_empty();
+            if judged.is_some() && pairs && !loaded.report.dropped.is_empty() {
+                let remedy = "data.preference_format = \"prompt\" reads prompts alone, which are all that is trained on";
+                say(Found::Warning(format!("{what}: some are too long for their responses' sake: {remedy}")));
+            }
             Ok::<_, DataError>(loaded.groups)
         };
         let mut pair = |what: &str, files: [&[PathBuf]; 2], limits: [Option<usize>; 2]| {
@@ -125,8 +130,9 @@ impl Inputs {
             None => None,
         };
         let answered = judged.map_or(0, |judged| judged.max_new_tokens);
-        let written = preferences.iter().map(|group| group.sequences[0].prompt().len() + answered);
-        let read = demonstrations.iter().chain(&preferences).map(Group::longest);
+        let answerable = preferences.iter().chain(&validation_preferences);
+        let written = answerable.clone().map(|group| group.sequences[0].prompt().len() + answered);
+        let read = demonstrations.iter().chain(&validation_demonstrations).chain(answerable).map(Group::longest);
         let longest = read.chain(written).max().unwrap_or(0);
         let made_for = folder.config().max_position_embeddings;
         if longest > made_for {
@@ -135,6 +141,8 @@ impl Inputs {
                 judged.map_or(String::new(), |judged| format!(" or {}.max_new_tokens", judged.section))
             )));
         }
+        folder.check_length(longest)?;
+        judge.as_ref().map_or(Ok(()), |judge| judge.folder().check_length(longest))?;
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
         Ok(Self { folder, data, judge, validation_demonstrations, validation_preferences, toy: None, began })
     }

@@ -54,7 +54,7 @@ impl JudgeFolder {
     /// If there is no reward model in it, or one that reads other tokens than the policy.
     pub(super) fn open(folder: &Path, policy: &ModelFolder, end: End) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(folder)?;
-        if folder.config().head != HeadKind::Value {
+        if folder.config().architecture.head != HeadKind::Value {
             return Err(ModelError::LanguageModel { path: folder.path().to_path_buf() });
         }
         match foreign(&folder, policy) {

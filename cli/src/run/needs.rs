@@ -317,7 +317,10 @@ fn methods(
 /// What is a matter of a setting is said so, with the place where it was set.
 pub(super) fn refused(plan: &Plan, error: Error) -> anyhow::Error {
     match &error {
-        Error::TooFewExamples { .. } => plan.refuse("schedule.subsets", error.to_string(), "lower it or add data").into(),
+        Error::TooFewExamples { kind, examples, .. } => {
+            let problem = format!("every subset needs some, and of {kind} there are {examples} in all");
+            plan.refuse("schedule.subsets", problem, "lower it or add data").into()
+        }
         Error::SeveralPasses { phase, passes } => {
             let problem = format!("\"in-backward\" needs a step to be one forward pass, and one of phase {phase} takes {passes}");
             let remedy = "raise engine.micro_batch or engine.pack, lower the batch size, or take \"after-backward\"";

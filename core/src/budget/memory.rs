@@ -279,7 +279,7 @@ impl<'a> Sizes<'a> {
     /// Bytes of gradients, activations, logits and workspace while the head goes backward.
     fn at_head(&self, pass: &Pass, earlier: usize) -> [usize; 4] {
         let (d, chunk) = (self.config.hidden_size, pass.reads.min(HEAD_CHUNK));
-        let vocabulary = match self.config.head {
+        let vocabulary = match self.config.architecture.head {
             HeadKind::Vocabulary => self.config.vocab_size,
             HeadKind::Value => 0,
         };
@@ -392,6 +392,12 @@ impl<'a> Sizes<'a> {
         ATTENTION_COPIES + usize::from(split) + usize::from(self.layout.kernels.is_some())
     }
 
+    /// Copies in f32 of queries and of their gradient that live together while heads' norms go backward: hbat's kernel reads three and
+    /// writes one.
+    fn head_norm_copies(&self) -> usize {
+        if self.layout.kernels.is_some() { 4 } else { 6 }
+    }
+
     /// Bytes of the parts in which three matrices are multiplied, two at a time: of both factors what TF32 holds, of one what is left, and
     /// one more product. The product of the first two is the third, and each of the first is the product of the others.
     fn parts(&self, matrices: [usize; 3]) -> usize {
@@ -419,7 +425,9 @@ impl<'a> Sizes<'a> {
             compute::Memory::Device => {
                 let attention = self.attention_copies() * self.scores(pass);
                 let feed_forward = self.narrow() * n * (4 * f + 2 * d) + self.parts([n * d, d * f, n * f]);
-                feed_forward.max(F32 * attention + self.narrow() * n * (2 * q + 2 * kv))
+                let attention = F32 * attention + self.narrow() * n * (2 * q + 2 * kv);
+                let normed = self.head_norm_copies() * F32 * n * q + self.narrow() * n * (2 * kv + d);
+                feed_forward.max(attention).max(if self.config.norms_heads() { normed } else { 0 })
             }
         }
     }

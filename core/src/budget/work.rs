@@ -62,7 +62,7 @@ pub(super) fn forward_flops(config: &LlamaConfig, pass: &Pass) -> f64 {
     let (d, f) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let matrices = d * (2 * q + 2 * kv + 3 * f);
-    let head = match config.head {
+    let head = match config.architecture.head {
         HeadKind::Vocabulary => d * config.vocab_size,
         HeadKind::Value => d,
     };

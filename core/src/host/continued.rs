@@ -50,6 +50,7 @@ impl HostContinued {
             angles: Angles::of(&self.config, self.lengths.iter().copied()),
             heads: self.config.heads(),
             eps: self.config.rms_norm_eps as f32,
+            extras: self.config.extras(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) angles: Angles,
     pub(super) heads: Heads,
     pub(super) eps: f32,
+    /// What layers have beyond the tensors that all families' have.
+    pub(super) extras: &'static [LayerUnit],
 }
 
 /// What a forward pass keeps besides its input, `[N, ..]` each.
@@ -67,6 +69,8 @@ impl Layer<'_> {
         let normed = rms_norm(input, self.weight(LayerUnit::AttentionNorm).values(), self.shared.eps);
         let [mut query, mut key, value] =
             [LayerUnit::Query, LayerUnit::Key, LayerUnit::Value].map(|unit| self.project(&normed, unit));
+        self.norm_heads(&mut query, LayerUnit::Query);
+        self.norm_heads(&mut key, LayerUnit::Key);
         self.turn(&mut query, Turn::Forward);
         self.turn(&mut key, Turn::Forward);
         [query, key, value]
@@ -98,9 +102,9 @@ impl Layer<'_> {
     /// of its tensors in unit order.
     pub(super) fn backward(&self, input: &[f32], mut kept: Kept, gradient: &mut [f32]) -> Vec<Tensor<2>> {
         let [feed_forward_norm, gate, up, down] = self.feed_forward_backward(&mut kept.inner, gradient);
-        let ([norm, query, key, value, output], biases) = self.attention_backward(input, kept, gradient);
+        let ([norm, query, key, value, output], extras) = self.attention_backward(input, kept, gradient);
         let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
-        gradients.extend(biases);
+        gradients.extend(extras);
         let tensors = gradients.into_iter().zip(self.tensors);
         tensors.map(|(values, like)| tensor(values, like.dims(), &like.device())).collect()
     }
@@ -121,7 +125,7 @@ impl Layer<'_> {
         [norm, gate, up, down]
     }
 
-    /// Gradients of norm, query, key, value, output; and of the biases where the model has them.
+    /// Gradients of norm, query, key, value, output; and of what the model has besides.
     fn attention_backward(&self, input: &[f32], kept: Kept, gradient: &mut [f32]) -> ([Vec<f32>; 5], Vec<Vec<f32>>) {
         let rows = self.shared.positions.len();
         let output = outer(&kept.context, gradient, rows);
@@ -132,15 +136,26 @@ impl Layer<'_> {
         drop((kept, dc));
         self.turn(&mut dq, Turn::Backward);
         self.turn(&mut dk, Turn::Backward);
-        let biases = self.bias_gradients([&dq, &dk, &dv, gradient]);
         let weight = self.weight(LayerUnit::AttentionNorm);
         let normed = rms_norm(input, weight.values(), self.shared.eps);
+        let query_norm = self.norm_heads_backward(&normed, LayerUnit::Query, &mut dq);
+        let key_norm = self.norm_heads_backward(&normed, LayerUnit::Key, &mut dk);
+        let extra = |unit: &LayerUnit| match unit {
+            LayerUnit::QueryBias => Some(sum_of_rows(&dq, rows)),
+            LayerUnit::KeyBias => Some(sum_of_rows(&dk, rows)),
+            LayerUnit::ValueBias => Some(sum_of_rows(&dv, rows)),
+            LayerUnit::OutputBias => Some(sum_of_rows(gradient, rows)),
+            LayerUnit::QueryNorm => query_norm.clone(),
+            LayerUnit::KeyNorm => key_norm.clone(),
+            _ => None,
+        };
+        let extras = self.shared.extras.iter().filter_map(extra).collect();
         let [query, key, value] = [&dq, &dk, &dv].map(|d| outer(&normed, d, rows));
         let mut dn = self.back(&dq, LayerUnit::Query);
         self.add_back(&dk, LayerUnit::Key, &mut dn);
         self.add_back(&dv, LayerUnit::Value, &mut dn);
         let norm = rms_norm_backward(input, weight.values(), &dn, self.shared.eps, gradient);
-        ([norm, query, key, value, output], biases)
+        ([norm, query, key, value, output], extras)
     }
 
     fn weight(&self, unit: LayerUnit) -> Weight {
@@ -185,29 +200,44 @@ impl Layer<'_> {
     }
 
     fn add_bias(&self, unit: LayerUnit, out: &mut [f32]) {
-        let Some(bias) = unit.bias().and_then(|bias| self.tensors.get(bias as usize)) else {
-            return;
-        };
-        let bias = Weight::new(bias.clone());
+        let Some(bias) = unit.bias().and_then(|bias| self.extra(bias)) else { return };
         for row in out.chunks_exact_mut(bias.values().len()) {
             row.iter_mut().zip(bias.values()).for_each(|(out, bias)| *out += bias);
         }
     }
 
-    fn bias_gradients(&self, gradients: [&[f32]; 4]) -> Vec<Vec<f32>> {
-        if self.tensors.len() <= LayerUnit::QueryBias as usize {
-            return Vec::new();
+    /// A projection's heads through their norm, where the model has one.
+    fn norm_heads(&self, heads: &mut Vec<f32>, unit: LayerUnit) {
+        if let Some(weight) = self.head_norm(unit) {
+            *heads = rms_norm(heads, weight.values(), self.shared.eps);
         }
-        let rows = self.shared.positions.len();
-        let sum = |d: &[f32]| {
-            let mut sum = vec![0.0; d.len() / rows];
-            for row in d.chunks_exact(sum.len()) {
-                sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
-            }
-            sum
-        };
-        gradients.map(sum).into()
     }
+
+    /// Makes the gradient of what the heads' norm reads of that of what it gives; returns that of its weight. The projection is computed again
+    /// from `normed`.
+    fn norm_heads_backward(&self, normed: &[f32], unit: LayerUnit, gradient: &mut Vec<f32>) -> Option<Vec<f32>> {
+        let weight = self.head_norm(unit)?;
+        let heads = self.project(normed, unit);
+        let dy = std::mem::replace(gradient, vec![0.0; heads.len()]);
+        Some(rms_norm_backward(&heads, weight.values(), &dy, self.shared.eps, gradient))
+    }
+
+    fn head_norm(&self, unit: LayerUnit) -> Option<Weight> {
+        unit.head_norm().and_then(|norm| self.extra(norm))
+    }
+
+    /// A tensor that not every model has.
+    fn extra(&self, unit: LayerUnit) -> Option<Weight> {
+        unit.place(self.shared.extras).map(|place| Weight::new(self.tensors[place].clone()))
+    }
+}
+
+fn sum_of_rows(d: &[f32], rows: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; d.len() / rows];
+    for row in d.chunks_exact(sum.len()) {
+        sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+    }
+    sum
 }
 
 /// `x`ᵀ · `dy`, `[in, out]`: the gradient of a weight.

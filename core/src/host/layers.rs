@@ -41,6 +41,7 @@ impl HostLayers {
             angles: Angles::new(config, texts.width),
             heads: config.heads(),
             eps: config.rms_norm_eps as f32,
+            extras: config.extras(),
         };
         let (device, hidden_size) = (policy.compute().device.clone(), config.hidden_size);
         Self { stack: policy.stack(), device, hidden_size, tokens, rows, shared }

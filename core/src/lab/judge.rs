@@ -86,7 +86,7 @@ async fn untrained(settings: &LabSettings, start: &Policy) -> Result<Policy, Lab
 }
 
 fn config(settings: &LabSettings) -> LlamaConfig {
-    LlamaConfig { head: HeadKind::Value, ..settings.model.config() }
+    settings.model.config().with_head(HeadKind::Value)
 }
 
 /// The part of pairs of which the chosen answer has the larger score.

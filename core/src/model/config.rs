@@ -1,7 +1,11 @@
 //! The configuration of a LLaMA-type model, in the words of Hugging Face's `config.json`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use super::LayerUnit;
+use super::architecture::{Architecture, Family, HeadKind};
 use super::units::{Storage, Unit};
 use crate::kernel::attention::Heads;
 
@@ -16,7 +20,7 @@ pub enum ConfigError {
         /// What it says.
         value: String,
         /// What would be understood.
-        supported: &'static str,
+        supported: Cow<'static, str>,
     },
     /// Numbers that do not fit each other.
     #[error("`{field}` is {value}, but {rule}")]
@@ -54,47 +58,13 @@ pub enum RopeScaling {
     },
 }
 
-/// What stands on the decoder, after Hugging Face's class in `architectures`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(into = "[&'static str; 1]")]
-pub enum HeadKind {
-    /// A score for every token of the vocabulary: `LlamaForCausalLM`.
-    Vocabulary,
-    /// One number, `score.weight` `[1, D]` without bias: `LlamaForSequenceClassification` with one label.
-    Value,
-}
-
-impl HeadKind {
-    fn of(architectures: &[String]) -> Result<Self, ConfigError> {
-        match architectures {
-            [] => Ok(Self::Vocabulary),
-            [name] if name == "LlamaForCausalLM" => Ok(Self::Vocabulary),
-            [name] if name == "LlamaForSequenceClassification" => Ok(Self::Value),
-            other => Err(ConfigError::Unsupported {
-                field: "architectures",
-                value: other.join(", "),
-                supported: "LlamaForCausalLM, LlamaForSequenceClassification",
-            }),
-        }
-    }
-}
-
-impl From<HeadKind> for [&'static str; 1] {
-    fn from(head: HeadKind) -> Self {
-        match head {
-            HeadKind::Vocabulary => ["LlamaForCausalLM"],
-            HeadKind::Value => ["LlamaForSequenceClassification"],
-        }
-    }
-}
-
 /// A LLaMA-type decoder: grouped-query attention, RMSNorm, SwiGLU, rotate-half rotary embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "HuggingFaceConfig")]
 pub struct LlamaConfig {
-    /// What stands on the decoder.
+    /// The family, and what stands on the decoder.
     #[serde(rename = "architectures")]
-    pub head: HeadKind,
+    pub architecture: Architecture,
     /// Number of token ids.
     pub vocab_size: usize,
     /// Width of the residual stream, D.
@@ -117,8 +87,10 @@ pub struct LlamaConfig {
     pub rope_scaling: RopeScaling,
     /// Whether the vocabulary head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Whether the attention's projections have biases.
+    /// Whether the attention's projections have biases: all of them, or those of the family.
     pub attention_bias: bool,
+    /// Attention sees so many tokens, the one that looks included; `None`: all. Not implemented: texts must not be longer.
+    pub sliding_window: Option<usize>,
     /// The longest sequence the model is meant for.
     pub max_position_embeddings: usize,
 }
@@ -132,12 +104,18 @@ impl LlamaConfig {
             self.push_layer(&mut units, layer);
         }
         units.push(Unit::new("model.norm.weight", &[d], Storage::AsIs));
-        match self.head {
+        match self.architecture.head {
             HeadKind::Vocabulary if self.tie_word_embeddings => {}
             HeadKind::Vocabulary => units.push(Unit::new("lm_head.weight", &[v, d], Storage::Transposed)),
             HeadKind::Value => units.push(Unit::new("score.weight", &[1, d], Storage::AsIs)),
         }
         units
+    }
+
+    /// The same with this on the decoder.
+    pub fn with_head(mut self, head: HeadKind) -> Self {
+        self.architecture.head = head;
+        self
     }
 
     /// The unit index of a layer's first tensor.
@@ -152,7 +130,7 @@ impl LlamaConfig {
 
     /// The unit index of the head; 0, the embedding, where they are tied.
     pub fn head_index(&self) -> usize {
-        match self.head {
+        match self.architecture.head {
             HeadKind::Vocabulary if self.tie_word_embeddings => 0,
             _ => self.norm_index() + 1,
         }
@@ -165,30 +143,41 @@ impl LlamaConfig {
 
     /// How many units a layer has.
     pub fn units_per_layer(&self) -> usize {
-        if self.attention_bias { 13 } else { 9 }
+        LayerUnit::OF_ALL.len() + self.extras().len()
+    }
+
+    /// Whether every head's queries and keys go through a norm.
+    pub(crate) fn norms_heads(&self) -> bool {
+        self.extras().contains(&LayerUnit::QueryNorm)
+    }
+
+    /// What every layer has beyond the tensors that all families' have.
+    pub(crate) fn extras(&self) -> &'static [LayerUnit] {
+        self.architecture.family.extras(self.attention_bias)
     }
 
     fn push_layer(&self, units: &mut Vec<Unit>, layer: usize) {
+        for part in LayerUnit::OF_ALL.iter().chain(self.extras()) {
+            let shape = self.shape(*part);
+            let storage = if shape.len() == 2 { Storage::Transposed } else { Storage::AsIs };
+            units.push(Unit::new(&format!("model.layers.{layer}.{}", part.name()), &shape, storage));
+        }
+    }
+
+    /// The shape of a layer's tensor in a checkpoint.
+    fn shape(&self, part: LayerUnit) -> Vec<usize> {
         let (d, f) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let mut vector =
-            |name: &str, n: usize| units.push(Unit::new(&format!("model.layers.{layer}.{name}"), &[n], Storage::AsIs));
-        vector("input_layernorm.weight", d);
-        vector("post_attention_layernorm.weight", d);
-        let mut linear = |name: &str, out: usize, input: usize| {
-            units.push(Unit::new(&format!("model.layers.{layer}.{name}.weight"), &[out, input], Storage::Transposed));
-        };
-        linear("self_attn.q_proj", q, d);
-        linear("self_attn.k_proj", kv, d);
-        linear("self_attn.v_proj", kv, d);
-        linear("self_attn.o_proj", d, q);
-        linear("mlp.gate_proj", f, d);
-        linear("mlp.up_proj", f, d);
-        linear("mlp.down_proj", d, f);
-        if self.attention_bias {
-            for (name, n) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv), ("o_proj", d)] {
-                units.push(Unit::new(&format!("model.layers.{layer}.self_attn.{name}.bias"), &[n], Storage::AsIs));
-            }
+        match part {
+            LayerUnit::AttentionNorm | LayerUnit::FeedForwardNorm | LayerUnit::OutputBias => vec![d],
+            LayerUnit::Query => vec![q, d],
+            LayerUnit::Key | LayerUnit::Value => vec![kv, d],
+            LayerUnit::Output => vec![d, q],
+            LayerUnit::Gate | LayerUnit::Up => vec![f, d],
+            LayerUnit::Down => vec![d, f],
+            LayerUnit::QueryBias => vec![q],
+            LayerUnit::KeyBias | LayerUnit::ValueBias => vec![kv],
+            LayerUnit::QueryNorm | LayerUnit::KeyNorm => vec![self.head_dim],
         }
     }
 
@@ -215,7 +204,8 @@ impl LlamaConfig {
         }
         for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
             if !(value.is_finite() && value > 0.0) {
-                return Err(ConfigError::Unsupported { field, value: value.to_string(), supported: "finite numbers above 0" });
+                let supported = "finite numbers above 0".into();
+                return Err(ConfigError::Unsupported { field, value: value.to_string(), supported });
             }
         }
         Ok(self)
@@ -243,7 +233,58 @@ struct HuggingFaceConfig {
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
+    /// Mistral's where nothing is said; none where `null` is.
+    #[serde(default = "mistrals_window")]
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    layer_types: Option<Vec<String>>,
     max_position_embeddings: Option<usize>,
+}
+
+/// What families' attention differs in.
+struct Attention {
+    key_value_heads: usize,
+    head_dim: usize,
+    bias: bool,
+    window: Option<usize>,
+}
+
+impl HuggingFaceConfig {
+    fn attention(&self, family: Family) -> Result<Attention, ConfigError> {
+        let unsupported = |field, value: &str, supported: &'static str| {
+            Err(ConfigError::Unsupported { field, value: value.into(), supported: supported.into() })
+        };
+        let key_value_heads = match (self.num_key_value_heads, family) {
+            (Some(heads), _) => heads,
+            (None, Family::Llama) => self.num_attention_heads,
+            (None, _) => return unsupported("num_key_value_heads", "missing", "a number"),
+        };
+        let head_dim = match family {
+            Family::Qwen3 => 128,
+            _ => self.hidden_size / self.num_attention_heads.max(1),
+        };
+        let head_dim = self.head_dim.unwrap_or(head_dim);
+        if matches!(family, Family::Qwen2 | Family::Qwen3) && self.use_sliding_window == Some(true) {
+            return unsupported("use_sliding_window", "true", "false");
+        }
+        let window = self.sliding_window.filter(|_| family == Family::Mistral);
+        let known = |kind: &&String| *kind == "full_attention" || (window.is_some() && *kind == "sliding_attention");
+        match self.layer_types.iter().flatten().find(|kind| !known(kind)) {
+            Some(other) => unsupported("layer_types", other, "full_attention"),
+            None => {
+                let bias = match family {
+                    Family::Llama | Family::Qwen3 => self.attention_bias == Some(true),
+                    Family::Mistral => false,
+                    Family::Qwen2 => true,
+                };
+                Ok(Attention { key_value_heads, head_dim, bias, window })
+            }
+        }
+    }
+}
+
+fn mistrals_window() -> Option<usize> {
+    Some(4096)
 }
 
 #[derive(Deserialize, Clone, Default, PartialEq)]
@@ -261,13 +302,16 @@ struct RopeParameters {
 
 impl RopeParameters {
     fn scaling(&self) -> Result<RopeScaling, ConfigError> {
-        let unsupported = |value: &str| ConfigError::Unsupported {
+        let unsupported = |value: &str| {
+            ConfigError::Unsupported {
             field: "rope_scaling.rope_type",
             value: value.into(),
-            supported: "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)",
+            supported: "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)"
+                .into(),
+        }
         };
         if let Some(factor) = self.factor.filter(|factor| !(factor.is_finite() && *factor > 0.0)) {
-            let (field, supported) = ("rope_scaling.factor", "finite numbers above 0");
+            let (field, supported) = ("rope_scaling.factor", "finite numbers above 0".into());
             return Err(ConfigError::Unsupported { field, value: factor.to_string(), supported });
         }
         let named = self.rope_type.as_deref().or(self.r#type.as_deref());
@@ -291,11 +335,13 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
     type Error = ConfigError;
 
     fn try_from(raw: HuggingFaceConfig) -> Result<Self, ConfigError> {
-        let unsupported = |field, value: &str, supported| ConfigError::Unsupported { field, value: value.into(), supported };
-        match raw.model_type.as_deref() {
-            None | Some("llama") => {}
-            Some(other) => return Err(unsupported("model_type", other, "llama")),
-        }
+        let unsupported = |field, value: &str, supported: &'static str| ConfigError::Unsupported {
+            field,
+            value: value.into(),
+            supported: supported.into(),
+        };
+        let architecture = Architecture::of(raw.model_type.as_deref(), raw.architectures.as_deref().unwrap_or_default())?;
+        let attention = raw.attention(architecture.family)?;
         match raw.hidden_act.as_deref() {
             None | Some("silu" | "swish") => {}
             Some(other) => return Err(unsupported("hidden_act", other, "silu")),
@@ -311,19 +357,20 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
             return Err(unsupported("partial_rotary_factor", &factor.to_string(), "1"));
         }
         Self {
-            head: HeadKind::of(raw.architectures.as_deref().unwrap_or_default())?,
+            architecture,
             vocab_size: raw.vocab_size,
             hidden_size: raw.hidden_size,
             intermediate_size: raw.intermediate_size,
             num_hidden_layers: raw.num_hidden_layers,
             num_attention_heads: raw.num_attention_heads,
-            num_key_value_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
-            head_dim: raw.head_dim.unwrap_or(raw.hidden_size / raw.num_attention_heads.max(1)),
+            num_key_value_heads: attention.key_value_heads,
+            head_dim: attention.head_dim,
             rms_norm_eps: raw.rms_norm_eps.unwrap_or(1e-6),
             rope_theta: rope.rope_theta.or(raw.rope_theta).unwrap_or(10_000.0),
             rope_scaling: rope.scaling()?,
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
-            attention_bias: raw.attention_bias.unwrap_or(false),
+            attention_bias: attention.bias,
+            sliding_window: attention.window,
             max_position_embeddings: raw.max_position_embeddings.unwrap_or(2048),
         }
         .check()
@@ -348,8 +395,29 @@ mod tests {
         assert_eq!(untied.num_key_value_heads, 2);
         assert_eq!(parse(r#", "tie_word_embeddings": true"#).unwrap().units().len(), 9 * 2 + 2);
         assert_eq!(parse(r#", "attention_bias": true"#).unwrap().units().len(), 13 * 2 + 3);
+        let qwen = parse(r#", "model_type": "qwen2", "num_key_value_heads": 1"#).unwrap();
+        assert_eq!(qwen.units().len(), 12 * 2 + 3);
+        let biases: Vec<_> = qwen.units().into_iter().filter(|unit| unit.name.ends_with("bias")).collect();
+        let first = ["q_proj", "k_proj", "v_proj"].map(|name| format!("model.layers.0.self_attn.{name}.bias"));
+        assert_eq!(biases.iter().map(|unit| &unit.name).take(3).collect::<Vec<_>>(), first.iter().collect::<Vec<_>>());
+        assert_eq!(biases.iter().map(|unit| unit.shape[0]).collect::<Vec<_>>(), [8, 4, 4, 8, 4, 4]);
+        let qwen3 = parse(r#", "model_type": "qwen3", "num_key_value_heads": 1"#).unwrap();
+        assert_eq!((qwen3.head_dim, qwen3.units().len()), (128, 11 * 2 + 3));
+        let norm = qwen3.units().into_iter().find(|unit| unit.name == "model.layers.0.self_attn.q_norm.weight");
+        assert_eq!(norm, Some(Unit::new("model.layers.0.self_attn.q_norm.weight", &[128], Storage::AsIs)));
         let value = parse(r#", "architectures": ["LlamaForSequenceClassification"], "tie_word_embeddings": true"#).unwrap();
         assert_eq!(value.units().last(), Some(&Unit::new("score.weight", &[1, 8], Storage::AsIs)));
+    }
+
+    #[test]
+    fn only_mistral_has_a_window() {
+        let mistral = r#", "model_type": "mistral", "num_key_value_heads": 2"#;
+        assert_eq!(parse(mistral).unwrap().sliding_window, Some(4096));
+        assert_eq!(parse(&format!(r#"{mistral}, "sliding_window": null"#)).unwrap().sliding_window, None);
+        assert_eq!(parse(&format!(r#"{mistral}, "sliding_window": 32"#)).unwrap().sliding_window, Some(32));
+        assert_eq!(parse(r#", "sliding_window": 32"#).unwrap().sliding_window, None);
+        let qwen = r#", "model_type": "qwen2", "num_key_value_heads": 2, "sliding_window": 32, "use_sliding_window": false"#;
+        assert_eq!(parse(qwen).unwrap().sliding_window, None);
     }
 
     #[test]
@@ -385,7 +453,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let stretched = r#", "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#;
-        for extra in ["", r#", "architectures": ["LlamaForSequenceClassification"]"#, stretched] {
+        let qwen = r#", "model_type": "qwen2", "num_key_value_heads": 1"#;
+        let mistral = r#", "architectures": ["MistralForCausalLM"], "num_key_value_heads": 2, "sliding_window": null"#;
+        let qwen3 = r#", "model_type": "qwen3", "num_key_value_heads": 1, "attention_bias": true"#;
+        for extra in ["", r#", "architectures": ["LlamaForSequenceClassification"]"#, stretched, qwen, mistral, qwen3] {
             let config = parse(extra).unwrap();
             let written = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<LlamaConfig>(&written).unwrap(), config);
@@ -397,6 +468,11 @@ mod tests {
         let message = |extra: &str| parse(extra).unwrap_err();
         assert!(message(r#", "model_type": "mamba""#).contains("`model_type` is mamba; supported: llama"));
         assert!(message(r#", "architectures": ["LlamaModel"]"#).contains("`architectures` is LlamaModel"));
+        assert!(message(r#", "model_type": "mistral""#).contains("`num_key_value_heads` is missing"));
+        let qwen = r#", "model_type": "qwen2", "num_key_value_heads": 1"#;
+        assert!(message(&format!(r#"{qwen}, "use_sliding_window": true"#)).contains("`use_sliding_window` is true"));
+        let layers = r#""layer_types": ["full_attention", "sliding_attention"]"#;
+        assert!(message(&format!("{qwen}, {layers}")).contains("`layer_types` is sliding_attention; supported: full_attention"));
         assert!(message(r#", "hidden_act": "gelu""#).contains("`hidden_act` is gelu"));
         assert!(message(r#", "rope_scaling": {"rope_type": "yarn", "factor": 2.0}"#).contains("yarn"));
         assert!(message(r#", "num_key_value_heads": 3"#).contains("must divide num_attention_heads"));

@@ -44,13 +44,15 @@ pub(crate) struct Places {
     pub(crate) attention: Attention,
     kernels: Option<Kernels>,
     eps: f64,
+    extras: &'static [LayerUnit],
 }
 
 impl Places {
     /// For tokens that are turned so.
     pub(crate) fn new(config: &LlamaConfig, rotary: Rotary, compute: &Compute) -> Self {
         let attention = Attention { heads: config.heads(), products: compute.layout.precision.products };
-        Self { rotary, attention, kernels: compute.layout.kernels, eps: config.rms_norm_eps }
+        let (kernels, extras) = (compute.layout.kernels, config.extras());
+        Self { rotary, attention, kernels, eps: config.rms_norm_eps, extras }
     }
 
     fn products(&self) -> Products {
@@ -62,7 +64,7 @@ impl Places {
     }
 }
 
-/// A layer's tensors by their place among its units.
+/// A layer's tensors. Those that all families have stand at their number among its units, the others behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerUnit {
     AttentionNorm,
@@ -78,10 +80,46 @@ pub(crate) enum LayerUnit {
     KeyBias,
     ValueBias,
     OutputBias,
+    QueryNorm,
+    KeyNorm,
 }
 
 impl LayerUnit {
-    /// The bias that a model with biases adds to this projection's result.
+    /// What every family's layers have.
+    pub(crate) const OF_ALL: [Self; 9] = [
+        Self::AttentionNorm,
+        Self::FeedForwardNorm,
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::Output,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
+
+    /// The name in a checkpoint, within the layer.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AttentionNorm => "input_layernorm.weight",
+            Self::FeedForwardNorm => "post_attention_layernorm.weight",
+            Self::Query => "self_attn.q_proj.weight",
+            Self::Key => "self_attn.k_proj.weight",
+            Self::Value => "self_attn.v_proj.weight",
+            Self::Output => "self_attn.o_proj.weight",
+            Self::Gate => "mlp.gate_proj.weight",
+            Self::Up => "mlp.up_proj.weight",
+            Self::Down => "mlp.down_proj.weight",
+            Self::QueryBias => "self_attn.q_proj.bias",
+            Self::KeyBias => "self_attn.k_proj.bias",
+            Self::ValueBias => "self_attn.v_proj.bias",
+            Self::OutputBias => "self_attn.o_proj.bias",
+            Self::QueryNorm => "self_attn.q_norm.weight",
+            Self::KeyNorm => "self_attn.k_norm.weight",
+        }
+    }
+
+    /// The bias that some models add to this projection's result.
     pub(crate) fn bias(self) -> Option<Self> {
         match self {
             Self::Query => Some(Self::QueryBias),
@@ -91,6 +129,24 @@ impl LayerUnit {
             _ => None,
         }
     }
+
+    /// The norm that every head of this projection's result goes through in some models.
+    pub(crate) fn head_norm(self) -> Option<Self> {
+        match self {
+            Self::Query => Some(Self::QueryNorm),
+            Self::Key => Some(Self::KeyNorm),
+            _ => None,
+        }
+    }
+
+    /// The place among a layer's units, if the layer has it.
+    pub(crate) fn place(self, extras: &[Self]) -> Option<usize> {
+        let common = Self::OF_ALL.len();
+        match (self as usize) < common {
+            true => Some(self as usize),
+            false => extras.iter().position(|extra| *extra == self).map(|place| common + place),
+        }
+    }
 }
 
 /// One layer.
@@ -98,6 +154,7 @@ impl LayerUnit {
 pub(crate) struct Layer<'a> {
     /// Its weights, in the order of [`LlamaConfig::units`].
     weights: &'a [Tensor<2>],
+    extras: &'static [LayerUnit],
     products: Products,
     kernels: Option<Kernels>,
     eps: f64,
@@ -131,7 +188,8 @@ pub(crate) struct Inner {
 impl<'a> Layer<'a> {
     /// With these weights.
     pub(crate) fn new(weights: &'a [Tensor<2>], places: &Places) -> Self {
-        Self { weights, products: places.products(), kernels: places.kernels, eps: places.eps }
+        let Places { extras, kernels, eps, .. } = *places;
+        Self { weights, extras, products: places.products(), kernels, eps }
     }
 
     /// Everything up to the activation: what [`backward`](Self::backward) needs.
@@ -147,9 +205,31 @@ impl<'a> Layer<'a> {
     pub(crate) fn heads(&self, input: Tensor<2>, places: &Places) -> [Tensor<2>; 3] {
         let normed = self.norm(input, LayerUnit::AttentionNorm);
         let kept = kind(&normed);
-        let query = places.turned(self.open_project(normed.clone(), LayerUnit::Query), Turn::Forward, kept);
-        let key = places.turned(self.open_project(normed.clone(), LayerUnit::Key), Turn::Forward, kept);
+        let [query, key] = [LayerUnit::Query, LayerUnit::Key].map(|unit| {
+            let heads = self.open_project(normed.clone(), unit);
+            places.turned(self.norm_heads(heads, unit), Turn::Forward, kept)
+        });
         [query, key, self.project(normed, LayerUnit::Value)]
+    }
+
+    /// A projection's heads through their norm, where the model has one, `[N, heads·hd]`.
+    fn norm_heads(&self, x: Tensor<2>, unit: LayerUnit) -> Tensor<2> {
+        match self.head_norm(unit) {
+            Some(weight) => {
+                let (dims, heads) = (x.dims(), by_head(x, &weight));
+                norm(heads, weight, self.eps, self.kernels).reshape(dims)
+            }
+            None => x,
+        }
+    }
+
+    /// The gradient of what the heads' norm reads, and of its weight; the projection is computed again from `normed`.
+    fn norm_heads_backward(&self, normed: &Tensor<2>, unit: LayerUnit, dy: Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let Some(weight) = self.head_norm(unit) else { return (dy, None) };
+        let dims = dy.dims();
+        let [x, dy] = [self.open_project(normed.clone(), unit), wide(dy)].map(|x| by_head(x, &weight));
+        let (dx, weight) = norm_backward([x, weight, dy], None, self.eps, self.kernels);
+        (dx.reshape(dims).cast(kind(normed)), Some(weight))
     }
 
     /// From attention's context `[N, H·hd]` to the activation.
@@ -212,7 +292,16 @@ impl<'a> Layer<'a> {
     }
 
     fn bias(&self, unit: LayerUnit) -> Option<Tensor<2>> {
-        unit.bias().and_then(|bias| self.weights.get(bias as usize)).cloned()
+        unit.bias().and_then(|bias| self.extra(bias))
+    }
+
+    fn head_norm(&self, unit: LayerUnit) -> Option<Tensor<2>> {
+        unit.head_norm().and_then(|norm| self.extra(norm))
+    }
+
+    /// A tensor that not every model has.
+    fn extra(&self, unit: LayerUnit) -> Option<Tensor<2>> {
+        unit.place(self.extras).map(|place| self.weights[place].clone())
     }
 
     /// `dy` · Wᵀ.
@@ -251,7 +340,7 @@ impl<'a> Layer<'a> {
         let [norm, query, key, value, output] = attention.weights;
         let [feed_forward_norm, gate, up, down] = feed_forward;
         let mut gradients = vec![norm, feed_forward_norm, query, key, value, output, gate, up, down];
-        gradients.extend(attention.biases);
+        gradients.extend(attention.extras);
         (input_gradient, gradients)
     }
 
@@ -277,21 +366,38 @@ impl<'a> Layer<'a> {
         let dc = self.back(&dy, LayerUnit::Output);
         let qkv = [kept.query, kept.key, kept.value];
         let [dq, dk, dv] = attention_backward(qkv, dc, shared.mask.clone(), shared.places.attention);
-        let [dq, dk] = [dq, dk].map(|d| shared.places.turned(d, Turn::Backward, kind(&dy)));
+        // What goes on through a norm is not rounded before.
+        let to = if self.head_norm(LayerUnit::Query).is_some() { FloatDType::F32 } else { kind(&dy) };
+        let [dq, dk] = [dq, dk].map(|d| shared.places.turned(d, Turn::Backward, to));
         let normed = self.norm(input.clone(), LayerUnit::AttentionNorm);
+        let (dq, query_norm) = self.norm_heads_backward(&normed, LayerUnit::Query, dq);
+        let (dk, key_norm) = self.norm_heads_backward(&normed, LayerUnit::Key, dk);
         let [query, key, value] = [&dq, &dk, &dv].map(|d| self.weight_gradient(normed.clone(), d));
-        let biases = match self.weights.get(LayerUnit::QueryBias as usize) {
-            Some(_) => [&dq, &dk, &dv, &dy].map(|d| wide(d.clone()).sum_dim(0)).into(),
-            None => Vec::new(),
+        let sum = |d: &Tensor<2>| Some(wide(d.clone()).sum_dim(0));
+        let extra = |unit: &LayerUnit| match unit {
+            LayerUnit::QueryBias => sum(&dq),
+            LayerUnit::KeyBias => sum(&dk),
+            LayerUnit::ValueBias => sum(&dv),
+            LayerUnit::OutputBias => sum(&dy),
+            LayerUnit::QueryNorm => query_norm.clone(),
+            LayerUnit::KeyNorm => key_norm.clone(),
+            _ => None,
         };
+        let extras = self.extras.iter().filter_map(extra).collect();
         let dn = self.sum_back([(&dq, LayerUnit::Query), (&dk, LayerUnit::Key), (&dv, LayerUnit::Value)]);
         let (dx, norm) = self.norm_backward(input, LayerUnit::AttentionNorm, dn, dy);
-        (dx, AttentionGradients { weights: [norm, query, key, value, output], biases })
+        (dx, AttentionGradients { weights: [norm, query, key, value, output], extras })
     }
 }
 
-/// Gradients of the attention half: norm, query, key, value, output; and the four biases where the model has them.
+/// Gradients of the attention half: norm, query, key, value, output; and of what the model has besides.
 struct AttentionGradients {
     weights: [Tensor<2>; 5],
-    biases: Vec<Tensor<2>>,
+    extras: Vec<Tensor<2>>,
+}
+
+/// `[N, heads·hd]` as a row per head, of which `weight` `[1, hd]` says how wide it is.
+fn by_head(x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+    let ([rows, columns], [_, dim]) = (x.dims(), weight.dims());
+    x.reshape([rows * columns / dim, dim])
 }

@@ -1,5 +1,6 @@
 //! LLaMA-type decoders in the Hugging Face layout.
 
+mod architecture;
 mod config;
 mod file;
 mod head;
@@ -8,7 +9,8 @@ mod policy;
 mod units;
 mod weights;
 
-pub use config::{ConfigError, HeadKind, LlamaConfig, RopeScaling};
+pub use architecture::{Architecture, Family, HeadKind};
+pub use config::{ConfigError, LlamaConfig, RopeScaling};
 pub use file::{FileError, from_safetensors, to_safetensors};
 pub use head::fresh_value_head;
 pub use policy::{InitError, Policy, Readout, Tensors};

@@ -69,7 +69,7 @@ impl Policy {
             weights.push(unit, data);
         }
         compute.settled();
-        let readout = match config.head {
+        let readout = match config.architecture.head {
             HeadKind::Vocabulary => Readout::LogProbs,
             HeadKind::Value => Readout::ValueAfter,
         };
@@ -82,7 +82,7 @@ impl Policy {
     /// If the model has not the head for it.
     pub fn reading(mut self, readout: Readout) -> Self {
         let needed = if readout == Readout::LogProbs { HeadKind::Vocabulary } else { HeadKind::Value };
-        assert_eq!(self.config.head, needed, "{readout:?} needs another head");
+        assert_eq!(self.config.architecture.head, needed, "{readout:?} needs another head");
         self.readout = readout;
         self
     }
@@ -267,7 +267,7 @@ impl Decoder {
 
     /// The head as `[D, V]`, or `[D, 1]` for values.
     pub(crate) fn head(&self) -> Tensor<2> {
-        let transposed = self.config.head == HeadKind::Value || self.config.head_index() == 0;
+        let transposed = self.config.architecture.head == HeadKind::Value || self.config.head_index() == 0;
         if transposed { self.head.clone().transpose() } else { self.head.clone() }
     }
 

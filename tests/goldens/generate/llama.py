@@ -5,8 +5,11 @@ import copy
 import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
+from transformers.models.qwen2 import modeling_qwen2
+from transformers.models.qwen3 import modeling_qwen3
 
 from golden import significant, tensor
 
@@ -20,7 +23,8 @@ def _norm_in_own_precision(self, hidden):
     return self.weight * wide.to(hidden.dtype)
 
 
-modeling_llama.LlamaRMSNorm.forward = _norm_in_own_precision
+for norm in modeling_llama.LlamaRMSNorm, modeling_mistral.MistralRMSNorm, modeling_qwen2.Qwen2RMSNorm, modeling_qwen3.Qwen3RMSNorm:
+    norm.forward = _norm_in_own_precision
 
 
 def config(**changes) -> dict:
@@ -37,9 +41,15 @@ def config(**changes) -> dict:
     return base | changes
 
 
-def model(settings: dict, seed: int) -> LlamaForCausalLM:
+def relative(architecture: str, model_type: str, own: dict, **changes) -> dict:
+    """The same of another family: without LLaMA's fields, with its own."""
+    shared = {name: value for name, value in config(**changes).items() if name not in ("attention_bias", "mlp_bias")}
+    return shared | {"architectures": [architecture], "model_type": model_type} | own
+
+
+def model(settings: dict, seed: int) -> torch.nn.Module:
     """The model with weights of three decimals: short in JSON, and the same in f32 for every reader."""
-    return seeded(LlamaForCausalLM(LlamaConfig(**copy.deepcopy(settings))).eval(), seed)
+    return seeded(AutoModelForCausalLM.from_config(AutoConfig.for_model(**copy.deepcopy(settings))).eval(), seed)
 
 
 def seeded(llama: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -6,7 +6,6 @@ PyTorch itself gets from these numbers in f32.
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM
 
 import golden
 import llama
@@ -22,6 +21,11 @@ VARIANTS = {
     "bias": llama.config(**SMALL, attention_bias=True),
     "rope_linear": llama.config(**SMALL, rope_scaling={"rope_type": "linear", "factor": 4.0}),
     "rope_llama3": llama.config(**SMALL, rope_scaling=LLAMA3),
+    # The longest text has 24 tokens: as many as a token sees.
+    "mistral": llama.relative("MistralForCausalLM", "mistral", {"sliding_window": 24}, **SMALL, tie_word_embeddings=False),
+    "qwen2": llama.relative("Qwen2ForCausalLM", "qwen2", {"use_sliding_window": False, "sliding_window": 8}, **SMALL),
+    "qwen3": llama.relative("Qwen3ForCausalLM", "qwen3", {"attention_bias": False, "use_sliding_window": False}, **SMALL),
+    "qwen3_bias": llama.relative("Qwen3ForCausalLM", "qwen3", {"attention_bias": True}, **SMALL, num_hidden_layers=1),
 }
 
 
@@ -30,7 +34,7 @@ def main() -> None:
         golden.write(f"tiny_llama_{name}", __file__, __doc__.strip(), variant(name))
 
 
-def start(name: str) -> tuple[LlamaForCausalLM, list[dict]]:
+def start(name: str) -> tuple[torch.nn.Module, list[dict]]:
     """A variant's model, in f32, and its demonstrations."""
     seed = list(VARIANTS).index(name)
     demonstrations = llama.sequences(np.random.default_rng(100 + seed), [(5, 7), (1, 1), (9, 15)])

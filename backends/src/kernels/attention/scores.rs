@@ -74,7 +74,7 @@ impl Running {
         Running { most, sum }
     }
 
-    /// Takes scores in, which become exp of themselves, scaled, less the largest; what was added up before is to be multiplied by what comes
+    /// Takes scores in, which become exp of themselves less the largest, scaled; what was added up before is to be multiplied by what comes
     /// back.
     pub(super) fn add(&mut self, scores: &mut Array<Pair<f32>>, scale: f32, #[comptime] keys: usize) -> Array<f32> {
         let mut factors = Array::<f32>::new(2usize);
@@ -91,7 +91,7 @@ impl Running {
             let mut sum = self.sum[half] * factor;
             #[unroll]
             for n in 0..comptime!(keys / 8) {
-                let pair = (scores[n * 2 + half] * Pair::<f32>::new(scale) - Pair::<f32>::new(highest * scale)).exp();
+                let pair = ((scores[n * 2 + half] - Pair::<f32>::new(highest)) * Pair::<f32>::new(scale)).exp();
                 scores[n * 2 + half] = pair;
                 sum += pair.extract(0usize) + pair.extract(1usize);
             }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TOKENS;
 use crate::compute::Compute;
-use crate::model::{FileError, HeadKind, LlamaConfig, Policy, RopeScaling, from_safetensors};
+use crate::model::{Architecture, FileError, LlamaConfig, Policy, RopeScaling, from_safetensors};
 
 /// A start model by its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Size {
             Self::Medium => [80, 208, 3, 5],
         };
         LlamaConfig {
-            head: HeadKind::Vocabulary,
+            architecture: Architecture::LLAMA,
             vocab_size: TOKENS.len(),
             hidden_size,
             intermediate_size,
@@ -65,6 +65,7 @@ impl Size {
             rope_scaling: RopeScaling::Default,
             tie_word_embeddings: true,
             attention_bias: false,
+            sliding_window: None,
             max_position_embeddings: 64,
         }
     }
