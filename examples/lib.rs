@@ -13,7 +13,7 @@ use hbat::toy::{random_policy, skill};
 use hbat::trainer::{Data, KeepStart, Settings, UpdateTiming};
 use hbat_backends::{DeviceName, open};
 
-/// A LLaMA of some 60 thousand parameters with random weights.
+/// A LLaMA of some 50 thousand parameters with random weights.
 pub fn tiny_policy() -> Policy {
     tiny(HeadKind::Vocabulary)
 }

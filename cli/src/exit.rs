@@ -93,7 +93,7 @@ fn judge(error: &JudgeError) -> i32 {
 fn core(error: &Error) -> i32 {
     match error {
         Error::TooFewExamples { .. } | Error::SeveralPasses { .. } | Error::Critics { .. } => CONFIGURATION,
-        Error::ForeignState(_) | Error::PhaseStart { .. } => DATA,
+        Error::ForeignState(_) | Error::PhaseStart { .. } | Error::UnknownToken { .. } => DATA,
         Error::NotFinite { .. } | Error::Answers { .. } | Error::Device(_) => INTERNAL,
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::{self, Display, Formatter};
 pub enum Aftermath {
     /// They are those of before the step.
     Untouched,
-    /// Some were updated before it was known: without clipping, an update within the backward pass cannot wait for the norm.
+    /// Some were updated before it was known: by an update within the backward pass, which without clipping cannot wait for the norm; by earlier
+    /// mini-batches of the same step of PPO; or by a whole phase, whose change is no number.
     Spoiled,
 }
 
@@ -29,7 +30,8 @@ pub enum Error {
          look at these examples"
     )]
     NotFinite {
-        /// "loss", "loss of demonstrations", "gradient norm", "logit of an answer", or "change of the weights" at the end of a phase.
+        /// "loss", "loss of demonstrations", "gradient norm", the two of the value model, "logit of an answer", "score of an answer", or
+        /// "change of the weights" at the end of a phase.
         quantity: &'static str,
         /// NaN or an infinity.
         value: f64,
@@ -41,6 +43,18 @@ pub enum Error {
         examples: Vec<usize>,
         /// What became of the weights.
         aftermath: Aftermath,
+    },
+    /// Data of another tokenizer.
+    #[error("example {example} of the {kind} has the token id {token}, but the model knows {vocabulary}; is this its tokenizer?")]
+    UnknownToken {
+        /// "demonstrations" or "preferences".
+        kind: &'static str,
+        /// Which of them, from 0.
+        example: usize,
+        /// The token id.
+        token: u32,
+        /// The model's number of ids.
+        vocabulary: usize,
     },
     /// An update within the backward pass, of a step that takes several.
     #[error(

@@ -49,6 +49,9 @@ impl Raft {
 }
 
 /// The place of the best of each prompt's answers, of equal ones the first. `scores` are those of all answers, the first prompt's first.
+///
+/// # Panics
+/// If prompts have no answers.
 pub fn best(scores: &[f32], answers: usize) -> Vec<usize> {
     let first_best = |(prompt, scores): (usize, &[f32])| {
         let better = |best: usize, other: usize| if scores[other] > scores[best] { other } else { best };

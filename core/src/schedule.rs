@@ -15,9 +15,9 @@ pub enum Method {
     Sft,
     /// Training on preferences alone, on all of them.
     PreferenceOnly,
-    /// All of SFT, then all of DPO.
+    /// All of SFT, then all of DPO, or of what else trains on preferences.
     TwoStage,
-    /// All of DPO, then all of SFT.
+    /// The same the other way round.
     TwoStageReversed,
     /// Alternating over N subsets, nothing protected.
     Alternating,
@@ -54,6 +54,7 @@ impl Method {
             Self::Sft => vec![Aim::Sft],
             Self::RewardModel => vec![Aim::Reward],
             Self::PreferenceOnly => vec![preference.aim()],
+            Self::Mix => vec![Aim::Sft, Aim::Dpo],
             _ => vec![Aim::Sft, preference.aim()],
         }
     }
@@ -271,6 +272,11 @@ impl Phase {
     }
 }
 
+/// Steps at the beginning of a phase that train the critic alone: so many of the first phase that has one.
+pub(crate) fn cold_steps(phases: &[Phase], index: usize, cold_start: usize) -> usize {
+    if phases[..index].iter().any(Phase::has_critic) { 0 } else { cold_start }
+}
+
 /// The phases of a method, in order (paper, Algorithm 1, for [`Method::Hbat`]).
 pub fn phases(settings: &ScheduleSettings) -> Vec<Phase> {
     let consolidate = Protection::Consolidate(settings.consolidation);
@@ -307,6 +313,9 @@ fn rounds(settings: &ScheduleSettings, order: &[Aim], subsets: usize, protection
 
 impl Training {
     /// Optimizer steps on this many examples: epochs · ceil(n / batch).
+    ///
+    /// # Panics
+    /// If batches have no examples.
     pub fn steps(&self, examples: usize) -> usize {
         self.epochs * examples.div_ceil(self.batch_size)
     }
@@ -324,6 +333,9 @@ impl Training {
 ///
 /// # Errors
 /// If a subset would be empty.
+///
+/// # Panics
+/// If there are no subsets, or none of this number.
 pub fn subset(
     examples: usize,
     which: usize,
@@ -346,6 +358,9 @@ pub fn subset(
 }
 
 /// The batches of one epoch over a subset: a new order per (seed, phase, epoch), a short last batch kept.
+///
+/// # Panics
+/// If batches have no examples.
 pub fn batches(subset: &[usize], batch_size: usize, phase: &str, epoch: usize, order: Order, seed: u64) -> Vec<Vec<usize>> {
     let sequence: Vec<usize> = match order {
         Order::AsGiven => subset.to_vec(),
@@ -427,6 +442,7 @@ mod tests {
         let epoch = |n| batches(&subset, 4, "sft-1", n, Order::Shuffled, 5);
         assert_eq!(epoch(0).iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 2]);
         assert_ne!(epoch(0), epoch(1));
+        assert_ne!(epoch(0), batches(&subset, 4, "dpo-1", 0, Order::Shuffled, 5), "nor do phases share one");
         let mut all = epoch(1).concat();
         all.sort_unstable();
         assert_eq!(all, subset);

@@ -226,3 +226,94 @@ fn add_squares(sums: &mut [Vec<f32>], policy: &Policy, batch: &Batch) {
         }
     }
 }
+
+/// The mean of the samples' squared gradients.
+fn squares(policy: &Policy, groups: &[&Group]) -> Vec<Vec<f32>> {
+    let mut sums: Vec<Vec<f32>> = weights(policy).iter().map(|unit| vec![0.0; unit.len()]).collect();
+    groups.iter().for_each(|group| add_squares(&mut sums, policy, &Batch::new([*group], 1)));
+    sums.iter_mut().flatten().for_each(|sum| *sum /= groups.len() as f32);
+    sums
+}
+
+#[test]
+fn fisher_information_of_several_phases_adds_up_and_the_last_measures_none() {
+    let mut schedule = schedule(Method::Hbat, Rule::Fisher);
+    (schedule.sft.learning_rate, schedule.preference_training.learning_rate) = (0.0, 0.0);
+    let (policy, data) = (start(), data(7, 6));
+    let parts =
+        [0, 1].map(|which| hbat::schedule::subset(7, which, 2, "demonstrations", settings().order, settings().seed).unwrap());
+    let part = |which: usize| squares(&policy, &parts[which].iter().map(|&i| &data.demonstrations[i]).collect::<Vec<_>>());
+    let both: Vec<Vec<f32>> = part(0).iter().zip(part(1)).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect();
+    let mut trainer = Trainer::new(policy, data, phases(&schedule), settings());
+    let ended: Vec<String> = (0..3).map(|_| finish_phase(&mut trainer).phase).collect();
+    assert_eq!(ended, ["sft-1", "dpo-1", "sft-2"]);
+    let units = 0..trainer.policy().units().len();
+    let read = |unit| block_on(trainer.values(TensorSet::FisherInstruction, unit)).expect("values").expect("measured");
+    let found: Vec<Vec<f32>> = units.map(read).collect();
+    let difference = largest_difference(&found, &both);
+    assert!(difference <= 1e-5, "off by {difference:e}");
+    loop {
+        match block_on(trainer.step()).expect("a step") {
+            Event::Measured { .. } => panic!("no later phase needs it"),
+            Event::Finished => break,
+            _ => {}
+        }
+    }
+}
+
+/// The weights of a phase's start, which nobody can read.
+struct Lost;
+
+impl StoredWeights for Lost {
+    fn read(&mut self, unit: &Unit) -> Result<Vec<f32>, String> {
+        Err(format!("{} is lost", unit.name))
+    }
+}
+
+#[test]
+fn a_phase_that_cannot_end_is_still_under_way() {
+    let settings = Settings { keep_start: KeepStart::Stored, ..settings() };
+    let mut trainer = Trainer::new(start(), data(3, 0), phases(&schedule(Method::Sft, Rule::Paper)), settings);
+    let (before, elements) = (weights(trainer.policy()), trainer.policy().units()[0].elements());
+    let steps = trainer.planned_steps().expect("enough data")[0];
+    for _ in 0..=steps {
+        block_on(trainer.step()).expect("until the phase's end");
+    }
+    let message = |trainer: &mut Trainer| block_on(trainer.step()).unwrap_err().to_string();
+    assert!(message(&mut trainer).contains("no reader was handed over"));
+    trainer.start_is_stored(Box::new(Lost));
+    assert!(message(&mut trainer).contains("model.embed_tokens.weight is lost"));
+    trainer.start_is_stored(Box::new(Before(vec![f32::NAN; elements])));
+    match block_on(trainer.step()).unwrap_err() {
+        hbat::error::Error::NotFinite { quantity, aftermath, step, .. } => {
+            assert_eq!((quantity, aftermath, step), ("change of the weights", hbat::error::Aftermath::Spoiled, steps));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(trainer.progress().running.map(|running| running.steps), Some(steps), "nothing of it is lost");
+    trainer.start_is_stored(Box::new(Before(before[0].clone())));
+    assert!(matches!(block_on(trainer.step()), Ok(Event::PhaseEnded(_))));
+    assert_eq!(block_on(trainer.step()), Ok(Event::Finished));
+}
+
+#[test]
+fn drift_is_the_root_of_the_squares_that_c_is_the_mean_of() {
+    let mut trainer = Trainer::new(start(), data(3, 0), phases(&schedule(Method::Sft, Rule::Paper)), settings());
+    block_on(trainer.step()).expect("the phase starts");
+    block_on(trainer.step()).expect("a step");
+    let drift = block_on(trainer.drift()).expect("a device").expect("a phase");
+    let change = block_on(trainer.change()).expect("a device").expect("a phase");
+    for (unit, (drift, change)) in trainer.policy().units().iter().zip(drift.iter().zip(&change)) {
+        assert!(*drift > 0.0);
+        close(&unit.name, drift * drift / unit.elements() as f64, *change, 1e-12);
+    }
+}
+
+#[test]
+fn data_of_another_tokenizer_is_refused() {
+    let mut data = data(3, 2);
+    data.preferences[1].sequences[1] = Sequence::new(vec![1], &[2, 23]).expect("tokens");
+    let mut trainer = Trainer::new(start(), data, phases(&schedule(Method::Sft, Rule::Paper)), settings());
+    let message = block_on(trainer.step()).unwrap_err().to_string();
+    assert!(message.contains("example 1 of the preferences has the token id 23, but the model knows 23"), "{message}");
+}

@@ -1,6 +1,7 @@
 //! Tests that cross crates, in one binary: linking Burn takes longer than running most of them.
 
 #[cfg(feature = "wgpu")]
+mod answers;
 mod backends_agree;
 mod best;
 #[cfg(feature = "wgpu")]

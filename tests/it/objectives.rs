@@ -154,6 +154,13 @@ fn rrhf_on_pairs_is_pytorchs() {
 }
 
 #[test]
+fn a_pair_that_is_equally_likely_is_ranked_by_nobody() {
+    let rrhf = hbat::objective::Rrhf { length_exponent: 1.0, nll_coefficient: 0.0 };
+    let found = evaluate(&rrhf, &[-1.0, -2.0, -1.0, -2.0], &Batch::new(&[group(0, &[2, 2], &[])], 1));
+    assert!(found.metrics.contains(&("accuracy", 0.0)), "{:?}", found.metrics);
+}
+
+#[test]
 fn dpo_sums_the_tokens_of_a_response_and_never_averages_them() {
     let reference = vec![-2.0, -1.0];
     let batch = Batch::new(&[group(0, &[3, 1], &[(Column::ReferenceLogProb, reference)])], 1);

@@ -328,18 +328,18 @@ fn without_a_judge_there_is_no_ppo() {
 }
 
 /// A run of PPO alone, with other settings than usual.
-fn alone(change: impl Fn(&mut Settings)) -> runs::Outcome {
+pub(crate) fn alone(change: impl Fn(&mut Settings)) -> runs::Outcome {
     let mut settings = runs::settings();
     settings.ppo = Ppo { cold_start: 0, kl_control: None, ..settings.ppo };
     change(&mut settings);
     runs::run(&by_ppo(runs::schedule(Method::TwoStageReversed, Rule::Paper)), settings)
 }
 
-fn metric(step: &StepReport, wanted: &str) -> f64 {
+pub(crate) fn metric(step: &StepReport, wanted: &str) -> f64 {
     step.metrics.iter().find(|(name, _)| *name == wanted).expect("a metric").1
 }
 
-fn ppo_steps(outcome: &runs::Outcome) -> Vec<&StepReport> {
+pub(crate) fn ppo_steps(outcome: &runs::Outcome) -> Vec<&StepReport> {
     outcome.steps().into_iter().filter(|step| step.objective == "ppo").collect()
 }
 
@@ -450,6 +450,6 @@ fn a_judge_of_fewer_tokens_is_refused() {
     assert!(error.contains("the reward model knows 23 of the policy's 61 tokens"), "{error}");
 }
 
-fn schedule() -> ScheduleSettings {
+pub(crate) fn schedule() -> ScheduleSettings {
     runs::schedule(Method::TwoStageReversed, Rule::Paper)
 }

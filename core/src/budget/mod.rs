@@ -20,7 +20,7 @@ use crate::consolidation::{Rule, Side};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::model::LlamaConfig;
-use crate::schedule::{Aim, Phase, Protection};
+use crate::schedule::{Aim, Phase, Protection, cold_steps};
 use crate::trainer::agenda::{Agenda, Item};
 use crate::trainer::{Data, KeepStart, Settings, UpdateTiming};
 use answers::Answers;
@@ -87,7 +87,10 @@ pub fn budget<'a>(
         data,
         settings,
     };
-    let of_phase = |(index, phase)| run.phase(phase, &holdings(phases, index, settings.keep_start));
+    let of_phase = |(index, phase)| {
+        let cold = cold_steps(phases, index, settings.ppo.cold_start);
+        run.phase(phase, &holdings(phases, index, settings.keep_start), cold)
+    };
     phases.iter().enumerate().map(of_phase).collect()
 }
 
@@ -113,7 +116,8 @@ struct Needs {
 }
 
 impl Run<'_> {
-    fn phase(&self, phase: &Phase, holdings: &Holdings) -> Result<PhaseBudget, Error> {
+    /// So many first steps of PPO are cold: they train the critic alone.
+    fn phase(&self, phase: &Phase, holdings: &Holdings, cold: usize) -> Result<PhaseBudget, Error> {
         let agenda = Agenda::new(phase, self.data, self.settings)?;
         let references = Pass::one(self.data.side(Side::Preference).0, &agenda.to_score(self.data), self.settings);
         let mut budget = PhaseBudget {
@@ -128,7 +132,8 @@ impl Run<'_> {
             host: 0,
         };
         let rounds = rounds(self.settings.update, agenda.optimizer.clip);
-        for item in &agenda.items {
+        for (step, item) in agenda.items.iter().enumerate() {
+            let rounds = if item.aim == Aim::Ppo && step < cold { 0.0 } else { rounds };
             let of_item = if item.aim.rolls_out() { Self::rolled_out } else { Self::step };
             budget.add(of_item(self, item, phase, holdings, rounds)?);
         }
@@ -157,7 +162,7 @@ impl Run<'_> {
         })
     }
 
-    /// A step on answers.
+    /// A step on answers; without a round the policy is not trained.
     fn rolled_out(&self, item: &Item, phase: &Phase, holdings: &Holdings, rounds: f64) -> Result<Needs, Error> {
         let ((config, sizes), Some((reward, judge))) = (&self.policy, &self.reward) else {
             let problem = "and nobody says which reward model judges them".into();
@@ -168,9 +173,10 @@ impl Run<'_> {
         let answers = if by_ppo { Answers::of_ppo } else { Answers::of_raft };
         let answers = answers(self.data, &item.examples, self.settings);
         fits_a_pass(answers.update_passes(), self.settings, phase)?;
+        let trained = if rounds > 0.0 { 2 } else { 1 };
         let (updates, flops, peak) = match by_ppo {
             true => (
-                2 * self.settings.ppo.updates(item.examples.len()),
+                trained * self.settings.ppo.updates(item.examples.len()),
                 answers.flops_of_ppo(models, rounds, self.settings),
                 answers.peak_of_ppo(sizes, holdings),
             ),

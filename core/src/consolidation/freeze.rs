@@ -1,6 +1,9 @@
 //! HBAT-Freeze: the units that matter most to the other objective take no part in this one.
 
 /// Which units to freeze: the floor(`fraction` · units) with the largest accumulated change, ties by name.
+///
+/// # Panics
+/// If there are fewer names than units.
 pub fn frozen(accumulated: &[f64], names: &[&str], fraction: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..accumulated.len()).collect();
     order.sort_by(|&a, &b| accumulated[b].total_cmp(&accumulated[a]).then_with(|| names[a].cmp(names[b])));

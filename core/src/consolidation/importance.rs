@@ -143,6 +143,13 @@ mod tests {
     }
 
     #[test]
+    fn fewer_than_two_units_or_all_but_a_hundredth_say_nothing() {
+        assert_eq!(degenerate(1.99, 10), Some(Degenerate::OneHot));
+        assert_eq!((degenerate(2.0, 10), degenerate(9.9, 10)), (None, None));
+        assert_eq!(degenerate(9.91, 10), Some(Degenerate::Uniform));
+    }
+
+    #[test]
     fn random_draws_depend_on_seed_and_phase_alone() {
         let draw = |seed, phase| importance(Rule::Random, &[0.0; 5], 1.0, Draw { seed, phase }).unwrap();
         assert_eq!(draw(1, "dpo-1"), draw(1, "dpo-1"));

@@ -48,6 +48,9 @@ pub enum Engine {
 
 impl Engine {
     /// One score per response token, `[R]`, as [`Policy::readout`] says, without any gradient.
+    ///
+    /// # Panics
+    /// If the batch is empty.
     pub fn scores(self, policy: &Policy, batch: &Batch) -> Tensor<1> {
         let reads = Reads::new(policy.readout(), batch, HEAD_CHUNK);
         scores(policy, batch, &reads)
@@ -63,6 +66,9 @@ impl Engine {
     }
 
     /// Runs forward, asks `seeds` for d loss / d scores given the scores `[R]`, and hands every unit's gradient to `sink`.
+    ///
+    /// # Panics
+    /// If the batch is empty.
     pub fn gradients(
         self,
         policy: &Policy,

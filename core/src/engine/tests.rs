@@ -12,6 +12,7 @@ mod continued;
 
 const GROUPED: &str = r#""num_key_value_heads": 2, "head_dim": 6, "tie_word_embeddings": true"#;
 const BIASED: &str = r#""num_key_value_heads": 4, "attention_bias": true"#;
+const NORMED: &str = r#""model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 6, "attention_bias": true"#;
 const STRETCHED: &str = r#""num_key_value_heads": 1, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
     "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}"#;
 const VALUED: &str = r#""num_key_value_heads": 2, "architectures": ["LlamaForSequenceClassification"]"#;
@@ -22,7 +23,7 @@ fn computes() -> [Compute; 2] {
 }
 
 fn models() -> Vec<Policy> {
-    let models = [GROUPED, BIASED, STRETCHED].map(|extra| computes().map(|compute| model(extra, compute, 0.5)));
+    let models = [GROUPED, BIASED, NORMED, STRETCHED].map(|extra| computes().map(|compute| model(extra, compute, 0.5)));
     models.into_iter().flatten().collect()
 }
 

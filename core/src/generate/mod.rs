@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Texts, begin};
 use crate::error::Error;
-use crate::model::Policy;
+use crate::model::{Policy, Readout};
 use crate::random::stream;
 use crate::slab::floats;
 
@@ -37,6 +37,9 @@ pub enum GenerateError {
         /// The model's number of ids.
         vocab_size: usize,
     },
+    /// A reward model.
+    #[error("the model has no vocabulary above it: it gives a value, and nothing can be generated")]
+    NoVocabulary,
     /// A number that describes no distribution.
     #[error("`{setting}` is {value}, but it must be {rule}")]
     Setting {
@@ -103,7 +106,7 @@ pub struct Completion {
 /// Continues each of the `prompts`, given as token ids; the completions come in the same order.
 ///
 /// # Errors
-/// A prompt without tokens or with unknown ones, settings out of range, logits that are not finite, a device that fails.
+/// A model with a value head, a prompt without tokens or with unknown ones, settings out of range, logits that are not finite, a device that fails.
 pub async fn generate(
     policy: &Policy,
     prompts: &[Vec<u32>],
@@ -128,6 +131,9 @@ pub async fn generate_at(
 ) -> Result<Vec<Completion>, GenerateError> {
     assert_eq!(prompts.len(), places.len(), "a place for every prompt");
     check_settings(settings)?;
+    if policy.readout() != Readout::LogProbs {
+        return Err(GenerateError::NoVocabulary);
+    }
     let numbered = || prompts.iter().zip(places);
     numbered().try_for_each(|(tokens, place)| check_prompt(tokens, *place, policy.config().vocab_size))?;
     let mut rows: Vec<Row> = numbered().map(|(tokens, place)| Row::new(*place, tokens)).collect();

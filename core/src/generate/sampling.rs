@@ -174,6 +174,8 @@ mod tests {
         check(warp(1.0, None, 0.8), &p, &[1, 2, 3]);
         check(warp(1.0, None, 1.0), &p, &[1, 2, 3, 0]);
         check(warp(1.0, None, 0.0), &p, &[1]);
+        // A sum that is p to the last bit has crossed it.
+        check(warp(1.0, None, 0.5), &[0.25; 4], &[0, 1]);
     }
 
     #[test]

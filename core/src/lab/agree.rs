@@ -13,9 +13,6 @@ use crate::schedule::Preference;
 use crate::slab::floats;
 use crate::trainer::Event;
 
-/// The steps of a check that is worth its name.
-pub const CHECKED_STEPS: usize = 20;
-
 /// How far two devices are apart.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
@@ -42,7 +39,7 @@ pub struct AgreementRow {
 /// are done, and of how many.
 ///
 /// Preferences are taught by their pairs, whatever the settings say: answers that are drawn would soon be others for a last bit's difference.
-/// The run has phases of two steps, so that importances are compared as well: `steps` is rounded down to a multiple of four.
+/// The run has phases of two steps, so that importances are compared as well: `steps` is rounded down to a multiple of four, 4 to 40.
 ///
 /// # Errors
 /// If a setting is out of range, or a device fails.

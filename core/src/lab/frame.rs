@@ -76,7 +76,7 @@ pub struct PhaseHeader {
     pub name: String,
     /// What it trains.
     pub side: PhaseSide,
-    /// Its optimizer steps.
+    /// Its steps, of the optimizer or of PPO.
     pub steps: usize,
 }
 
@@ -109,7 +109,7 @@ pub enum Frame {
         /// How many units are frozen.
         frozen: usize,
     },
-    /// An optimizer step.
+    /// A step, of the optimizer or of PPO.
     Step {
         /// The lane.
         lane: usize,

@@ -189,3 +189,47 @@ fn sigmoid(x: f64) -> f64 {
 fn log_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::compute::Compute;
+    use crate::toy::random_policy;
+
+    /// log π of every response, added up token by token, by the oracle.
+    fn sums(policy: &Policy, batch: &Batch) -> Vec<f64> {
+        let scores = Engine::Autodiff.scores(policy, batch).into_data().try_into_vec::<f32>().unwrap();
+        let sum = |tokens: &std::ops::Range<usize>| scores[tokens.clone()].iter().map(|score| f64::from(*score)).sum();
+        batch.sequences.iter().map(sum).collect()
+    }
+
+    #[test]
+    fn the_plane_is_of_the_models_own_preference_and_the_loss_of_its_change() {
+        let settings = LabSettings::default();
+        let policy = |seed| random_policy(settings.model.config(), Compute::host(Device::flex()), seed);
+        let (start, trained) = (policy(1), policy(2));
+        let (_, gauge) = pollster::block_on(Gauge::new(&settings, &start)).unwrap();
+        let found = pollster::block_on(gauge.losses(&trained, &settings)).unwrap();
+        let [now, then] = [&trained, &start].map(|policy| sums(policy, &gauge.preferences));
+        let pairs = now.as_chunks::<2>().0.iter().zip(then.as_chunks::<2>().0);
+        let margins: Vec<[f64; 2]> = pairs.map(|(now, then)| [now[0] - now[1], then[0] - then[1]]).collect();
+        let mean = |of: &dyn Fn(&[f64; 2]) -> f64| margins.iter().map(of).sum::<f64>() / margins.len() as f64;
+        let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let reward = mean(&|[now, _]| logistic(*now));
+        let dpo = mean(&|[now, then]| -logistic(settings.beta * (now - then)).ln());
+        assert!(
+            (found.reward - reward).abs() < 1e-5 && (found.dpo - dpo).abs() < 1e-5,
+            "{} {reward}, {} {dpo}",
+            found.reward,
+            found.dpo
+        );
+        let demonstrations = &gauge.demonstrations;
+        let sft = -sums(&trained, demonstrations).iter().sum::<f64>() / demonstrations.targets.len() as f64;
+        assert!((found.sft - sft).abs() < 1e-5, "{} {sft}", found.sft);
+        // One of five tails per demonstration is all that nobody can know.
+        let least = demonstrations.groups.len() as f64 * 5f64.ln() / demonstrations.targets.len() as f64;
+        assert!((gauge.ideal().sft_loss - least).abs() < 1e-12);
+    }
+}

@@ -76,7 +76,7 @@ impl Lane {
         !self.state.begun
     }
 
-    /// Optimizer steps of all phases.
+    /// Steps of all phases, of the optimizer or of PPO.
     pub(super) fn steps(&self) -> usize {
         self.header.phases.iter().map(|phase| phase.steps).sum()
     }

@@ -20,7 +20,7 @@ mod tests;
 mod tune;
 mod words;
 
-pub use agree::{Agreement, AgreementRow, CHECKED_STEPS, agreement};
+pub use agree::{Agreement, AgreementRow, agreement};
 pub use error::LabError;
 pub use field::{Field, fields};
 pub use frame::{
@@ -28,7 +28,7 @@ pub use frame::{
 };
 pub use plane::{Corner, hypervolume};
 pub use settings::{LabSettings, LaneMethod};
-pub use tune::{BETAS, KL_COEFFICIENTS, Tried, Tuned, TunedLane, tune_beta};
+pub use tune::{Tried, Tuned, TunedLane, tune_beta};
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ impl Lab {
         }
     }
 
-    /// Does a lane's next piece of work, at most one optimizer step and the measurements that are due after it.
+    /// Does a lane's next piece of work, at most one step and the measurements that are due after it.
     ///
     /// # Errors
     /// If there is no such lane, if training leaves the numbers that can be represented, or if the device fails.

@@ -40,7 +40,7 @@ pub(super) const RULES: [&str; 4] = ["paper", "reference", "relative", "proporti
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LaneMethod {
-    /// All of SFT, then all of DPO.
+    /// All of SFT, then all of training on preferences.
     TwoStage,
     /// Hybrid alignment training.
     Hbat,

@@ -11,10 +11,10 @@ use crate::schedule::Preference;
 use crate::trainer::Event;
 
 /// The values of DPO's β that are tried, a factor of about two apart.
-pub const BETAS: [f64; 5] = [0.1, 0.2, 0.5, 1.0, 2.0];
+const BETAS: [f64; 5] = [0.1, 0.2, 0.5, 1.0, 2.0];
 
 /// The values of PPO's β that are tried, a factor of about three apart.
-pub const KL_COEFFICIENTS: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
+const KL_COEFFICIENTS: [f64; 5] = [0.01, 0.03, 0.1, 0.3, 1.0];
 
 /// What was tried, and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,7 +28,7 @@ pub struct Tuned {
 pub struct TunedLane {
     /// The method.
     pub method: LaneMethod,
-    /// In the order of [`BETAS`] or [`KL_COEFFICIENTS`].
+    /// In the order of β.
     pub tried: Vec<Tried>,
     /// Which of them ended with the largest hypervolume.
     pub best: usize,
@@ -49,8 +49,7 @@ pub struct Tried {
     pub reward: f64,
 }
 
-/// Trains every lane to its end with every β of [`BETAS`], or of [`KL_COEFFICIENTS`] by PPO; `progress` is told the
-/// steps that are done, and of how many.
+/// Trains every lane to its end with five values of DPO's β, or of PPO's; `progress` is told the steps that are done, and of how many.
 ///
 /// # Errors
 /// Where preferences are taught without a β; else as [`Lab::new`] and [`Lab::advance`].

@@ -310,3 +310,17 @@ pub(super) async fn arrival(gradient: Tensor<2>, there: Memory) -> Result<Slab, 
 pub(super) fn transfer(compute: &Compute) -> Option<Under> {
     (compute.layout.offload == Offload::Optimizer).then(|| compute.under(Part::Transfer))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `torch.nn.utils.clip_grad_norm_`.
+    #[test]
+    fn a_small_number_beside_the_norm_keeps_the_factor_finite() {
+        let optimizer = AdamW::new(AdamWSettings { clip: 1e-6, ..AdamWSettings::default() }, 0);
+        let unit = Unit::new("w", &[1], crate::model::Storage::AsIs);
+        let factor = |gradient| optimizer.coefficients(&unit, 1.0, &StepNorms { gradient, ..StepNorms::default() }).clip;
+        assert_eq!((factor(1e-6), factor(0.0)), (0.5, 1.0));
+    }
+}

@@ -87,12 +87,18 @@ impl Ppo {
     }
 
     /// Optimizer steps made of a batch of so many answers.
+    ///
+    /// # Panics
+    /// If `mini_batches` is 0.
     pub fn updates(&self, answers: usize) -> usize {
         let kept = self.kept(answers);
         self.inner_epochs * kept.div_ceil(self.mini_batch(kept))
     }
 
     /// The most answers that an optimizer step of so many has.
+    ///
+    /// # Panics
+    /// If `mini_batches` is 0.
     pub fn largest_update(&self, answers: usize) -> usize {
         self.mini_batch(self.kept(answers))
     }

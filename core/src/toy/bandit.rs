@@ -10,17 +10,17 @@ use std::ops::Add;
 use crate::consolidation::{Consolidation, Draw, Ledger, Record, Side, importance};
 
 /// Two numbers: parameters, features, or a gradient.
-pub type Point = [f64; 2];
+type Point = [f64; 2];
 
 /// A loss around a point: value, gradient, Hessian.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Expansion {
+struct Expansion {
     /// The loss.
-    pub value: f64,
+    value: f64,
     /// Its first derivatives.
-    pub gradient: Point,
+    gradient: Point,
     /// Its second derivatives.
-    pub hessian: [Point; 2],
+    hessian: [Point; 2],
 }
 
 impl Add for Expansion {
@@ -35,23 +35,23 @@ impl Add for Expansion {
 
 /// The arms' features φ(a); softmax over θ·φ(a) is the policy.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bandit {
+struct Bandit {
     /// One point per arm.
-    pub arms: Vec<Point>,
+    arms: Vec<Point>,
 }
 
 /// Which arm was preferred over which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Comparison {
+struct Comparison {
     /// The arm that was preferred.
-    pub chosen: usize,
+    chosen: usize,
     /// The other.
-    pub rejected: usize,
+    rejected: usize,
 }
 
 impl Bandit {
     /// log π(a) of every arm.
-    pub fn log_probs(&self, theta: Point) -> Vec<f64> {
+    fn log_probs(&self, theta: Point) -> Vec<f64> {
         let scores: Vec<f64> = self.arms.iter().map(|arm| dot(theta, *arm)).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_sum = largest + scores.iter().map(|score| (score - largest).exp()).sum::<f64>().ln();
@@ -61,7 +61,7 @@ impl Bandit {
     /// Maximum likelihood of demonstrations, of which each arm has a share p: L = −Σ p·log π.
     ///
     /// ∇L = E_π\[φ\] − E_p\[φ\], and the Hessian is the covariance of φ under π.
-    pub fn sft(&self, theta: Point, shares: &[f64]) -> Expansion {
+    fn sft(&self, theta: Point, shares: &[f64]) -> Expansion {
         let log_probs = self.log_probs(theta);
         let probs: Vec<f64> = log_probs.iter().map(|l| l.exp()).collect();
         let (mean, shown) = (self.mean(&probs), self.mean(shares));
@@ -76,7 +76,7 @@ impl Bandit {
     ///
     /// The partition functions cancel: h = (θ − θ_ref)·Δ with Δ = φ(chosen) − φ(rejected). So ∇L = −β·σ(−βh)·Δ, and the
     /// Hessian is β²·σ(βh)·σ(−βh)·ΔΔᵀ.
-    pub fn dpo(&self, theta: Point, reference: Point, comparisons: &[Comparison], beta: f64) -> Expansion {
+    fn dpo(&self, theta: Point, reference: Point, comparisons: &[Comparison], beta: f64) -> Expansion {
         let moved = add(theta, scale(reference, -1.0));
         let weight = 1.0 / comparisons.len() as f64;
         let one = |comparison: &Comparison| {
@@ -99,7 +99,7 @@ impl Bandit {
 }
 
 /// Σ (λ/2)·F_i·(θ_i − θ_i*)² (Eq. 5 and 8) for `strength` = λF; its gradient is λF(θ − θ*).
-pub fn penalty(theta: Point, anchor: Point, strength: Point) -> Expansion {
+fn penalty(theta: Point, anchor: Point, strength: Point) -> Expansion {
     let away = add(theta, scale(anchor, -1.0));
     let pull = [strength[0] * away[0], strength[1] * away[1]];
     Expansion { value: 0.5 * dot(pull, away), gradient: pull, hessian: [[strength[0], 0.0], [0.0, strength[1]]] }
@@ -109,7 +109,7 @@ pub fn penalty(theta: Point, anchor: Point, strength: Point) -> Expansion {
 /// until no step does: to the last bits of f64.
 ///
 /// In a direction in which the loss is flat the point stays where it starts, as it would under gradient descent.
-pub fn minimise(start: Point, loss: impl Fn(Point) -> Expansion) -> Point {
+fn minimise(start: Point, loss: impl Fn(Point) -> Expansion) -> Point {
     let mut theta = start;
     for _ in 0..200 {
         let here = loss(theta);
@@ -134,35 +134,35 @@ fn newton(at: &Expansion) -> Point {
 
 /// Both objectives' data, cut into as many subsets as there are rounds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Experiment {
+struct Experiment {
     /// The arms.
-    pub bandit: Bandit,
+    bandit: Bandit,
     /// Each round's demonstrations: the share of every arm.
-    pub demonstrations: Vec<Vec<f64>>,
+    demonstrations: Vec<Vec<f64>>,
     /// Each round's comparisons.
-    pub comparisons: Vec<Vec<Comparison>>,
+    comparisons: Vec<Vec<Comparison>>,
     /// DPO's β.
-    pub beta: f64,
+    beta: f64,
     /// The penalty; `None` alternates without it.
-    pub consolidation: Option<Consolidation>,
+    consolidation: Option<Consolidation>,
 }
 
 /// A finished phase.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Phase {
+struct Phase {
     /// What it trained.
-    pub side: Side,
+    side: Side,
     /// θ at its start: its anchor, and DPO's reference.
-    pub before: Point,
+    before: Point,
     /// θ at its end.
-    pub after: Point,
+    after: Point,
     /// λF, zero where nothing was held.
-    pub strength: Point,
+    strength: Point,
 }
 
 impl Experiment {
     /// Algorithm 1: IFA_1, HPA_1, IFA_2, …, every phase run to its minimum.
-    pub fn alternate(&self, start: Point) -> Vec<Phase> {
+    fn alternate(&self, start: Point) -> Vec<Phase> {
         let mut ledger = Ledger::default();
         let mut theta = start;
         let mut phases = Vec::new();

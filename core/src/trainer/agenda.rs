@@ -154,3 +154,19 @@ fn mixed(sft: Vec<Item>, dpo: Vec<Item>, probability: Option<f64>, seed: u64) ->
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_probability_objectives_are_drawn_by_their_steps() {
+        let items = |aim, count| vec![Item { aim, examples: vec![0], rate: 0.0 }; count];
+        let aims = |probability| -> Vec<Aim> {
+            mixed(items(Aim::Sft, 2), items(Aim::Dpo, 18), probability, 7).into_iter().map(|item| item.aim).collect()
+        };
+        assert_eq!(aims(None), aims(Some(0.9)));
+        assert_ne!(aims(None), aims(Some(0.1)));
+        assert_eq!(aims(None).iter().filter(|aim| **aim == Aim::Dpo).count(), 18);
+    }
+}

@@ -43,7 +43,7 @@ pub enum Event {
 pub struct PhaseStarted {
     /// Its name.
     pub phase: String,
-    /// Optimizer steps it will take.
+    /// Steps it will take, of the optimizer or of PPO.
     pub steps: usize,
     /// How strongly each unit is held; `None` for a phase that holds nothing.
     pub importance: Option<ImportanceReport>,

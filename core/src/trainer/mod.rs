@@ -231,7 +231,7 @@ impl<R: Reduce> Trainer<R> {
     }
 
     /// Says how far the last phase moved each unit up to the weights that are gone on from, for the importances of phases to come; `None`: these are
-    /// the weights of its start, and it counts for nothing.
+    /// the weights of its start, and it counts for nothing. Fisher information is not corrected: what the phase measured at its end stays.
     ///
     /// # Panics
     /// Unless a phase is over, and there is a number per unit.
@@ -253,7 +253,7 @@ impl<R: Reduce> Trainer<R> {
         &self.ledger
     }
 
-    /// Optimizer steps of each phase.
+    /// Steps of each phase, of the optimizer or of PPO.
     ///
     /// # Errors
     /// If a data set is too small for the schedule.
@@ -326,6 +326,7 @@ impl<R: Reduce> Trainer<R> {
 
     async fn open(&mut self) -> Result<Event, Error> {
         let phase = self.phases[self.position].clone();
+        self.check_tokens()?;
         let protected = self.protect(&phase).await?;
         let running = self.running(&phase, &protected).await?;
         let started = PhaseStarted {
@@ -336,6 +337,21 @@ impl<R: Reduce> Trainer<R> {
         };
         self.current = Some(running);
         Ok(Event::PhaseStarted(started))
+    }
+
+    /// The model needs an embedding for every token.
+    fn check_tokens(&self) -> Result<(), Error> {
+        let vocabulary = self.policy.config().vocab_size;
+        for side in [Side::Instruction, Side::Preference] {
+            let (groups, kind) = self.data.side(side);
+            for (example, group) in groups.iter().enumerate() {
+                let mut tokens = group.sequences.iter().flat_map(|sequence| sequence.tokens());
+                if let Some(&token) = tokens.find(|token| **token as usize >= vocabulary) {
+                    return Err(Error::UnknownToken { kind, example, token, vocabulary });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A phase at its start, with the present weights as anchor and reference.
@@ -377,9 +393,10 @@ impl<R: Reduce> Trainer<R> {
         let Some(running) = &mut self.current else { unreachable!("step() checked") };
         let most = running.agenda.most(Side::Preference);
         let count = first_pass(&self.data.preferences, &running.unscored, most, &self.settings);
-        let examples: Vec<usize> = running.unscored.drain(..count).collect();
+        let examples = running.unscored[..count].to_vec();
         let batch = self.settings.batch(examples.iter().map(|&i| &self.data.preferences[i]));
         let sums = sequence_scores(&self.policy, self.settings.engine, &batch).await?;
+        running.unscored.drain(..count);
         running.references.extend(examples.into_iter().zip(sums.chunks(2).map(<[f32]>::to_vec)));
         let done = running.references.len();
         Ok(Event::Scored { done, total: done + running.unscored.len() })
@@ -408,16 +425,17 @@ impl<R: Reduce> Trainer<R> {
     }
 
     async fn close(&mut self) -> Result<PhaseEnded, Error> {
-        let Some(mut running) = self.current.take() else { unreachable!("step() checked") };
         let phase = self.phases[self.position].clone();
-        let last = running.agenda.items.last().cloned();
-        let change = self.changes(&mut running).await?;
+        let Some(change) = self.change().await? else { unreachable!("step() checked") };
+        let running = self.running_now();
+        let (last, done, fisher) = (running.agenda.items.last().cloned(), running.done, running.fisher.take());
         if let (Some(value), Some(item)) = (change.iter().copied().find(|change| !change.is_finite()), last) {
-            return Err(self.not_finite(("change of the weights", value), self.named(&item), running.done, Aftermath::Spoiled));
+            return Err(self.not_finite(("change of the weights", value), self.named(&item), done, Aftermath::Spoiled));
         }
-        if let Some(fisher) = running.fisher {
+        if let Some(fisher) = fisher {
             self.add_fisher(phase.side(), fisher).await?;
         }
+        self.current = None;
         self.ledger.enter(Record { phase: phase.name.clone(), side: phase.side(), change: change.clone() });
         self.position += 1;
         Ok(PhaseEnded { phase: phase.name, change })

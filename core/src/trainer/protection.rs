@@ -112,11 +112,11 @@ impl<R: Reduce> Trainer<R> {
     pub(super) async fn add_fisher(&mut self, side: Side, fisher: Fisher) -> Result<(), Error> {
         let samples = fisher.examples.len() as f64;
         let compute = self.policy.compute().clone();
-        let earlier = self.fisher.remove(&side);
+        let earlier = self.fisher.get(&side);
         let mut sums = Vec::new();
         for (unit, tensor) in fisher.sums.into_sums().into_iter().enumerate() {
             let mean = tensor / samples;
-            let sum = match earlier.as_ref().map(|e| &e[unit]) {
+            let sum = match earlier.map(|earlier| &earlier[unit]) {
                 Some(earlier) => mean + earlier.tensor(self.policy.units()[unit].dims(), &compute),
                 None => mean,
             };

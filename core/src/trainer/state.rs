@@ -31,7 +31,7 @@ pub struct Progress {
 pub struct RunningProgress {
     /// Its name, so that a foreign state is recognised.
     pub phase: String,
-    /// Optimizer steps taken in it.
+    /// Steps taken in it, of the optimizer or of PPO.
     pub steps: usize,
     /// Σ log π_ref per sequence of each preference scored so far: they cannot be computed again once the policy moved.
     pub references: BTreeMap<usize, Vec<f32>>,
@@ -153,7 +153,11 @@ impl<R: Reduce> Trainer<R> {
 
     /// Whether the state has this unit in this set.
     pub fn has(&self, set: TensorSet, unit: usize) -> bool {
-        matches!(set, TensorSet::Weights | TensorSet::ValueWeights) || self.slab(set, unit).is_some()
+        match set {
+            TensorSet::Weights => true,
+            TensorSet::ValueWeights => self.value().is_some(),
+            _ => self.slab(set, unit).is_some(),
+        }
     }
 
     /// The values of one unit in one set, in the layout of [`Unit::dims`]; `None` where the state has none.

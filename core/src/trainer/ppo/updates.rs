@@ -10,7 +10,7 @@ use crate::objective::{ClippedSurrogate, ClippedValue};
 use crate::optimizer::StepNorms;
 use crate::random::{permutation, stream};
 use crate::reduce::Reduce;
-use crate::schedule::{Order, Phase, Work};
+use crate::schedule::{Order, Work, cold_steps};
 use crate::tokens::{Batch, Group};
 use crate::trainer::agenda::{Item, passes};
 use crate::trainer::term::{Term, TermReport, accumulate};
@@ -52,7 +52,7 @@ impl<R: Reduce> Trainer<R> {
         let running = self.running_now();
         let (item, done, steps) = (running.agenda.items[running.done].clone(), running.done, running.agenda.items.len());
         let experience = self.appraise(&item).await?;
-        let cold = done < self.settings.ppo.cold_start && !self.phases[..self.position].iter().any(Phase::has_critic);
+        let cold = done < cold_steps(&self.phases, self.position, self.settings.ppo.cold_start);
         let (mut policy, mut critic, mut beside) = (Totals::default(), Totals::default(), 0.0);
         for (update, mini_batch) in self.mini_batches(&experience.kept, done).into_iter().enumerate() {
             let batches = self.laid_out(&experience.groups, mini_batch);
@@ -107,10 +107,9 @@ impl<R: Reduce> Trainer<R> {
         let size = ppo.mini_batch(answers);
         let rank = |place: &usize| *place % self.reduce.world() == self.reduce.rank();
         let own: Vec<usize> = kept.iter().copied().filter(rank).collect();
-        let label = format!("mini-batches {}", self.phases[self.position].name);
         let epoch = |epoch: usize| -> Vec<Vec<usize>> {
             let order = match size < answers && self.settings.order == Order::Shuffled {
-                true => permutation(answers, &mut stream(self.settings.seed, &label, &[step as u64, epoch as u64])),
+                true => shuffled(answers, self.settings.seed, &self.phases[self.position].name, [step, epoch]),
                 false => (0..answers).collect(),
             };
             let mine = |places: &[usize]| places.iter().filter_map(|&p| own.binary_search(&kept[p]).ok()).collect();
@@ -144,10 +143,13 @@ impl<R: Reduce> Trainer<R> {
         Ok((report, norms))
     }
 
-    /// The critic's rate in a step: it goes as the policy's.
+    /// The critic's rate in a step: it goes as the policy's, and where that is 0 throughout, so is the critic's.
     fn value_rate(&self, item: &Item) -> f64 {
         let (Work::One { training, .. } | Work::Mixed { dpo: training, .. }) = &self.phases[self.position].work;
-        item.rate / training.learning_rate * self.settings.ppo.value_learning_rate
+        match training.learning_rate {
+            0.0 => 0.0,
+            peak => item.rate / peak * self.settings.ppo.value_learning_rate,
+        }
     }
 }
 
@@ -173,4 +175,23 @@ fn metrics(experience: Experience, policy: &Totals, critic: &Totals, (beta, rate
         ("value_learning_rate", rate),
     ]);
     metrics
+}
+
+/// The order in which an epoch of a step goes through its answers.
+fn shuffled(answers: usize, seed: u64, phase: &str, place: [usize; 2]) -> Vec<usize> {
+    permutation(answers, &mut stream(seed, &format!("mini-batches {phase}"), &place.map(|number| number as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shuffled;
+
+    #[test]
+    fn every_epoch_of_every_step_has_an_order_of_its_own() {
+        let first = shuffled(12, 5, "ppo-1", [0, 0]);
+        assert_eq!(first, shuffled(12, 5, "ppo-1", [0, 0]));
+        for other in [shuffled(12, 5, "ppo-1", [0, 1]), shuffled(12, 5, "ppo-1", [1, 0]), shuffled(12, 5, "ppo-2", [0, 0])] {
+            assert_ne!(first, other);
+        }
+    }
 }
