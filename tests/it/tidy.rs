@@ -254,31 +254,3 @@ fn the_rules_find_what_they_look_for() {
     assert_eq!(missing("hbat fly", help).as_deref(), Some("hbat has no command fly"));
     assert_eq!(missing("./tests/absent", help).as_deref(), Some("no file ./tests/absent"));
 }
-
-/// A run's folder keeps its settings, and is gone on with from anywhere: every setting that is a path is made absolute where it is read.
-#[test]
-fn settings_that_are_paths_are_read_as_paths() {
-    let sources: BTreeMap<String, String> =
-        texts(".rs").into_iter().filter(|(path, _)| path.starts_with("cli/src/config/")).collect();
-    let known = &sources["cli/src/config/layers.rs"];
-    let mut found = 0;
-    for file in ["cli/src/config/run_file.rs", "cli/src/config/preferences.rs"] {
-        let mut section = String::new();
-        for line in sources[file].lines() {
-            if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.split_whitespace().next()) {
-                section = if name == "RunFile" {
-                    String::new()
-                } else {
-                    format!("{}.", name.trim_end_matches("Section").to_lowercase())
-                };
-            }
-            let Some((field, kind)) = line.trim().strip_prefix("pub ").and_then(|field| field.split_once(": ")) else { continue };
-            if kind.contains("PathBuf") {
-                found += 1;
-                let key = format!("\"{section}{field}\"");
-                assert!(known.contains(&key), "{file}: {key} is a path, and not among those of layers.rs");
-            }
-        }
-    }
-    assert!(found >= 9, "paths were looked for in the wrong place: {found}");
-}

@@ -214,3 +214,21 @@ fn leaf<'a>(table: &'a mut Table, key: &str) -> &'a mut Value {
         None => &mut table[key],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that no path is forgotten above: it would be taken from the folder of whoever runs the program.
+    #[test]
+    fn every_setting_that_may_be_any_word_is_a_path_but_two() {
+        let takes_a_word =
+            |key: &String| Layers::new().set(&format!("{key}=\"no-choice-has-this-name\""), Path::new("/folder")).is_ok();
+        let mut found: Vec<String> = defaults::keys(defaults::TEXT).into_iter().filter(takes_a_word).collect();
+        found.sort();
+        let paths = PATHS.iter().map(|(key, _)| *key).chain(FILES).chain(["device", "name"]);
+        let mut expected: Vec<&str> = paths.collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}

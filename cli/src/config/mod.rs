@@ -22,7 +22,7 @@ pub use choice::{FormatChoice, Limit, Probability};
 pub use error::{ConfigError, Place, Setting};
 pub use layout::{layout, matmul};
 pub use plan::{Plan, Start};
-pub use preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RrhfSection};
+pub use preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RolloutSection, RrhfSection};
 pub use run_file::*;
 
 use std::path::{Path, PathBuf};

@@ -76,7 +76,7 @@ impl Plan {
         run.dpo = DpoSection { training: run.dpo.training.batches_alone(rest.dpo.training), ..rest.dpo };
         run.ppo = run.ppo.batches_alone(rest.ppo);
         run.raft = run.raft.batches_alone(rest.raft);
-        for judge in [&mut run.ppo.reward_model, &mut run.raft.reward_model] {
+        for judge in [&mut run.ppo.rollout.reward_model, &mut run.raft.rollout.reward_model] {
             *judge = named(judge);
         }
         run.rrhf = RrhfSection { training: run.rrhf.training.batches_alone(rest.rrhf.training), ..rest.rrhf };

@@ -31,11 +31,35 @@ impl DpoSection {
     }
 }
 
+/// Answers of the policy that are trained on, and who judges them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutSection {
+    /// The judge's folder; empty: none.
+    pub reward_model: PathBuf,
+    /// The longest answer.
+    pub max_new_tokens: usize,
+    /// How answers are drawn.
+    pub temperature: f64,
+    /// Likewise.
+    pub top_p: f64,
+    /// Answers that are written together.
+    pub rollout_batch: usize,
+}
+
+impl RolloutSection {
+    fn sampling(&self) -> Sampling {
+        Sampling::Sample(Warp { temperature: self.temperature, top_p: self.top_p, top_k: None })
+    }
+
+    /// As the defaults, but for who judges.
+    fn judge_alone(&self, defaults: Self) -> Self {
+        Self { reward_model: self.reward_model.clone(), ..defaults }
+    }
+}
+
 /// Training on the policy's own answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PpoSection {
-    /// The judge's folder; empty: none.
-    pub reward_model: PathBuf,
     /// β.
     pub kl_coefficient: f64,
     /// The distance that β keeps; 0: β stays.
@@ -64,14 +88,9 @@ pub struct PpoSection {
     pub value_learning_rate: f64,
     /// Steps of the first phase that train the critic alone.
     pub cold_start: usize,
-    /// The longest answer.
-    pub max_new_tokens: usize,
-    /// How answers are drawn.
-    pub temperature: f64,
-    /// Likewise.
-    pub top_p: f64,
-    /// Answers that are written together.
-    pub rollout_batch: usize,
+    /// Where the answers come from.
+    #[serde(flatten)]
+    pub rollout: RolloutSection,
     /// The rest.
     #[serde(flatten)]
     pub training: TrainingSection,
@@ -80,7 +99,6 @@ pub struct PpoSection {
 impl PpoSection {
     /// The same in core's terms.
     pub fn ppo(&self) -> Ppo {
-        let warp = Warp { temperature: self.temperature, top_p: self.top_p, top_k: None };
         Ppo {
             kl_coefficient: self.kl_coefficient,
             kl_control: (self.kl_target > 0.0).then_some(KlControl { target: self.kl_target, horizon: self.kl_horizon }),
@@ -95,16 +113,16 @@ impl PpoSection {
             sft_coefficient: self.sft_coefficient,
             value_learning_rate: self.value_learning_rate,
             cold_start: self.cold_start,
-            max_new_tokens: self.max_new_tokens,
-            sampling: Sampling::Sample(warp),
-            rollout_batch: self.rollout_batch,
+            max_new_tokens: self.rollout.max_new_tokens,
+            sampling: self.rollout.sampling(),
+            rollout_batch: self.rollout.rollout_batch,
         }
     }
 
     /// As the defaults, but for which examples a step trains on and who judges.
     pub(super) fn batches_alone(&self, defaults: Self) -> Self {
-        let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
-        let alone = Self { reward_model, training, ..defaults };
+        let rollout = self.rollout.judge_alone(defaults.rollout.clone());
+        let alone = Self { rollout, training: self.training.batches_alone(defaults.training), ..defaults };
         if self.sft_coefficient == 0.0 {
             return alone;
         }
@@ -136,18 +154,11 @@ impl RrhfSection {
 /// Training on the best of the policy's own answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RaftSection {
-    /// The judge's folder; empty: none.
-    pub reward_model: PathBuf,
     /// K.
     pub answers: usize,
-    /// The longest answer.
-    pub max_new_tokens: usize,
-    /// How answers are drawn.
-    pub temperature: f64,
-    /// Likewise.
-    pub top_p: f64,
-    /// Answers that are written together.
-    pub rollout_batch: usize,
+    /// Where the answers come from.
+    #[serde(flatten)]
+    pub rollout: RolloutSection,
     /// The rest.
     #[serde(flatten)]
     pub training: TrainingSection,
@@ -156,19 +167,18 @@ pub struct RaftSection {
 impl RaftSection {
     /// The same in core's terms.
     pub fn raft(&self) -> Raft {
-        let warp = Warp { temperature: self.temperature, top_p: self.top_p, top_k: None };
         Raft {
             answers: self.answers,
-            max_new_tokens: self.max_new_tokens,
-            sampling: Sampling::Sample(warp),
-            rollout_batch: self.rollout_batch,
+            max_new_tokens: self.rollout.max_new_tokens,
+            sampling: self.rollout.sampling(),
+            rollout_batch: self.rollout.rollout_batch,
         }
     }
 
     /// As the defaults, but for which examples a step trains on and who judges.
     pub(super) fn batches_alone(&self, defaults: Self) -> Self {
-        let (reward_model, training) = (self.reward_model.clone(), self.training.batches_alone(defaults.training));
-        Self { reward_model, training, ..defaults }
+        let rollout = self.rollout.judge_alone(defaults.rollout.clone());
+        Self { rollout, training: self.training.batches_alone(defaults.training), ..defaults }
     }
 }
 

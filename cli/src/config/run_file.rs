@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::{FormatChoice, Limit, Probability};
 use super::defaults;
-use super::preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RrhfSection};
+use super::preferences::{DpoSection, PpoSection, RaftSection, RewardSection, RolloutSection, RrhfSection};
 use crate::data::{TemplateChoice, TooLong};
 use crate::store::SaveDtype;
 
@@ -117,11 +117,11 @@ impl RunFile {
     /// Who judges the policy's answers, if a method trains on them.
     pub fn judged(&self) -> Option<Judged<'_>> {
         let aim = self.aims().find(|aim| aim.rolls_out())?;
-        let (reward_model, max_new_tokens) = match aim {
-            Aim::Raft => (&self.raft.reward_model, self.raft.max_new_tokens),
-            _ => (&self.ppo.reward_model, self.ppo.max_new_tokens),
+        let RolloutSection { reward_model, max_new_tokens, .. } = match aim {
+            Aim::Raft => &self.raft.rollout,
+            _ => &self.ppo.rollout,
         };
-        Some(Judged { section: aim.name(), reward_model, max_new_tokens })
+        Some(Judged { section: aim.name(), reward_model, max_new_tokens: *max_new_tokens })
     }
 
     /// Sequences of an optimizer step.
