@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::cli::{refused, run};
+use crate::cli::{judge, refused, run};
 use crate::fixtures::{block_on, cpu};
 use crate::going_on::with_files;
 
@@ -70,11 +70,11 @@ fn a_model_is_written_as_the_family_it_is_of() {
     }
 }
 
-/// The toy's start, which is a LLaMA, under another name.
-fn renamed(folder: &Path, window: Value) {
-    let path = folder.join("model/config.json");
+/// A LLaMA's folder under another name, such as `MistralForCausalLM`.
+fn renamed(model: &Path, head: &str, window: Value) {
+    let path = model.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    config["architectures"] = json!(["MistralForCausalLM"]);
+    config["architectures"] = json!([format!("Mistral{head}")]);
     config["model_type"] = json!("mistral");
     config["sliding_window"] = window;
     fs::write(path, config.to_string()).unwrap();
@@ -90,7 +90,7 @@ fn a_mistral_whose_window_holds_every_text_is_trained_as_a_llama() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     train("llama");
-    renamed(folder, json!(16));
+    renamed(&folder.join("model"), "ForCausalLM", json!(16));
     train("mistral");
     let weights = |name: &str| fs::read(folder.join(name).join("last/model.safetensors")).unwrap();
     assert!(weights("llama") == weights("mistral"), "the weights differ");
@@ -102,13 +102,45 @@ fn texts_longer_than_a_window_are_refused() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();
     with_files(folder);
-    renamed(folder, json!(4));
+    let model = folder.join("model");
+    renamed(&model, "ForCausalLM", json!(4));
     let words = ["`sliding_window` is 4", "set a lower maximum"];
     refused(&["train", "run.toml", "-o", "out"], folder, 65, &words);
     assert!(!folder.join("out/checkpoints").exists());
     refused(&["plan", "run.toml"], folder, 65, &words);
     refused(&["generate", "-m", "model", "--prompt", "copy 4 =", "--max-new-tokens", "4"], folder, 65, &words);
     refused(&["eval", "-m", "model", "--demonstrations", "d.jsonl"], folder, 65, &words);
-    renamed(folder, Value::Null);
+    renamed(&model, "ForCausalLM", Value::Null);
     assert!(run(&["eval", "-m", "model", "--demonstrations", "d.jsonl"], folder).status.success());
+    // As a reference, and as a judge.
+    let narrow = folder.join("toy/best");
+    renamed(&narrow, "ForCausalLM", json!(4));
+    refused(&["eval", "-m", "model", "-r", "toy/best", "--preferences", "p.jsonl"], folder, 65, &words);
+    judge(folder);
+    renamed(&folder.join("judge/best"), "ForSequenceClassification", json!(4));
+    refused(&["compare", "d.jsonl", "d.jsonl", "--reward-model", "judge/best"], folder, 65, &words);
+    let by_raft =
+        ["--set", "schedule.preference=raft", "--set", "raft.reward_model=judge/best", "--set", "raft.max_new_tokens=4"];
+    let plan = [&["plan", "run.toml"][..], &by_raft].concat();
+    refused(&plan, folder, 65, &["judge/best/config.json: `sliding_window` is 4"]);
+    renamed(&folder.join("judge/best"), "ForSequenceClassification", json!(12));
+    let output = run(&plan, folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn answers_end_with_any_token_that_the_models_folder_names() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
+    with_files(folder);
+    let answer = || {
+        let output = run(&["generate", "-m", "model", "--prompt", "copy 4 7 =", "--max-new-tokens", "5", "--json"], folder);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    let whole = answer();
+    assert!(whole["tokens"].as_u64() > Some(1), "{whole}");
+    let generation = json!({"eos_token_id": (0..40).collect::<Vec<_>>()});
+    fs::write(folder.join("model/generation_config.json"), generation.to_string()).unwrap();
+    let first = answer();
+    assert_eq!((&first["tokens"], &first["finish"]), (&json!(1), &json!("stop")), "{first}");
 }

@@ -319,7 +319,7 @@ fn a_tokenizer_must_not_be_larger_than_the_embedding() {
 type Spoil = fn(&Path);
 
 /// Each bad folder, and what its message must name.
-const BAD: [(Spoil, &[&str]); 27] = [
+const BAD: [(Spoil, &[&str]); 28] = [
     (|f| fs::remove_dir_all(f).unwrap(), &["there is no model folder", "hf download"]),
     (|f| fs::remove_file(f.join("config.json")).unwrap(), &["has no config.json"]),
     (|f| fs::write(f.join("config.json"), "").unwrap(), &["config.json: EOF", "line 1"]),
@@ -353,8 +353,12 @@ const BAD: [(Spoil, &[&str]); 27] = [
     (|f| change(f, |t| drop(t.remove("model.norm.weight"))), &["model.safetensors has no tensor `model.norm.weight`"]),
     (|f| replace(f, "model.norm.weight", tensor(&[72], Dtype::F64, 0)), &["`model.norm.weight` holds F64; F32, F16 and BF16"]),
     (
+        |f| replace(f, "model.layers.0.self_attn.o_proj.bias", tensor(&[72], Dtype::F32, 0)),
+        &["1 tensor that config.json", "o_proj.bias", "set `attention_bias` to true"],
+    ),
+    (
         |f| replace(f, "model.layers.0.self_attn.q_proj.bias", tensor(&[72], Dtype::F32, 0)),
-        &["1 tensor that config.json", "q_proj.bias", "set `attention_bias` to true"],
+        &["q_proj.bias", "`model_type` is \"qwen2\""],
     ),
 ];
 

@@ -24,7 +24,7 @@ pub(super) async fn run(options: &Generate) -> anyhow::Result<i32> {
     let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0) + options.max_new_tokens;
     check_length(&folder, longest)?;
     let policy = load(&folder, &compute(options.device)?)?;
-    let settings = settings(options, &codec)?;
+    let settings = settings(options, &codec, folder.ends())?;
     let shape = Shape::of(options, prompts.len());
     let mut bar = Bar::items("answers", prompts.len() as u64);
     for (part, prompts) in prompts.chunks(options.batch).enumerate() {
@@ -78,11 +78,12 @@ impl Shape {
     }
 }
 
-fn settings(options: &Generate, codec: &Codec) -> anyhow::Result<GenerateSettings> {
+/// Answers end as the model's folder says, and where the tokenizer ends texts.
+fn settings(options: &Generate, codec: &Codec, ends: Vec<u32>) -> anyhow::Result<GenerateSettings> {
     let warp =
         Warp { temperature: options.temperature, top_p: options.top_p, top_k: (options.top_k > 0).then_some(options.top_k) };
     let sampling = if options.temperature == 0.0 { Sampling::Greedy } else { Sampling::Sample(warp) };
-    let eos = vec![codec.tokenizer().end()?];
+    let eos = ends.into_iter().chain([codec.tokenizer().end()?]).collect();
     Ok(GenerateSettings { max_new_tokens: options.max_new_tokens, sampling, eos, seed: options.seed, batch_size: options.batch })
 }
 

@@ -16,13 +16,18 @@ pub(super) struct Texts<'a> {
 /// Files in which tokenizers say which token pads.
 const NAMES: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
-/// The texts of a classifier with one label. transformers reads a text's last token that does not pad, so no token that ends texts may pad: the one
-/// that begins them does instead, which never stands last. Where there is none, nothing pads, and transformers refuses batches.
+/// The texts of a classifier with one label. transformers reads a text's last token that does not pad, so no token that ends texts may pad.
+/// Where neither config.json nor the tokenizer names another, the one that begins texts does, which never stands last. Where there is none, nothing
+/// pads, and transformers refuses batches.
 pub(super) fn described(mut texts: Texts<'_>) -> Texts<'_> {
     texts.config.insert("id2label".into(), json!({"0": "LABEL_0"}));
     texts.config.insert("label2id".into(), json!({"LABEL_0": 0}));
     let vocabulary = Vocabulary::of(&texts);
     if vocabulary.pads(&texts.config) {
+        return texts;
+    }
+    if let Some(id) = vocabulary.named_pad(&texts.config) {
+        texts.config.insert("pad_token_id".into(), id);
         return texts;
     }
     let begins = vocabulary.begins(&texts.config);
@@ -74,6 +79,14 @@ impl Vocabulary {
         let Some(id) = config.get("pad_token_id").filter(|id| !id.is_null()) else { return false };
         let ends = ends(config).contains(&id) || self.texts("pad_token").any(|pad| self.texts("eos_token").any(|end| end == pad));
         !ends && self.texts("pad_token").all(|pad| self.fits(pad, id))
+    }
+
+    /// The token that pads by what the tokenizer says, where it ends nothing.
+    fn named_pad(&self, config: &Map<String, Value>) -> Option<Value> {
+        let text = self.texts("pad_token").next()?;
+        let (_, id) = self.added.iter().find(|(added, _)| added == text)?;
+        let alike = self.texts("pad_token").all(|other| other == text) && self.texts("eos_token").all(|end| end != text);
+        (alike && !ends(config).contains(&id)).then(|| id.clone())
     }
 
     /// The token that begins texts and ends none, and its text, which only models without a tokenizer lack.
@@ -141,6 +154,22 @@ mod tests {
         assert_eq!(described(of(json!(1), json!(2), json!(2)), &[]), (json!(1), vec![]), "no tokenizer");
     }
 
+    /// As Qwen's chat models have it: config.json names none, the tokenizer does, and nothing begins texts.
+    #[test]
+    fn the_tokenizers_own_token_pads_where_the_model_names_none() {
+        let config = || json!({"bos_token_id": 0, "eos_token_id": 2});
+        let names =
+            |end: &str| ("tokenizer_config.json", json!({"bos_token": null, "eos_token": end, "pad_token": "<|endoftext|>"}));
+        let tokens = (
+            "tokenizer.json",
+            json!({"added_tokens": [{"id": 0, "content": "<|endoftext|>"}, {"id": 2, "content": "<|im_end|>"}]}),
+        );
+        let chat = described(config(), &[names("<|im_end|>"), tokens.clone()]);
+        assert_eq!((chat.0, &chat.1[0]), (json!(0), &json!("<|endoftext|>")));
+        let base = described(json!({"bos_token_id": 0, "eos_token_id": 0}), &[names("<|endoftext|>"), tokens]);
+        assert_eq!(base.0, Value::Null, "it ends texts");
+    }
+
     #[test]
     fn model_and_tokenizer_pad_by_the_same_token_or_none() {
         let end = json!("</s>");
@@ -154,6 +183,6 @@ mod tests {
         let tokens = json!({"added_tokens": [{"id": 7, "content": "<pad>"}, {"id": 1, "content": "<s>"}]});
         let other =
             described(of(json!(1), json!(2), json!(3)), &[names(json!("<s>"), json!("<pad>")), ("tokenizer.json", tokens)]);
-        assert_eq!((other.0, &other.1[0]), (json!(1), &json!("<s>")), "another token for the model than for the tokenizer");
+        assert_eq!((other.0, &other.1[0]), (json!(7), &json!("<pad>")), "another token for the model than for the tokenizer");
     }
 }

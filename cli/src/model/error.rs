@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hbat::model::{Family, InitError};
+use hbat::model::{ConfigError, Family, InitError};
 
 use crate::store::{StoreError, TensorFileError};
 
@@ -47,6 +47,14 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong, with line and column.
         reason: String,
+    },
+    /// A model that is not implemented, or a description of none.
+    #[error("{}: {reason}; hbat computes no such model", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: ConfigError,
     },
     /// Another architecture.
     #[error("{}: `model_type` is {found}; supported: {}", path.display(), Family::MODEL_TYPES)]

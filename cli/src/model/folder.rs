@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use hbat::compute::Compute;
-use hbat::model::{Family, HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
+use hbat::model::{ConfigFileError, Family, HeadKind, LlamaConfig, Policy, Unit, fresh_value_head};
 use serde_json::Value;
 
 use super::error::ModelError;
@@ -79,6 +79,15 @@ impl ModelFolder {
             self.fresh_head = Some(fresh_value_head(&self.config, seed));
         }
         self
+    }
+
+    /// The tokens that end texts, as transformers' generation has them.
+    pub fn ends(&self) -> Vec<u32> {
+        let generation = self.companions().find(|(name, _)| *name == "generation_config.json");
+        let generation: Option<Value> = generation.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
+        let ends = generation.as_ref().unwrap_or(&self.raw).get("eos_token_id");
+        let ids = ends.map_or(&[][..], |ends| ends.as_array().map_or(std::slice::from_ref(ends), Vec::as_slice));
+        ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
     }
 
     /// Whether it computes texts of so many tokens as it was made to.
@@ -189,8 +198,11 @@ pub fn read_config(folder: &Path) -> Result<(LlamaConfig, Value), ModelError> {
         }
         _ => {}
     }
-    let config = serde_json::from_slice(&text).map_err(json)?;
-    Ok((config, raw))
+    match LlamaConfig::from_json(&text) {
+        Ok(config) => Ok((config, raw)),
+        Err(ConfigFileError::Json(error)) => Err(json(error)),
+        Err(ConfigFileError::Config(reason)) => Err(ModelError::Config { path, reason }),
+    }
 }
 
 fn read_companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, ModelError> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hbat::model::{LlamaConfig, Unit};
+use hbat::model::{Family, LlamaConfig, Unit};
 use serde::Deserialize;
 
 use super::error::ModelError;
@@ -103,10 +103,14 @@ impl Weights {
         let mut names: Vec<String> = self.places.keys().filter(unknown).cloned().collect();
         names.sort();
         let Some(first) = names.first() else { return Ok(()) };
-        let remedy = if first.contains("self_attn") && first.ends_with(".bias") {
-            "If the model's attention has biases, set `attention_bias` to true in config.json"
-        } else {
-            "config.json does not belong to these weights"
+        let biases = first.contains("self_attn") && first.ends_with(".bias");
+        let output = names.iter().any(|name| name.ends_with("o_proj.bias"));
+        let remedy = match (biases, output, config.architecture.family) {
+            (true, true, Family::Llama | Family::Qwen3) => {
+                "If the model's attention has biases, set `attention_bias` to true in config.json"
+            }
+            (true, false, _) => "Qwen2 has biases of queries, keys and values: then `model_type` is \"qwen2\" in config.json",
+            _ => "config.json does not belong to these weights",
         };
         Err(ModelError::Unexpected { file: self.files[self.places[first]].path().to_path_buf(), names, remedy })
     }

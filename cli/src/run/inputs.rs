@@ -133,7 +133,8 @@ impl Inputs {
         let answerable = preferences.iter().chain(&validation_preferences);
         let written = answerable.clone().map(|group| group.sequences[0].prompt().len() + answered);
         let read = demonstrations.iter().chain(&validation_demonstrations).chain(answerable).map(Group::longest);
-        let longest = read.chain(written).max().unwrap_or(0);
+        let written = written.max().unwrap_or(0);
+        let longest = read.max().unwrap_or(0).max(written);
         let made_for = folder.config().max_position_embeddings;
         if longest > made_for {
             say(Found::Warning(format!(
@@ -142,7 +143,7 @@ impl Inputs {
             )));
         }
         folder.check_length(longest)?;
-        judge.as_ref().map_or(Ok(()), |judge| judge.folder().check_length(longest))?;
+        judge.as_ref().map_or(Ok(()), |judge| judge.check_length(written))?;
         let (data, folder) = (Data { demonstrations, preferences }, Arc::new(folder));
         Ok(Self { folder, data, judge, validation_demonstrations, validation_preferences, toy: None, began })
     }

@@ -73,6 +73,14 @@ impl JudgeFolder {
         &self.folder
     }
 
+    /// Whether it computes answers of so many tokens, prompt included, as it was made to.
+    ///
+    /// # Errors
+    /// If its attention would see a part of them only.
+    pub(super) fn check_length(&self, answered: usize) -> Result<(), ModelError> {
+        self.folder.check_length(answered + self.end.suffix.len())
+    }
+
     /// Loads the judge.
     ///
     /// # Errors

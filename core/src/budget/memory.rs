@@ -421,7 +421,10 @@ impl<'a> Sizes<'a> {
         let (d, f) = (self.config.hidden_size, self.config.intermediate_size);
         match self.layout.memory {
             // A copy of one weight; then the activation's gradient, or attention's gradients before and after they are joined.
-            compute::Memory::Host => F32 * (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)),
+            compute::Memory::Host => {
+                let normed = if self.config.norms_heads() { n * (3 * q + 2 * kv + d) } else { 0 };
+                F32 * (n * f.max(2 * d) + self.largest).max(n * (3 * q + 4 * kv)).max(normed)
+            }
             compute::Memory::Device => {
                 let attention = self.attention_copies() * self.scores(pass);
                 let feed_forward = self.narrow() * n * (4 * f + 2 * d) + self.parts([n * d, d * f, n * f]);

@@ -53,6 +53,15 @@ impl Family {
         }
     }
 
+    /// The longest sequence where config.json does not say, as transformers has it.
+    pub(super) fn positions(self) -> usize {
+        match self {
+            Self::Llama => 2048,
+            Self::Mistral => 4096 * 32,
+            Self::Qwen2 | Self::Qwen3 => 32_768,
+        }
+    }
+
     fn class(self) -> &'static str {
         match self {
             Self::Llama => "Llama",

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::LayerUnit;
 use super::architecture::{Architecture, Family, HeadKind};
+use super::rope::{RopeParameters, RopeScaling};
 use super::units::{Storage, Unit};
 use crate::kernel::attention::Heads;
 
@@ -31,30 +32,6 @@ pub enum ConfigError {
         value: usize,
         /// The rule it breaks.
         rule: &'static str,
-    },
-}
-
-/// How rotary frequencies are stretched beyond the context the model was trained on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase")]
-pub enum RopeScaling {
-    /// Frequencies as they are.
-    Default,
-    /// All frequencies divided by `factor`.
-    Linear {
-        /// The division.
-        factor: f64,
-    },
-    /// Llama 3.1's rule: low frequencies divided by `factor`, high ones kept, those between interpolated.
-    Llama3 {
-        /// The division of the low frequencies.
-        factor: f64,
-        /// Wavelengths above `original / low_freq_factor` are scaled.
-        low_freq_factor: f64,
-        /// Wavelengths below `original / high_freq_factor` are kept.
-        high_freq_factor: f64,
-        /// The context length before scaling.
-        original_max_position_embeddings: usize,
     },
 }
 
@@ -95,7 +72,26 @@ pub struct LlamaConfig {
     pub max_position_embeddings: usize,
 }
 
+/// Why a config.json cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFileError {
+    /// It is no JSON, or a field is missing or of another type.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It describes a model that is not implemented, or none.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
 impl LlamaConfig {
+    /// Reads a config.json.
+    ///
+    /// # Errors
+    /// See [`ConfigFileError`].
+    pub fn from_json(text: &[u8]) -> Result<Self, ConfigFileError> {
+        Ok(serde_json::from_slice::<HuggingFaceConfig>(text)?.try_into()?)
+    }
+
     /// The named parameter tensors, in a fixed order: embedding, layers, final norm, head.
     pub fn units(&self) -> Vec<Unit> {
         let (d, v) = (self.hidden_size, self.vocab_size);
@@ -222,7 +218,8 @@ struct HuggingFaceConfig {
     intermediate_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
+    #[serde(default, deserialize_with = "present")]
+    num_key_value_heads: Option<Option<usize>>,
     head_dim: Option<usize>,
     hidden_act: Option<String>,
     rms_norm_eps: Option<f64>,
@@ -233,15 +230,15 @@ struct HuggingFaceConfig {
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    /// Mistral's where nothing is said; none where `null` is.
-    #[serde(default = "mistrals_window")]
-    sliding_window: Option<usize>,
+    /// Other families may say anything here.
+    #[serde(default, deserialize_with = "present")]
+    sliding_window: Option<Option<serde_json::Value>>,
     use_sliding_window: Option<bool>,
     layer_types: Option<Vec<String>>,
     max_position_embeddings: Option<usize>,
 }
 
-/// What families' attention differs in.
+/// What families' attention differs in. What is not said is transformers' default.
 struct Attention {
     key_value_heads: usize,
     head_dim: usize,
@@ -255,9 +252,10 @@ impl HuggingFaceConfig {
             Err(ConfigError::Unsupported { field, value: value.into(), supported: supported.into() })
         };
         let key_value_heads = match (self.num_key_value_heads, family) {
-            (Some(heads), _) => heads,
+            (Some(heads), _) => heads.unwrap_or(self.num_attention_heads),
             (None, Family::Llama) => self.num_attention_heads,
-            (None, _) => return unsupported("num_key_value_heads", "missing", "a number"),
+            (None, Family::Mistral) => 8,
+            (None, Family::Qwen2 | Family::Qwen3) => 32,
         };
         let head_dim = match family {
             Family::Qwen3 => 128,
@@ -267,7 +265,14 @@ impl HuggingFaceConfig {
         if matches!(family, Family::Qwen2 | Family::Qwen3) && self.use_sliding_window == Some(true) {
             return unsupported("use_sliding_window", "true", "false");
         }
-        let window = self.sliding_window.filter(|_| family == Family::Mistral);
+        let window = match (family, &self.sliding_window) {
+            (Family::Mistral, None) => Some(4096),
+            (Family::Mistral, Some(Some(window))) => match window.as_u64() {
+                Some(window) => Some(window as usize),
+                None => return unsupported("sliding_window", &window.to_string(), "a number of tokens, or null"),
+            },
+            _ => None,
+        };
         let known = |kind: &&String| *kind == "full_attention" || (window.is_some() && *kind == "sliding_attention");
         match self.layer_types.iter().flatten().find(|kind| !known(kind)) {
             Some(other) => unsupported("layer_types", other, "full_attention"),
@@ -283,52 +288,9 @@ impl HuggingFaceConfig {
     }
 }
 
-fn mistrals_window() -> Option<usize> {
-    Some(4096)
-}
-
-#[derive(Deserialize, Clone, Default, PartialEq)]
-struct RopeParameters {
-    rope_type: Option<String>,
-    /// The same by its older name; transformers writes both.
-    r#type: Option<String>,
-    partial_rotary_factor: Option<f64>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-}
-
-impl RopeParameters {
-    fn scaling(&self) -> Result<RopeScaling, ConfigError> {
-        let unsupported = |value: &str| {
-            ConfigError::Unsupported {
-            field: "rope_scaling.rope_type",
-            value: value.into(),
-            supported: "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)"
-                .into(),
-        }
-        };
-        if let Some(factor) = self.factor.filter(|factor| !(factor.is_finite() && *factor > 0.0)) {
-            let (field, supported) = ("rope_scaling.factor", "finite numbers above 0".into());
-            return Err(ConfigError::Unsupported { field, value: factor.to_string(), supported });
-        }
-        let named = self.rope_type.as_deref().or(self.r#type.as_deref());
-        match (named.unwrap_or("default"), self.factor) {
-            ("default", _) => Ok(RopeScaling::Default),
-            ("linear", Some(factor)) => Ok(RopeScaling::Linear { factor }),
-            ("llama3", Some(factor)) => {
-                match (self.low_freq_factor, self.high_freq_factor, self.original_max_position_embeddings) {
-                    (Some(low_freq_factor), Some(high_freq_factor), Some(original_max_position_embeddings)) => {
-                        Ok(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings })
-                    }
-                    _ => Err(unsupported("llama3 without all of its parameters")),
-                }
-            }
-            (other, _) => Err(unsupported(other)),
-        }
-    }
+/// What a field says that is there, `null` included.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 impl TryFrom<HuggingFaceConfig> for LlamaConfig {
@@ -371,7 +333,7 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             attention_bias: attention.bias,
             sliding_window: attention.window,
-            max_position_embeddings: raw.max_position_embeddings.unwrap_or(2048),
+            max_position_embeddings: raw.max_position_embeddings.unwrap_or(architecture.family.positions()),
         }
         .check()
     }
@@ -410,12 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_said_is_the_familys_own() {
+        let of = |extra: &str| parse(&format!(", {extra}")).map(|c| (c.num_key_value_heads, c.max_position_embeddings));
+        assert_eq!(of(r#""model_type": "llama""#), Ok((2, 2048)));
+        assert_eq!(of(r#""model_type": "qwen3", "num_key_value_heads": null"#), Ok((2, 32_768)));
+        assert_eq!(of(r#""model_type": "mistral", "num_key_value_heads": 1"#), Ok((1, 131_072)));
+        let many = of(r#""model_type": "qwen2""#).unwrap_err();
+        assert!(many.contains("`num_key_value_heads` is 32, but it must divide num_attention_heads"), "{many}");
+    }
+
+    #[test]
     fn only_mistral_has_a_window() {
         let mistral = r#", "model_type": "mistral", "num_key_value_heads": 2"#;
         assert_eq!(parse(mistral).unwrap().sliding_window, Some(4096));
         assert_eq!(parse(&format!(r#"{mistral}, "sliding_window": null"#)).unwrap().sliding_window, None);
         assert_eq!(parse(&format!(r#"{mistral}, "sliding_window": 32"#)).unwrap().sliding_window, Some(32));
-        assert_eq!(parse(r#", "sliding_window": 32"#).unwrap().sliding_window, None);
+        assert_eq!(parse(r#", "sliding_window": -1"#).unwrap().sliding_window, None);
         let qwen = r#", "model_type": "qwen2", "num_key_value_heads": 2, "sliding_window": 32, "use_sliding_window": false"#;
         assert_eq!(parse(qwen).unwrap().sliding_window, None);
     }
@@ -468,7 +440,8 @@ mod tests {
         let message = |extra: &str| parse(extra).unwrap_err();
         assert!(message(r#", "model_type": "mamba""#).contains("`model_type` is mamba; supported: llama"));
         assert!(message(r#", "architectures": ["LlamaModel"]"#).contains("`architectures` is LlamaModel"));
-        assert!(message(r#", "model_type": "mistral""#).contains("`num_key_value_heads` is missing"));
+        let window = r#", "model_type": "mistral", "num_key_value_heads": 2, "sliding_window": -1"#;
+        assert!(message(window).contains("`sliding_window` is -1"));
         let qwen = r#", "model_type": "qwen2", "num_key_value_heads": 1"#;
         assert!(message(&format!(r#"{qwen}, "use_sliding_window": true"#)).contains("`use_sliding_window` is true"));
         let layers = r#""layer_types": ["full_attention", "sliding_attention"]"#;
