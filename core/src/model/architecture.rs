@@ -116,8 +116,7 @@ impl Architecture {
     }
 
     fn family(model_type: &str) -> Result<Family, ConfigError> {
-        let unknown =
-            || ConfigError::Unsupported { field: "model_type", value: model_type.into(), supported: Family::MODEL_TYPES.into() };
+        let unknown = || ConfigError::unsupported("model_type", model_type, Family::MODEL_TYPES);
         Family::of_type(model_type).ok_or_else(unknown)
     }
 
@@ -127,10 +126,9 @@ impl Architecture {
         let classes = families.into_iter().flat_map(|family| HeadKind::ALL.map(|head| Self { family, head }));
         let classes: Vec<Self> = classes.collect();
         let found = classes.iter().find(|class| matches!(names, [name] if *name == class.to_string()));
-        found.copied().ok_or_else(|| ConfigError::Unsupported {
-            field: "architectures",
-            value: names.join(", "),
-            supported: classes.iter().map(Self::to_string).collect::<Vec<_>>().join(", ").into(),
+        found.copied().ok_or_else(|| {
+            let supported = classes.iter().map(Self::to_string).collect::<Vec<_>>().join(", ");
+            ConfigError::unsupported("architectures", names.join(", "), supported)
         })
     }
 }

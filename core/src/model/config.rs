@@ -35,6 +35,13 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What a field says, and what would be understood.
+    pub(super) fn unsupported(field: &'static str, value: impl ToString, supported: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported { field, value: value.to_string(), supported: supported.into() }
+    }
+}
+
 /// A LLaMA-type decoder: grouped-query attention, RMSNorm, SwiGLU, rotate-half rotary embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "HuggingFaceConfig")]
@@ -200,8 +207,7 @@ impl LlamaConfig {
         }
         for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
             if !(value.is_finite() && value > 0.0) {
-                let supported = "finite numbers above 0".into();
-                return Err(ConfigError::Unsupported { field, value: value.to_string(), supported });
+                return Err(ConfigError::unsupported(field, value, "finite numbers above 0"));
             }
         }
         Ok(self)
@@ -248,9 +254,6 @@ struct Attention {
 
 impl HuggingFaceConfig {
     fn attention(&self, family: Family) -> Result<Attention, ConfigError> {
-        let unsupported = |field, value: &str, supported: &'static str| {
-            Err(ConfigError::Unsupported { field, value: value.into(), supported: supported.into() })
-        };
         let key_value_heads = match (self.num_key_value_heads, family) {
             (Some(heads), _) => heads.unwrap_or(self.num_attention_heads),
             (None, Family::Llama) => self.num_attention_heads,
@@ -263,28 +266,26 @@ impl HuggingFaceConfig {
         };
         let head_dim = self.head_dim.unwrap_or(head_dim);
         if matches!(family, Family::Qwen2 | Family::Qwen3) && self.use_sliding_window == Some(true) {
-            return unsupported("use_sliding_window", "true", "false");
+            return Err(ConfigError::unsupported("use_sliding_window", true, "false"));
         }
         let window = match (family, &self.sliding_window) {
             (Family::Mistral, None) => Some(4096),
             (Family::Mistral, Some(Some(window))) => match window.as_u64() {
                 Some(window) => Some(window as usize),
-                None => return unsupported("sliding_window", &window.to_string(), "a number of tokens, or null"),
+                None => return Err(ConfigError::unsupported("sliding_window", window, "a number of tokens, or null")),
             },
             _ => None,
         };
         let known = |kind: &&String| *kind == "full_attention" || (window.is_some() && *kind == "sliding_attention");
-        match self.layer_types.iter().flatten().find(|kind| !known(kind)) {
-            Some(other) => unsupported("layer_types", other, "full_attention"),
-            None => {
-                let bias = match family {
-                    Family::Llama | Family::Qwen3 => self.attention_bias == Some(true),
-                    Family::Mistral => false,
-                    Family::Qwen2 => true,
-                };
-                Ok(Attention { key_value_heads, head_dim, bias, window })
-            }
+        if let Some(other) = self.layer_types.iter().flatten().find(|kind| !known(kind)) {
+            return Err(ConfigError::unsupported("layer_types", other, "full_attention"));
         }
+        let bias = match family {
+            Family::Llama | Family::Qwen3 => self.attention_bias == Some(true),
+            Family::Mistral => false,
+            Family::Qwen2 => true,
+        };
+        Ok(Attention { key_value_heads, head_dim, bias, window })
     }
 }
 
@@ -297,26 +298,21 @@ impl TryFrom<HuggingFaceConfig> for LlamaConfig {
     type Error = ConfigError;
 
     fn try_from(raw: HuggingFaceConfig) -> Result<Self, ConfigError> {
-        let unsupported = |field, value: &str, supported: &'static str| ConfigError::Unsupported {
-            field,
-            value: value.into(),
-            supported: supported.into(),
-        };
         let architecture = Architecture::of(raw.model_type.as_deref(), raw.architectures.as_deref().unwrap_or_default())?;
         let attention = raw.attention(architecture.family)?;
         match raw.hidden_act.as_deref() {
             None | Some("silu" | "swish") => {}
-            Some(other) => return Err(unsupported("hidden_act", other, "silu")),
+            Some(other) => return Err(ConfigError::unsupported("hidden_act", other, "silu")),
         }
         if raw.mlp_bias == Some(true) {
-            return Err(unsupported("mlp_bias", "true", "false"));
+            return Err(ConfigError::unsupported("mlp_bias", true, "false"));
         }
         // Which of two says what counts, as transformers has it.
         let scaling = raw.rope_scaling.filter(|parameters| *parameters != RopeParameters::default());
         let rope = scaling.or(raw.rope_parameters).unwrap_or_default();
         let rotary = rope.partial_rotary_factor.or(raw.partial_rotary_factor);
         if let Some(factor) = rotary.filter(|factor| *factor != 1.0) {
-            return Err(unsupported("partial_rotary_factor", &factor.to_string(), "1"));
+            return Err(ConfigError::unsupported("partial_rotary_factor", factor, "1"));
         }
         Self {
             architecture,

@@ -28,6 +28,10 @@ pub enum RopeScaling {
     },
 }
 
+/// What `rope_type` may say.
+const TYPES: &str =
+    "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)";
+
 /// What config.json says of them.
 #[derive(Deserialize, Clone, Default, PartialEq)]
 pub(super) struct RopeParameters {
@@ -44,17 +48,9 @@ pub(super) struct RopeParameters {
 
 impl RopeParameters {
     pub(super) fn scaling(&self) -> Result<RopeScaling, ConfigError> {
-        let unsupported = |value: &str| {
-            ConfigError::Unsupported {
-            field: "rope_scaling.rope_type",
-            value: value.into(),
-            supported: "default, linear (with factor), llama3 (with factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)"
-                .into(),
-        }
-        };
+        let unsupported = |value: &str| ConfigError::unsupported("rope_scaling.rope_type", value, TYPES);
         if let Some(factor) = self.factor.filter(|factor| !(factor.is_finite() && *factor > 0.0)) {
-            let (field, supported) = ("rope_scaling.factor", "finite numbers above 0".into());
-            return Err(ConfigError::Unsupported { field, value: factor.to_string(), supported });
+            return Err(ConfigError::unsupported("rope_scaling.factor", factor, "finite numbers above 0"));
         }
         let named = self.rope_type.as_deref().or(self.r#type.as_deref());
         match (named.unwrap_or("default"), self.factor) {
